@@ -1,0 +1,15 @@
+# outrigger_room(NAME DEPS...): the static library of one room, source/NAME/*.cc (filters: one level deeper),
+# without *_main.cc. DEPS are the rooms and packages that it may use; arrows never turn back (tools/tidy).
+function(outrigger_room name)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/source/${name}/*.cc ${CMAKE_SOURCE_DIR}/source/${name}/*/*.cc)
+  list(FILTER sources EXCLUDE REGEX "_main\\.cc$")
+  if(sources)
+    add_library(outrigger_${name} STATIC ${sources})
+    target_include_directories(outrigger_${name} PUBLIC ${CMAKE_SOURCE_DIR}/api ${CMAKE_SOURCE_DIR}/source)
+    target_link_libraries(outrigger_${name} PUBLIC ${ARGN})
+  else()
+    add_library(outrigger_${name} INTERFACE)
+    target_include_directories(outrigger_${name} INTERFACE ${CMAKE_SOURCE_DIR}/api ${CMAKE_SOURCE_DIR}/source)
+    target_link_libraries(outrigger_${name} INTERFACE ${ARGN})
+  endif()
+endfunction()
