@@ -1,0 +1,67 @@
+// Translator: envoy.* messages into Specs, every fault with its field path. What a field means is Envoy's documentation;
+// what we do not honour is a fault (README, table of honoured fields).
+//
+// Thread rule: builder thread (or any single thread that owns its Translator, as the control plane's validation).
+// Use:  Translator translator(filter_types, states, stats, {});
+//       Faults faults;  auto spec = translator.resource(any_bytes, type_url, FieldPath("resources[0]"), faults);
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "config/spec.h"
+
+namespace google::protobuf {
+class Any;
+class Message;
+}
+
+namespace outrigger::config {
+
+enum class UnknownFields : uint8_t { kError, kWarn };
+
+struct TranslateOptions {
+  UnknownFields unknown_fields = UnknownFields::kError;
+};
+
+// One resource as translation leaves it. `spec` is empty if there was any error; `name` is known whenever it could be read.
+struct TranslatedResource {
+  ResourceType type = ResourceType::kListener;
+  std::string name;
+  std::optional<Spec> spec;
+  std::string bytes;  // deterministic serialisation of the message (dumps, persistence, content hash)
+  Faults faults;
+};
+
+struct TranslatedBootstrap {
+  std::optional<BootstrapSpec> spec;  // empty: errors
+  std::vector<TranslatedResource> resources;  // static listeners and clusters, for dumps
+  std::string bytes;
+  Faults faults;
+};
+
+class Translator {
+ public:
+  Translator(std::span<const FilterType> filters, StateRegistry& states, stats::Registry& stats, TranslateOptions options);
+  ~Translator();
+
+  // A bootstrap file's text (YAML or JSON). `file` is for messages.
+  TranslatedBootstrap bootstrap(std::string_view text, std::string_view file);
+
+  // One resource as discovery delivers it: a serialised google.protobuf.Any; `path` is where it stands in the response.
+  TranslatedResource resource(const google::protobuf::Any& any, const FieldPath& path);
+  TranslatedResource resource(std::string_view type_url, std::string_view message_bytes, const FieldPath& path);
+
+  // A file of resources in Envoy's format (a DiscoveryResponse in YAML or JSON): all of them, each with its own faults;
+  // what concerns the whole file (syntax, unknown keys at the top) goes to `file_faults`.
+  std::vector<TranslatedResource> resource_file(std::string_view text, std::string_view file, Faults& file_faults);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace outrigger::config
