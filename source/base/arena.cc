@@ -1,0 +1,41 @@
+#include "outrigger/arena.h"
+
+#include <cstring>
+
+#include "base/block.h"
+#include "base/check.h"
+
+namespace outrigger {
+
+void* Arena::allocate_slow(size_t size, size_t align) {
+  CHECK(align <= 16);
+  if (size + align > Block::kLarge) return nullptr;  // nothing in a stream is that large
+  const uint32_t capacity = size + align > Block::kSmall ? Block::kLarge : Block::kSmall;
+  if (reserved_ + capacity > limit_) return nullptr;
+  Block* block = BlockPool::local().acquire(capacity);
+  reserved_ += capacity;
+  block->next = blocks_;
+  blocks_ = block;
+  cursor_ = reinterpret_cast<uintptr_t>(block->data());
+  end_ = cursor_ + capacity;
+  return try_allocate(size, align);
+}
+
+std::string_view Arena::copy(std::string_view text) {
+  char* at = static_cast<char*>(try_allocate(text.size(), 1));
+  if (at == nullptr) return {};
+  if (!text.empty()) std::memcpy(at, text.data(), text.size());
+  return {at, text.size()};
+}
+
+void Arena::reset() {
+  while (blocks_ != nullptr) {
+    Block* next = blocks_->next;
+    blocks_->release();
+    blocks_ = next;
+  }
+  cursor_ = end_ = 0;
+  reserved_ = 0;
+}
+
+}  // namespace outrigger
