@@ -8,6 +8,8 @@ std::string FieldPath::str() const {
   std::string out = parent_ == nullptr ? std::string() : parent_->str();
   if (index_ >= 0) {
     out += fmt::format("[{}]", index_);
+  } else if (index_ == kMapKey) {
+    out += fmt::format("[\"{}\"]", name_);
   } else if (!name_.empty()) {
     if (!out.empty()) out += '.';
     out += name_;

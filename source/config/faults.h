@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,14 +22,20 @@ class FieldPath {
   explicit FieldPath(std::string_view root) : name_(root) {}
   FieldPath field(std::string_view name) const { return FieldPath(this, name, -1); }
   FieldPath index(size_t i) const { return FieldPath(this, {}, static_cast<long>(i)); }
+  // A map's entry: typed_per_filter_config["envoy.filters.http.cors"]
+  FieldPath key(std::string_view key) const { return FieldPath(this, key, kMapKey); }
   std::string str() const;
 
  private:
+  static constexpr long kMapKey = -2;
   FieldPath(const FieldPath* parent, std::string_view name, long index) : parent_(parent), name_(name), index_(index) {}
   const FieldPath* parent_ = nullptr;
   std::string_view name_;
   long index_ = -1;
 };
+
+// What to do about fields, enum values and types that our schemas do not have (--unknown-fields).
+enum class UnknownFields : uint8_t { kError, kWarn };
 
 struct Fault {
   std::string file;      // empty: not from a file

@@ -21,8 +21,6 @@ class Message;
 
 namespace outrigger::config {
 
-enum class UnknownFields : uint8_t { kError, kWarn };
-
 struct TranslateOptions {
   UnknownFields unknown_fields = UnknownFields::kError;
 };
