@@ -1,0 +1,58 @@
+// SocketSet, Acceptor: listening sockets that live outside snapshots. A SocketSet holds one SO_REUSEPORT socket per
+// worker for one address, all made and bound before any listens: one verdict for the bind, port 0 shared. It survives
+// every config change that keeps its address; closing a socket would reset the connections in its accept queue.
+// An Acceptor is one worker's listening on its socket of the set.
+//
+// Thread rule: SocketSet::create and close on the main or builder thread; an Acceptor on its worker's loop.
+// Use:  TRY(auto set, SocketSet::create(address, workers, backlog));  Acceptor a(loop, set->fd(i), on_accept);
+#pragma once
+
+#include <uv.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "event/loop.h"
+#include "net/address.h"
+#include "outrigger/result.h"
+
+namespace outrigger::net {
+
+class SocketSet {
+ public:
+  // `backlog` 0: the system's maximum (net.core.somaxconn). Unix sockets: one socket shared by dup; `mode` is applied to
+  // the path when not 0, and a stale socket file nobody listens on is replaced.
+  static Result<std::shared_ptr<SocketSet>> create(const Address& address, uint32_t workers, uint32_t backlog, uint32_t mode = 0);
+  ~SocketSet();  // closes
+
+  const Address& address() const { return address_; }  // with the real port
+  int fd(uint32_t worker) const { return fds_[worker]; }
+  uint32_t size() const { return static_cast<uint32_t>(fds_.size()); }
+
+ private:
+  SocketSet() = default;
+  Address address_;
+  std::vector<int> fds_;
+};
+
+class Acceptor {
+ public:
+  // Accepts on a duplicate of `fd`, non-blocking; the callback owns the accepted descriptor. Out of descriptors: pauses
+  // 100 ms and counts, never spins.
+  using OnAccept = std::function<void(int fd, const Address& local, const Address& remote)>;
+  Acceptor(event::Loop& loop, std::shared_ptr<SocketSet> set, uint32_t worker, OnAccept on_accept);
+  ~Acceptor();
+  Acceptor(const Acceptor&) = delete;
+  Acceptor& operator=(const Acceptor&) = delete;
+
+  uint64_t accept_failures() const { return failures_; }
+
+ private:
+  struct Handle;
+  Handle* handle_;  // frees itself in the close callback
+  uint64_t failures_ = 0;
+};
+
+}  // namespace outrigger::net
