@@ -5,7 +5,7 @@
 // answers each event with a Verdict; it never blocks and never throws.
 //
 //   Continue  the event goes on to the next filter.
-//   Pause     the event, and all that follow in this direction, wait until resume_request()/resume_response(). What the
+//   Pause     the event, and all that follow in this direction, wait until resume_request(*this)/resume_response(*this). What the
 //             codec delivers meanwhile stays in the stream's bounded buffer and pauses its reader (source/docs/flow_control.md).
 //   Buffer    as Pause, but body events go on reaching this filter (with the data so far held back by the stream) until
 //             it answers Continue or the end of the message arrives, when all goes on by itself. More than the stream's
@@ -56,6 +56,8 @@ struct LocalReply {
   std::function<void(HeaderMap&)> edit;
 };
 
+class Filter;
+
 // One concrete class, implemented by proxy::Stream (in tests by test/support/fake_stream.h, at link time).
 class StreamHandle {
  public:
@@ -66,9 +68,9 @@ class StreamHandle {
 
   // Ends the request here with a reply of our own. Call at most once, from a request hook (then answer Pause) or later.
   void reply(const LocalReply& reply);
-  // Goes on after Pause or Buffer. Not from inside the hook that answers it.
-  void resume_request();
-  void resume_response();
+  // Goes on after the Pause or Buffer that `who` (the calling filter) answered. Not from inside the hook that answers it.
+  void resume_request(Filter& who);
+  void resume_response(Filter& who);
   // Forgets the chosen route; it is matched again, in the same snapshot, after the current filter.
   void clear_route();
 
