@@ -1,0 +1,66 @@
+// Cluster: the compiled part of one cluster, and what all workers share of it at run time (circuit breaker counts).
+//
+// Thread rule: Cluster is made on the builder and immutable; ClusterState's counts are atomics for all workers.
+// Use:  auto cluster = Cluster::compile(spec, registry, previous_state);
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "config/spec.h"
+#include "stats/stats.h"
+#include "upstream/host.h"
+
+namespace outrigger::upstream {
+
+// Shared by the workers and by all versions of a cluster, as long as anybody uses it.
+struct ClusterState {
+  std::atomic<int32_t> connections{0};
+  std::atomic<int32_t> pending{0};
+  std::atomic<int32_t> requests{0};
+  std::atomic<int32_t> retries{0};
+};
+
+// Takes one from a shared budget; false: `limit` is reached.
+inline bool take(std::atomic<int32_t>& count, uint32_t limit) {
+  if (count.fetch_add(1, std::memory_order_relaxed) < static_cast<int64_t>(limit)) return true;
+  count.fetch_sub(1, std::memory_order_relaxed);
+  return false;
+}
+inline void give(std::atomic<int32_t>& count) { count.fetch_sub(1, std::memory_order_relaxed); }
+
+// Envoy's names, below "cluster.<name>.".
+struct ClusterStats {
+  explicit ClusterStats(stats::Registry& registry, const std::string& name);
+  stats::Group group;
+  stats::Counter cx_total, cx_connect_fail, cx_connect_timeout, cx_overflow, cx_destroy_local, cx_destroy_remote, cx_idle_timeout,
+      cx_max_requests, cx_protocol_error, cx_none_healthy;
+  stats::Gauge cx_active;
+  stats::Counter rq_total, rq_completed, rq_timeout, rq_pending_total, rq_pending_overflow, rq_pending_failure_eject, rq_cancelled,
+      rq_rx_reset, rq_tx_reset, rq_retry, rq_retry_success, rq_retry_overflow, rq_retry_limit_exceeded, rq_per_try_timeout;
+  stats::Counter rq_class[6];  // by status / 100; [0]: none
+  stats::Gauge rq_active, rq_pending_active;
+  stats::Gauge membership_total, membership_healthy;
+  stats::Histogram rq_time, cx_connect_ms;
+};
+
+class Cluster {
+ public:
+  static std::shared_ptr<const Cluster> compile(const config::ClusterSpec& spec, stats::Registry& registry,
+                                                std::shared_ptr<ClusterState> state);
+
+  const config::ClusterSpec& spec() const { return spec_; }
+  const std::string& name() const { return spec_.name; }
+  ClusterState& state() const { return *state_; }
+  const std::shared_ptr<ClusterState>& shared_state() const { return state_; }
+  const ClusterStats& stats() const { return *stats_; }
+
+ private:
+  config::ClusterSpec spec_;
+  std::shared_ptr<ClusterState> state_;
+  std::unique_ptr<ClusterStats> stats_;
+};
+
+}  // namespace outrigger::upstream

@@ -1,0 +1,59 @@
+// Host, HostSet: the endpoints of a cluster. A Host is the run-time identity of one address; it is shared by all workers
+// and by every version of its HostSet, so its counts survive endpoint updates. A HostSet is an immutable part.
+//
+// Thread rule: HostSet::compile on the builder; const use anywhere; Host's atomics anywhere.
+// Use:  auto set = HostSet::compile(spec, previous.get());   set->usable()[i].host->address
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/spec.h"
+#include "net/address.h"
+
+namespace outrigger::upstream {
+
+struct Host {
+  net::Address address;
+  std::string text;      // "1.2.3.4:80"
+  std::string hostname;  // for auto_host_rewrite; may be empty
+  // Requests under way from all workers, for least request. Relaxed: an estimate is enough.
+  std::atomic<uint32_t> active_requests{0};
+};
+
+class HostSet {
+ public:
+  struct Entry {
+    std::shared_ptr<Host> host;
+    uint32_t weight;
+    bool healthy;
+    bool operator==(const Entry&) const = default;
+  };
+
+  // Addresses in `endpoints` must be IP literals or Unix paths (names have been resolved). Hosts with the same address and
+  // hostname are taken over from `previous`. Endpoints named twice count once, the last wins.
+  static std::shared_ptr<const HostSet> compile(const std::vector<config::EndpointSpec>& endpoints, const HostSet* previous);
+
+  // Every endpoint that is not draining.
+  const std::vector<Entry>& all() const { return all_; }
+  // What load balancing chooses from: the healthy ones; all of them in panic (under half are healthy, as Envoy's default).
+  const std::vector<Entry>& usable() const { return panic_ ? all_ : healthy_; }
+  bool in_panic() const { return panic_; }
+  size_t healthy_count() const { return healthy_.size(); }
+  bool equal_weights() const { return equal_weights_; }
+  // Weights of usable(), scaled to 16 bits for the stride scheduler.
+  const std::vector<uint16_t>& strides() const { return strides_; }
+  bool contains(const Host* host) const;
+
+ private:
+  std::vector<Entry> all_, healthy_;
+  std::vector<uint16_t> strides_;
+  bool panic_ = false;
+  bool equal_weights_ = true;
+};
+
+}  // namespace outrigger::upstream
