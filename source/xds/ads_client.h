@@ -1,0 +1,117 @@
+// AdsClient: keeps one aggregated discovery stream to a control plane alive. It subscribes, hands every response up as
+// an Update, and turns the verdict, which may come much later from another thread's work, into an ACK or a NACK. When
+// the stream ends it reconnects with jittered exponential back-off (0.5 s to 30 s), trying the channel's addresses in
+// turn; meanwhile nothing is taken back: the receiver goes on with what it has.
+//
+// The protocol is in sotw.h (no I/O), the transport in grpc_stream.h (gRPC, on its own threads). At most kMaxUnjudged
+// updates are handed up and not judged yet; beyond that the client stops reading, so a server that pushes faster than
+// we compile is held by gRPC's flow control.
+//
+// Thread rule: the loop's thread; all callbacks run there. stop() (also the destructor's) waits for gRPC's threads to
+// let go of the stream, and no callback comes after it. It may be called from a callback; destroying may not. Use:
+// AdsClient ads(loop, channel, spec.node.serialized, &registry,
+//                     {.on_update = [&](Update u) { builder.post(std::move(u)); }});
+//       ads.subscribe(Type::kCluster, {.wildcard = true});
+//       ads.start();
+//       ads.verdict(update.id, {});                       // ACK
+//       ads.verdict(update.id, {"cluster a: ..."});       // NACK with every fault
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "xds/types.h"
+
+namespace outrigger::event {
+class Loop;
+}
+namespace outrigger::stats {
+class Registry;
+}
+
+namespace outrigger::xds {
+
+// How to reach the control plane; from the bootstrap's static cluster and its grpc_service.
+struct ChannelSpec {
+  std::string name;                    // the cluster's, for messages
+  std::vector<std::string> addresses;  // "127.0.0.1:18000", "[::1]:18000", "control.example:18000", "unix:/path"
+  std::string authority;               // empty: the address
+  std::vector<std::pair<std::string, std::string>> initial_metadata;
+  uint64_t connect_timeout_ms = 5'000;
+  // HTTP/2 pings. Five minutes is the shortest interval that every stock gRPC server tolerates on a quiet stream.
+  uint64_t keepalive_time_ms = 300'000;  // 0: off
+  uint64_t keepalive_timeout_ms = 20'000;
+  uint32_t max_receive_bytes = 256u << 20;
+  bool operator==(const ChannelSpec&) const = default;
+};
+
+struct AdsOptions {
+  bool node_on_first_message_only = false;  // ApiConfigSource.set_node_on_first_message_only
+  uint64_t backoff_initial_ms = 500;
+  uint64_t backoff_max_ms = 30'000;
+  // A version that was refused and comes again unchanged is refused again only after this, doubling up to the maximum.
+  uint64_t refused_again_initial_ms = 1'000;
+  uint64_t refused_again_max_ms = 30'000;
+};
+
+// What admin shows of one type.
+struct TypeStatus {
+  Type type = Type::kListener;
+  Subscription subscription;
+  std::string accepted_version;  // "" before the first
+  std::string received_version;  // of the last response
+  uint64_t received = 0;         // responses handed up
+  uint64_t accepted = 0, rejected = 0;
+  uint64_t repeated = 0;     // a refused response that came again while its NACK was held back
+  bool judging = false;      // a verdict is outstanding
+  std::string last_refusal;  // faults of the last NACK; "" once a later version was accepted
+  std::string refused_version;
+};
+
+struct AdsStatus {
+  bool connected = false;
+  std::string address;            // the one in use or tried last
+  std::string control_plane;      // identifier that the server gave
+  std::string last_error;         // why the last stream ended; "" if there was none
+  uint64_t streams = 0;           // opened so far
+  uint64_t ignored = 0;           // responses of types that were not asked for
+  uint64_t reconnect_in_ms = 0;   // 0: not waiting
+  std::vector<TypeStatus> types;  // those that were subscribed to
+};
+
+class AdsClient {
+ public:
+  struct Callbacks {
+    std::function<void(Update)> on_update;                   // must lead to one verdict(update.id, ...)
+    std::function<void(bool connected)> on_connection = {};  // the stream reached a server / ended
+  };
+  static constexpr size_t kMaxUnjudged = 8;
+
+  // `serialized_node`: envoy.config.core.v3.Node. `stats` may be null.
+  AdsClient(event::Loop& loop, ChannelSpec channel, std::string serialized_node, stats::Registry* stats,
+            Callbacks callbacks, AdsOptions options = {});
+  ~AdsClient();
+  AdsClient(const AdsClient&) = delete;
+  AdsClient& operator=(const AdsClient&) = delete;
+
+  void start();
+  // Replaces what is wanted of a type; always name *all* names. Sent when it differs from what was sent before (and
+  // with the verdict, if one is outstanding). Allowed before start().
+  void subscribe(Type type, Subscription subscription);
+  // Faults empty: accepted (ACK). Else NACK, with all of them in error_detail.
+  void verdict(uint64_t update_id, const std::vector<std::string>& faults);
+  void stop();
+
+  AdsStatus status() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace outrigger::xds
