@@ -1,0 +1,78 @@
+// Substitution format strings ("%REQ(:METHOD)% %RESPONSE_CODE%"): the parser that header mutations and access logs
+// share. Parsed once, on the builder thread; the evaluators walk the operators per request.
+//
+// Grammar (Envoy's): literal text; "%%" is one percent sign; a command is %NAME%, %NAME(ARGUMENT)% or either with
+// ":LENGTH" before the closing percent sign, which truncates the value to so many bytes. ARGUMENT ends at the first ")".
+//
+// Thread rule: values.
+// Use:  TRY(auto operators, parse_format("%REQ(X-A?:PATH):10%\n"));
+//       for (const FormatOperator& op : operators) switch (op.kind) { case FormatOperator::Kind::kText: out += op.arg; ... }
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "outrigger/result.h"
+
+namespace outrigger::config {
+
+// X(kind, command, argument), argument: N none, H "header?alternative" (required), T strftime format (optional).
+#define OUTRIGGER_FORMAT_COMMANDS(X)                                                           \
+  X(StartTime, "START_TIME", T)                                                                \
+  X(Req, "REQ", H)                                                                             \
+  X(Resp, "RESP", H)                                                                           \
+  X(Trailer, "TRAILER", H)                                                                     \
+  X(Protocol, "PROTOCOL", N)                                                                   \
+  X(ResponseCode, "RESPONSE_CODE", N)                                                          \
+  X(ResponseCodeDetails, "RESPONSE_CODE_DETAILS", N)                                           \
+  X(ResponseFlags, "RESPONSE_FLAGS", N)                                                        \
+  X(ResponseFlagsLong, "RESPONSE_FLAGS_LONG", N)                                               \
+  X(BytesReceived, "BYTES_RECEIVED", N)                                                        \
+  X(BytesSent, "BYTES_SENT", N)                                                                \
+  X(Duration, "DURATION", N)                                                                   \
+  X(RequestDuration, "REQUEST_DURATION", N)                                                    \
+  X(ResponseDuration, "RESPONSE_DURATION", N)                                                  \
+  X(UpstreamHost, "UPSTREAM_HOST", N)                                                          \
+  X(UpstreamCluster, "UPSTREAM_CLUSTER", N)                                                    \
+  X(UpstreamLocalAddress, "UPSTREAM_LOCAL_ADDRESS", N)                                         \
+  X(UpstreamRequestAttemptCount, "UPSTREAM_REQUEST_ATTEMPT_COUNT", N)                          \
+  X(DownstreamRemoteAddress, "DOWNSTREAM_REMOTE_ADDRESS", N)                                   \
+  X(DownstreamRemoteAddressWithoutPort, "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", N)           \
+  X(DownstreamDirectRemoteAddress, "DOWNSTREAM_DIRECT_REMOTE_ADDRESS", N)                      \
+  X(DownstreamDirectRemoteAddressWithoutPort, "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", N) \
+  X(DownstreamLocalAddress, "DOWNSTREAM_LOCAL_ADDRESS", N)                                     \
+  X(DownstreamLocalAddressWithoutPort, "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", N)             \
+  X(RouteName, "ROUTE_NAME", N)                                                                \
+  X(RequestedServerName, "REQUESTED_SERVER_NAME", N)                                           \
+  X(ConnectionId, "CONNECTION_ID", N)                                                          \
+  X(Hostname, "HOSTNAME", N)                                                                   \
+  X(UniqueId, "UNIQUE_ID", N)                                                                  \
+  X(StreamId, "STREAM_ID", N)                                                                  \
+  X(ConfigVersion, "OUTRIGGER_CONFIG_VERSION", N)                                              \
+  X(ClientName, "OUTRIGGER_CLIENT_NAME", N)
+
+struct FormatOperator {
+  enum class Kind : uint8_t {
+    kText,
+#define OUTRIGGER_FORMAT_KIND(kind, command, argument) k##kind,
+    OUTRIGGER_FORMAT_COMMANDS(OUTRIGGER_FORMAT_KIND)
+#undef OUTRIGGER_FORMAT_KIND
+  };
+  static constexpr uint32_t kNoLimit = UINT32_MAX;
+
+  Kind kind = Kind::kText;
+  std::string arg;  // kText: the text; kReq, kResp, kTrailer: lower-case header name; kStartTime: format or ""
+  std::string alt;  // kReq, kResp, kTrailer: lower-case header to use when the first is absent, or ""
+  uint32_t max_len = kNoLimit;  // bytes of the value to keep
+  bool operator==(const FormatOperator&) const = default;
+};
+
+// The operators in order, neighbouring text merged ("" gives none). The error's detail says where and what is allowed.
+Result<std::vector<FormatOperator>> parse_format(std::string_view text);
+
+// Envoy's default access log line, newline included.
+extern const std::string_view kDefaultAccessLogFormat;
+
+}  // namespace outrigger::config
