@@ -1,0 +1,168 @@
+// Route, VirtualHost, WeightedEntry: what a request matched, compiled. Every view and pointer in them lies in the
+// RouteTable that made them and lives as long as it (a stream pins its snapshot, which holds the table).
+//
+// Thread rule: immutable; any worker.
+// Use:  if (const ForwardAction* f = route.forward()) pick(f->cluster.hash, f->timeout_ms);
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "config/regex.h"
+#include "config/route_view.h"
+#include "config/spec.h"
+#include "outrigger/header_map.h"
+#include "route/filter_configs.h"
+#include "route/header_mutation.h"
+
+namespace outrigger::route {
+
+class PathIndex;
+class RouteTable;
+class TableBuilder;
+class VirtualHost;
+
+// A cluster's name with its hash, for NameMap::find(text, hash): no hashing per request.
+struct ClusterName {
+  std::string_view text;
+  uint64_t hash = 0;  // content_hash(text)
+  bool empty() const { return text.empty(); }
+};
+
+struct RegexRewrite {
+  const config::Regex* regex = nullptr;
+  std::string_view substitution;  // RE2 rewrite syntax
+};
+
+// One entry of a route's weighted_clusters.
+struct WeightedEntry {
+  ClusterName cluster;              // or, if empty:
+  std::string_view cluster_header;  // lower-case name of the header that names the cluster
+  uint32_t weight = 0;
+  const HeaderMutations* request_mutations = nullptr;  // nullptr: none
+  const HeaderMutations* response_mutations = nullptr;
+  const FilterConfigs* filters = nullptr;  // with the levels below it; never nullptr
+};
+
+struct ForwardAction {
+  ClusterName cluster;              // exactly one of these three is there
+  std::string_view cluster_header;  // lower-case
+  std::span<const WeightedEntry> weighted;
+  uint64_t total_weight = 0;
+  std::string_view prefix_rewrite;  // empty: none
+  const RegexRewrite* regex_rewrite = nullptr;
+  std::string_view host_rewrite_literal;
+  std::string_view host_rewrite_header;  // lower-case
+  uint64_t timeout_ms = 0;               // 0: none
+  std::optional<uint64_t> idle_timeout_ms;
+  const config::RetryPolicySpec* retry = nullptr;  // nullptr: none
+  uint16_t cluster_not_found_status = 503;
+  bool auto_host_rewrite = false;
+  bool append_x_forwarded_host = false;
+};
+
+struct RedirectAction {
+  std::string_view scheme;  // empty: the request's
+  std::string_view host;    // empty: the request's
+  std::string_view path;    // empty: the request's, perhaps rewritten
+  std::string_view prefix_rewrite;
+  const RegexRewrite* regex_rewrite = nullptr;
+  uint16_t port = 0;  // 0: none given
+  uint16_t status = 301;
+  bool strip_query = false;
+};
+
+struct DirectResponseAction {
+  uint16_t status = 200;
+  std::string_view body;
+};
+
+class Route : public config::RouteView {
+ public:
+  enum class Kind : uint8_t { kForward, kRedirect, kDirectResponse };
+
+  Kind kind() const { return kind_; }
+  // The action; nullptr if the route is of another kind.
+  const ForwardAction* forward() const { return kind_ == Kind::kForward ? action_.forward : nullptr; }
+  const RedirectAction* redirect() const { return kind_ == Kind::kRedirect ? action_.redirect : nullptr; }
+  const DirectResponseAction* direct_response() const {
+    return kind_ == Kind::kDirectResponse ? action_.direct : nullptr;
+  }
+
+  const VirtualHost& virtual_host() const { return *virtual_host_; }
+  uint32_t index() const { return index_; }  // its place in the virtual host's list
+  const FilterConfigs& filters() const { return *filters_; }
+
+  // The path pattern, for rewrites and explanations.
+  config::PathMatchSpec::Kind path_kind() const { return path_kind_; }
+  std::string_view path_pattern() const { return path_pattern_; }
+  bool case_sensitive() const { return case_sensitive_; }
+  // Whether a matching path is all that the route asks for.
+  bool unconditional() const { return conditions_ == nullptr; }
+
+  // This level's own mutations; nullptr: none. Match::mutate_request applies all levels.
+  const HeaderMutations* request_mutations() const { return request_mutations_; }
+  const HeaderMutations* response_mutations() const { return response_mutations_; }
+
+ private:
+  friend class PathIndex;
+  friend class TableBuilder;
+  friend class VirtualHost;
+
+  struct Conditions {
+    std::span<const config::HeaderMatcher> headers;
+    std::span<const config::QueryMatcher> query_parameters;
+    std::optional<config::FractionSpec> fraction;
+    bool hold(const HeaderMap& request, std::string_view path_with_query, uint64_t random) const;
+  };
+  union Action {
+    const ForwardAction* forward = nullptr;
+    const RedirectAction* redirect;
+    const DirectResponseAction* direct;
+  };
+
+  const VirtualHost* virtual_host_ = nullptr;
+  const Conditions* conditions_ = nullptr;
+  const FilterConfigs* filters_ = nullptr;
+  const HeaderMutations* request_mutations_ = nullptr;
+  const HeaderMutations* response_mutations_ = nullptr;
+  Action action_;
+  std::string_view path_pattern_;
+  uint32_t index_ = 0;
+  Kind kind_ = Kind::kForward;
+  config::PathMatchSpec::Kind path_kind_ = config::PathMatchSpec::Kind::kPrefix;
+  bool case_sensitive_ = true;
+};
+
+class VirtualHost : public config::VirtualHostView {
+ public:
+  ~VirtualHost();
+  VirtualHost(VirtualHost&&) noexcept;
+
+  const RouteTable& table() const { return *table_; }
+  std::span<const Route> routes() const { return routes_; }
+  config::VirtualHostSpec::Tls require_tls() const { return require_tls_; }
+  const FilterConfigs& filters() const { return *filters_; }
+  const HeaderMutations* request_mutations() const { return request_mutations_; }
+  const HeaderMutations* response_mutations() const { return response_mutations_; }
+
+ private:
+  friend class RouteTable;
+  friend class TableBuilder;
+  VirtualHost();
+
+  const RouteTable* table_ = nullptr;
+  std::span<Route> routes_;
+  std::unique_ptr<PathIndex> index_;
+  const Route* tls_redirect_ = nullptr;
+  const FilterConfigs* filters_ = nullptr;
+  const HeaderMutations* request_mutations_ = nullptr;
+  const HeaderMutations* response_mutations_ = nullptr;
+  config::VirtualHostSpec::Tls require_tls_ = config::VirtualHostSpec::Tls::kNone;
+};
+
+}  // namespace outrigger::route
