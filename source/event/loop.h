@@ -1,10 +1,13 @@
 // Loop: one thread's event loop (libuv), with cross-thread posts, deferred deletion and turn-end work.
 //
-// A *turn* is one callback from libuv with everything that it causes. Every libuv callback of ours opens a Turn; when the
-// outermost one ends, the loop flushes what asked for it (connections write what was gathered) and then destroys what was
-// given to defer_delete. So a request's head and body leave in one gathered write, and no object dies under its caller.
+// A *turn* is one callback from libuv with everything that it causes. Every libuv callback of ours opens a Turn; when
+// the outermost one ends, the loop flushes what asked for it (connections write what was gathered) and then destroys
+// what was given to defer_delete; both may ask for more, until nothing is left. So a request's head and body leave in
+// one gathered write, and no object dies under its caller. What is asked for outside a turn (before run()) is done when
+// run() begins.
 //
-// Thread rule: construct, use and destroy on one thread (destroy after run() has returned); post() and stop() from any.
+// Thread rule: one thread at a time: it may be made on one thread, run on another and be destroyed after run() has
+// returned; post() and stop() from any.
 // Use:  Loop loop;  std::thread t([&] { loop.run(); });  loop.post([] { ... });  loop.stop();  t.join();
 #pragma once
 
@@ -42,20 +45,23 @@ class TimerWheel;
 class Loop {
  public:
   Loop();
-  ~Loop();  // closes its own handles; every other handle must be closed before (CHECKed)
+  // Closes its own handles and waits for those that are closing; every other handle must be closed before (CHECKed).
+  // Posted tasks that have not run are destroyed without running.
+  ~Loop();
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
 
-  // Runs until stop(). May be called again afterwards.
+  // Runs until stop(). May be called again afterwards. After a stop() before run() it returns at once.
   void run();
   // One poll that waits at most until something happens (tests).
   void run_once();
+  // Tasks posted before the stop() run before run() returns.
   void stop();
 
   // Runs `task` on the loop's thread, in order of posting, in a turn of its own. False: the loop is shut for posts
   // (close_posts() was called or it is being destroyed) and the task was destroyed without running.
   bool post(std::function<void()> task);
-  // From the loop's thread: runs what is queued, refuses later posts. The defined answer after the end.
+  // From the loop's thread: refuses later posts, then runs what was queued. The defined answer after the end.
   void close_posts();
 
   void defer_delete(std::unique_ptr<Deferred> object);
@@ -67,11 +73,13 @@ class Loop {
   // Steady time in ns, read once per turn: cheap, the same for all that a turn does.
   int64_t now_ns() const { return now_ns_; }
   // Wall clock in µs since 1970, derived from now_ns (an offset refreshed about once a second).
-  int64_t wall_us() const;
-  // A fast pseudo-random number (xoshiro; seeded from the kernel). Not for secrets.
+  int64_t wall_us() const { return now_ns_ / 1000 + wall_offset_us_; }
+  // A fast pseudo-random number (xoshiro256**; seeded from the kernel). Not for secrets.
   uint64_t random();
 
+  // Whether the caller's is the thread that runs (or last ran, or made) the loop.
   bool on_thread() const;
+  bool in_turn() const { return depth_ > 0; }
   uv_loop_t* uv() { return &uv_; }
   TimerWheel& timers() { return *timers_; }
 
@@ -80,18 +88,25 @@ class Loop {
 
  private:
   friend class Turn;
-  void begin_turn();
+  friend class TimerWheel;
+  void begin_turn() {
+    if (depth_++ == 0) refresh_time();
+  }
   void end_turn();
-  void drain_posts();
+  bool settle();  // turn ends and deferred objects, until none is left; whether there was any
+  void run_posted(std::vector<std::function<void()>>& tasks);
+  void on_wake();
   void refresh_time();
 
   uv_loop_t uv_;
   uv_async_t wake_;
   std::unique_ptr<TimerWheel> timers_;
   std::mutex post_mutex_;
-  std::vector<std::function<void()>> posted_;
-  bool posts_closed_ = false;
+  std::vector<std::function<void()>> posted_;   // under post_mutex_
+  bool posts_closed_ = false;                   // under post_mutex_
+  std::vector<std::function<void()>> running_;  // its capacity is reused
   std::atomic<bool> stopping_{false};
+  std::atomic<unsigned long> thread_{0};
   int depth_ = 0;
   List<TurnEnd, TurnEndTag> turn_ends_;
   std::vector<std::unique_ptr<Deferred>> deferred_;
@@ -100,7 +115,6 @@ class Loop {
   int64_t wall_read_ns_ = 0;
   int64_t longest_turn_ns_ = 0;
   uint64_t random_[4];
-  unsigned long thread_ = 0;
 };
 
 // Opened by every libuv callback of ours.

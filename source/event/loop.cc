@@ -1,0 +1,172 @@
+#include "event/loop.h"
+
+#include <pthread.h>
+#include <sys/random.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "event/clock.h"
+#include "event/timer.h"
+
+namespace outrigger::event {
+namespace {
+
+constexpr int64_t kWallRefreshNs = 1'000'000'000;
+
+uint64_t rotate_left(uint64_t x, int k) { return (x << k) | (x >> (64 - k)); }
+
+}  // namespace
+
+Loop::Loop() : thread_(pthread_self()) {
+  CHECK(uv_loop_init(&uv_) == 0);
+  uv_.data = this;
+  CHECK(uv_async_init(&uv_, &wake_, [](uv_async_t* handle) { static_cast<Loop*>(handle->data)->on_wake(); }) == 0);
+  wake_.data = this;
+  CHECK(getrandom(random_, sizeof(random_), 0) == static_cast<ssize_t>(sizeof(random_)));
+  random_[0] |= 1;  // xoshiro's state must not be all zero
+  refresh_time();
+  timers_ = std::make_unique<TimerWheel>(*this);
+}
+
+Loop::~Loop() {
+  thread_.store(pthread_self(), std::memory_order_relaxed);
+  std::vector<std::function<void()>> never_run;
+  {
+    std::lock_guard lock(post_mutex_);
+    posts_closed_ = true;
+    never_run.swap(posted_);
+  }
+  never_run.clear();  // what the tasks own may still defer or close something
+  { Turn turn(*this); }
+  timers_->close();
+  uv_close(reinterpret_cast<uv_handle_t*>(&wake_), nullptr);
+  int rc;
+  while ((rc = uv_loop_close(&uv_)) == UV_EBUSY) {
+    uv_walk(
+        &uv_, [](uv_handle_t* handle, void*) { CHECK(uv_is_closing(handle)); }, nullptr);
+    uv_run(&uv_, UV_RUN_ONCE);
+    Turn turn(*this);
+  }
+  CHECK(rc == 0);
+}
+
+void Loop::run() {
+  thread_.store(pthread_self(), std::memory_order_relaxed);
+  { Turn turn(*this); }
+  if (stopping_.load(std::memory_order_acquire)) uv_async_send(&wake_);  // on_wake runs what was posted, then stops
+  do {
+    uv_run(&uv_, UV_RUN_DEFAULT);
+  } while (!stopping_.load(std::memory_order_acquire));
+  stopping_.store(false, std::memory_order_relaxed);
+}
+
+void Loop::run_once() {
+  thread_.store(pthread_self(), std::memory_order_relaxed);
+  begin_turn();
+  const bool settled = settle();
+  end_turn();
+  uv_run(&uv_, settled ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+}
+
+void Loop::stop() {
+  stopping_.store(true, std::memory_order_release);
+  uv_async_send(&wake_);
+}
+
+bool Loop::post(std::function<void()> task) {
+  std::lock_guard lock(post_mutex_);
+  if (posts_closed_) return false;
+  posted_.push_back(std::move(task));
+  // Under the lock, so that the destructor cannot close wake_ in between.
+  if (posted_.size() == 1) uv_async_send(&wake_);
+  return true;
+}
+
+void Loop::close_posts() {
+  CHECK(on_thread());
+  std::vector<std::function<void()>> last;
+  {
+    std::lock_guard lock(post_mutex_);
+    posts_closed_ = true;
+    last.swap(posted_);
+  }
+  run_posted(last);
+}
+
+void Loop::on_wake() {
+  // Read before the queue is: what was posted before the stop() is then in the queue.
+  const bool stopping = stopping_.load(std::memory_order_acquire);
+  {
+    std::lock_guard lock(post_mutex_);
+    running_.swap(posted_);
+  }
+  std::vector<std::function<void()>> tasks = std::move(running_);  // a task may call close_posts()
+  run_posted(tasks);
+  tasks.clear();
+  running_ = std::move(tasks);
+  if (stopping) uv_stop(&uv_);
+}
+
+void Loop::run_posted(std::vector<std::function<void()>>& tasks) {
+  for (std::function<void()>& task : tasks) {
+    Turn turn(*this);
+    task();
+    task = nullptr;  // what it holds is freed in its own turn
+  }
+}
+
+void Loop::defer_delete(std::unique_ptr<Deferred> object) { deferred_.push_back(std::move(object)); }
+
+void Loop::end_turn() {
+  if (depth_ > 1) {
+    --depth_;
+    return;
+  }
+  settle();
+  longest_turn_ns_ = std::max(longest_turn_ns_, steady_ns() - now_ns_);
+  depth_ = 0;
+}
+
+bool Loop::settle() {
+  bool any = false;
+  while (true) {
+    if (TurnEnd* object = turn_ends_.pop_front(); object != nullptr) {
+      object->on_turn_end();
+    } else if (!deferred_.empty()) {
+      // The vector may grow while its objects are destroyed.
+      for (size_t i = 0; i < deferred_.size(); ++i) std::exchange(deferred_[i], nullptr).reset();
+      deferred_.clear();
+    } else {
+      return any;
+    }
+    any = true;
+  }
+}
+
+void Loop::refresh_time() {
+  now_ns_ = steady_ns();
+  if (wall_read_ns_ == 0 || now_ns_ - wall_read_ns_ >= kWallRefreshNs) {
+    wall_offset_us_ = test_clock_set() ? 0 : wall_clock_us() - now_ns_ / 1000;
+    wall_read_ns_ = now_ns_;
+  }
+}
+
+uint64_t Loop::random() {
+  const uint64_t result = rotate_left(random_[1] * 5, 7) * 9;
+  const uint64_t t = random_[1] << 17;
+  random_[2] ^= random_[0];
+  random_[3] ^= random_[1];
+  random_[1] ^= random_[2];
+  random_[0] ^= random_[3];
+  random_[2] ^= t;
+  random_[3] = rotate_left(random_[3], 45);
+  return result;
+}
+
+bool Loop::on_thread() const { return thread_.load(std::memory_order_relaxed) == pthread_self(); }
+
+int64_t Loop::take_longest_turn_ns() { return std::exchange(longest_turn_ns_, 0); }
+
+}  // namespace outrigger::event
