@@ -1,0 +1,274 @@
+#include "xds/ads_client.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "event/loop.h"
+#include "event/timer.h"
+#include "stats/stats.h"
+#include "xds/grpc_stream.h"
+#include "xds/sotw.h"
+#include "xds/wire.h"
+
+namespace outrigger::xds {
+namespace {
+
+// What the families of Envoy's metrics begin with. For RDS and EDS Envoy counts per table and cluster; these are sums.
+constexpr std::array<std::string_view, kTypeCount> kStatPrefixes = {"listener_manager.lds", "rds",
+                                                                    "cluster_manager.cds", "eds"};
+
+std::string join_faults(const std::vector<std::string>& faults) {
+  std::string text;
+  for (const std::string& fault : faults) {
+    if (!text.empty()) text += '\n';
+    text += fault;
+    if (text.size() > kMaxErrorDetailBytes) break;  // the encoder says how much it cuts
+  }
+  return text;
+}
+
+bool is_power_of_two(uint64_t n) { return (n & (n - 1)) == 0; }
+
+}  // namespace
+
+struct AdsClient::Impl {
+  Impl(event::Loop& loop, ChannelSpec channel, std::string node, stats::Registry* stats, Callbacks callbacks,
+       AdsOptions options)
+      : loop(loop),
+        channel(std::move(channel)),
+        node(std::move(node)),
+        callbacks(std::move(callbacks)),
+        options(options),
+        machine({options.node_on_first_message_only, options.refused_again_initial_ms, options.refused_again_max_ms}),
+        registry(stats) {
+    CHECK(!this->channel.addresses.empty());
+    if (registry == nullptr) return;
+    group = std::make_unique<stats::Group>(*registry, stats::Labels{});
+    connected_state = group->gauge("control_plane.connected_state");
+    for (size_t i = 0; i < kTypeCount; ++i) {
+      const std::string prefix(kStatPrefixes[i]);
+      attempts[i] = group->counter(prefix + ".update_attempt");
+      successes[i] = group->counter(prefix + ".update_success");
+      rejections[i] = group->counter(prefix + ".update_rejected");
+    }
+  }
+
+  void open();
+  void pump();
+  void on_writable();
+  void on_message(Result<Response> message);
+  void on_closed(const std::string& reason);
+  void set_connected(bool now);
+  void read_more();
+  void log_verdict(const Sotw::TypeState& t, Type type, Sotw::Judged judged) const;
+  int64_t now_ms() const { return loop.now_ns() / 1'000'000; }
+  void count(stats::Counter counter) {
+    if (registry != nullptr) registry->add(counter);
+  }
+
+  event::Loop& loop;
+  const ChannelSpec channel;
+  const std::string node;
+  const Callbacks callbacks;
+  const AdsOptions options;
+  Sotw machine;
+
+  std::unique_ptr<GrpcStream> stream;
+  bool started = false;
+  bool connected = false;
+  bool writing = false;    // a write has not left yet
+  bool read_owed = false;  // the last message is dealt with, the next read waits for verdicts
+  bool answered = false;   // this stream brought a response: the back-off starts again
+  size_t next_address = 0;
+  uint64_t backoff_ms = 0;
+  int64_t reconnect_at_ms = 0;
+  uint64_t streams = 0;
+  std::string address, control_plane, last_error;
+  event::Timeout reconnect{[](void* self) { static_cast<Impl*>(self)->open(); }, this};
+  event::Timeout held_back{[](void* self) { static_cast<Impl*>(self)->pump(); }, this};
+
+  stats::Registry* registry;
+  std::unique_ptr<stats::Group> group;
+  stats::Gauge connected_state;
+  std::array<stats::Counter, kTypeCount> attempts, successes, rejections;
+};
+
+void AdsClient::Impl::open() {
+  reconnect_at_ms = 0;
+  address = channel.addresses[next_address];
+  next_address = (next_address + 1) % channel.addresses.size();
+  writing = read_owed = answered = false;
+  ++streams;
+  machine.stream_opened();
+  stream = std::make_unique<GrpcStream>(
+      loop, channel, address, kAdsSotwMethod, decode_response,
+      GrpcStream::Callbacks{[this] { on_writable(); }, [this](Result<Response> m) { on_message(std::move(m)); },
+                            [this](std::string reason) { on_closed(reason); }});
+  pump();
+}
+
+// Writes the next request that is due, and sees to it that a held-back one is written in time.
+void AdsClient::Impl::pump() {
+  if (stream == nullptr || writing) return;
+  if (auto request = machine.next_request(now_ms())) {
+    writing = true;
+    count(attempts[static_cast<size_t>(request->type)]);
+    stream->write(encode_request(*request, node));
+    return;
+  }
+  if (auto at = machine.wake_at_ms()) {
+    loop.timers().arm(held_back, static_cast<uint64_t>(std::max<int64_t>(*at - now_ms(), 1)));
+  } else {
+    held_back.disarm();
+  }
+}
+
+void AdsClient::Impl::on_writable() {
+  writing = false;
+  set_connected(true);
+  pump();
+}
+
+void AdsClient::Impl::on_message(Result<Response> message) {
+  if (!message) {
+    OUTRIGGER_LOG(kWarning, "xds", "{}: {}; the stream is opened again", channel.name, message.error().detail);
+    stream->close();
+    return on_closed(message.error().detail);
+  }
+  if (!answered) {
+    answered = true;
+    backoff_ms = 0;
+  }
+  control_plane = message->control_plane;
+  std::optional<Update> update = machine.receive(std::move(*message));
+  // Before the callback, which may stop us.
+  read_owed = true;
+  read_more();
+  pump();
+  if (update) callbacks.on_update(std::move(*update));
+}
+
+void AdsClient::Impl::read_more() {
+  if (!read_owed || stream == nullptr || machine.unjudged() >= kMaxUnjudged) return;
+  read_owed = false;
+  stream->read_next();
+}
+
+void AdsClient::Impl::on_closed(const std::string& reason) {
+  const bool was_connected = connected;
+  stream.reset();
+  machine.stream_closed();
+  held_back.disarm();
+  // The other addresses are tried at once; the back-off is between rounds.
+  const bool round_over = next_address == 0 || was_connected;
+  uint64_t delay_ms = 1;
+  if (round_over) {
+    backoff_ms = backoff_ms == 0 ? options.backoff_initial_ms : std::min(backoff_ms * 2, options.backoff_max_ms);
+    const uint64_t jitter = std::max<uint64_t>(backoff_ms / 5, 1);
+    delay_ms = backoff_ms - jitter + loop.random() % (2 * jitter + 1);
+  }
+  if (reason != last_error || was_connected) {
+    OUTRIGGER_LOG(kWarning, "xds", "{} at {}: {} ({}); trying again in {} ms", channel.name, address,
+                  was_connected ? "stream ended" : "cannot connect", reason, delay_ms);
+  }
+  last_error = reason;
+  reconnect_at_ms = now_ms() + static_cast<int64_t>(delay_ms);
+  loop.timers().arm(reconnect, delay_ms);
+  set_connected(false);
+}
+
+void AdsClient::Impl::set_connected(bool now) {
+  if (connected == now) return;
+  connected = now;
+  if (now) OUTRIGGER_LOG(kInfo, "xds", "connected to {} at {}", channel.name, address);
+  if (registry != nullptr) registry->set(connected_state, now ? 1 : 0);
+  if (callbacks.on_connection) callbacks.on_connection(now);
+}
+
+void AdsClient::Impl::log_verdict(const Sotw::TypeState& t, Type type, Sotw::Judged judged) const {
+  if (judged == Sotw::Judged::kRefused) {
+    OUTRIGGER_LOG(kWarning, "xds", "{} version \"{}\" from {} refused:\n{}", short_name(type), t.refused_version,
+                  channel.name, t.refusal);
+  } else if (judged == Sotw::Judged::kRefusedAgain && is_power_of_two(t.refused_in_a_row)) {
+    OUTRIGGER_LOG(kWarning, "xds", "{} version \"{}\" from {} refused for the {}th time, for the same reasons",
+                  short_name(type), t.refused_version, channel.name, t.refused_in_a_row);
+  } else if (judged == Sotw::Judged::kAccepted) {
+    OUTRIGGER_LOG(kDebug, "xds", "{} version \"{}\" from {} accepted", short_name(type), t.accepted_version,
+                  channel.name);
+  }
+}
+
+AdsClient::AdsClient(event::Loop& loop, ChannelSpec channel, std::string serialized_node, stats::Registry* stats,
+                     Callbacks callbacks, AdsOptions options)
+    : impl_(std::make_unique<Impl>(loop, std::move(channel), std::move(serialized_node), stats, std::move(callbacks),
+                                   options)) {}
+
+AdsClient::~AdsClient() { stop(); }
+
+void AdsClient::start() {
+  CHECK(!impl_->started);
+  impl_->started = true;
+  impl_->open();
+}
+
+void AdsClient::stop() {
+  impl_->reconnect.disarm();
+  impl_->held_back.disarm();
+  impl_->reconnect_at_ms = 0;
+  if (impl_->stream != nullptr) impl_->stream->close();
+  impl_->stream.reset();
+  impl_->machine.stream_closed();
+  impl_->connected = false;
+  if (impl_->registry != nullptr) impl_->registry->set(impl_->connected_state, 0);
+}
+
+void AdsClient::subscribe(Type type, Subscription subscription) {
+  impl_->machine.subscribe(type, std::move(subscription));
+  impl_->pump();
+}
+
+void AdsClient::verdict(uint64_t update_id, const std::vector<std::string>& faults) {
+  std::string text = join_faults(faults);
+  if (!faults.empty() && text.empty()) text = "refused";
+  const auto [type, judged] = impl_->machine.verdict(update_id, std::move(text), impl_->now_ms());
+  if (judged == Sotw::Judged::kUnknown) return;
+  const size_t index = static_cast<size_t>(type);
+  impl_->count(judged == Sotw::Judged::kAccepted ? impl_->successes[index] : impl_->rejections[index]);
+  impl_->log_verdict(impl_->machine.type(type), type, judged);
+  impl_->read_more();
+  impl_->pump();
+}
+
+AdsStatus AdsClient::status() const {
+  const Impl& i = *impl_;
+  AdsStatus status{.connected = i.connected,
+                   .address = i.address,
+                   .control_plane = i.control_plane,
+                   .last_error = i.last_error,
+                   .streams = i.streams,
+                   .ignored = i.machine.ignored()};
+  if (i.reconnect_at_ms > 0) {
+    status.reconnect_in_ms = static_cast<uint64_t>(std::max<int64_t>(i.reconnect_at_ms - i.now_ms(), 1));
+  }
+  for (size_t n = 0; n < kTypeCount; ++n) {
+    const Sotw::TypeState& t = i.machine.type(static_cast<Type>(n));
+    if (!t.subscribed) continue;
+    status.types.push_back({.type = static_cast<Type>(n),
+                            .subscription = t.subscription,
+                            .accepted_version = t.accepted_version,
+                            .received_version = t.received_version,
+                            .received = t.received,
+                            .accepted = t.accepted,
+                            .rejected = t.rejected,
+                            .repeated = t.repeated,
+                            .judging = t.judging_id != 0,
+                            .last_refusal = t.refusal,
+                            .refused_version = t.refused_version});
+  }
+  return status;
+}
+
+}  // namespace outrigger::xds

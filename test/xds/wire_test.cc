@@ -1,0 +1,92 @@
+#include "xds/wire.h"
+
+#include <gtest/gtest.h>
+
+#include "envoy/service/discovery/v3/discovery.pb.h"
+
+namespace outrigger::xds {
+namespace {
+
+namespace discovery = envoy::service::discovery::v3;
+
+TEST(Wire, RequestHasEveryField) {
+  envoy::config::core::v3::Node node;
+  node.set_id("n1");
+  Request request{.type = Type::kEndpoints, .version = "v", .names = {"a", "b"}, .nonce = "7", .with_node = true};
+  discovery::DiscoveryRequest message;
+  ASSERT_TRUE(message.ParseFromString(encode_request(request, node.SerializeAsString())));
+  EXPECT_EQ(message.type_url(), "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment");
+  EXPECT_EQ(message.version_info(), "v");
+  EXPECT_EQ(message.resource_names_size(), 2);
+  EXPECT_EQ(message.response_nonce(), "7");
+  EXPECT_EQ(message.node().id(), "n1");
+  EXPECT_FALSE(message.has_error_detail());
+
+  request.with_node = false;
+  request.error_detail = "why";
+  ASSERT_TRUE(message.ParseFromString(encode_request(request, node.SerializeAsString())));
+  EXPECT_FALSE(message.has_node());
+  EXPECT_EQ(message.error_detail().code(), 3);
+  EXPECT_EQ(message.error_detail().message(), "why");
+}
+
+TEST(Wire, ErrorDetailIsCleanUtf8AndBounded) {
+  Request request{.error_detail = "ok \xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80 | \xFF \xC3 \xED\xA0\x80 \xC0\x80"};
+  discovery::DiscoveryRequest message;
+  ASSERT_TRUE(message.ParseFromString(encode_request(request, "")));
+  EXPECT_EQ(message.error_detail().message(), "ok \xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80 | ? ? ??? ??");
+
+  request.error_detail.assign(5 << 20, 'x');
+  ASSERT_TRUE(message.ParseFromString(encode_request(request, "")));
+  EXPECT_LT(message.error_detail().message().size(), kMaxErrorDetailBytes + 100);
+  EXPECT_NE(message.error_detail().message().find("more bytes cut"), std::string::npos);
+}
+
+TEST(Wire, ResponseUnwrapsResources) {
+  discovery::DiscoveryResponse message;
+  message.set_version_info("v1");
+  message.set_nonce("n1");
+  message.set_type_url(std::string(type_url(Type::kCluster)));
+  message.mutable_control_plane()->set_identifier("cp");
+  google::protobuf::Any* plain = message.add_resources();
+  plain->set_type_url("t/Plain");
+  plain->set_value("plain bytes");
+  discovery::Resource wrapped;
+  wrapped.set_name("name");
+  wrapped.set_version("rv");
+  wrapped.mutable_ttl()->set_seconds(2);
+  wrapped.mutable_resource()->set_type_url("t/Inner");
+  wrapped.mutable_resource()->set_value("inner bytes");
+  message.add_resources()->PackFrom(wrapped);
+
+  const auto response = decode_response(message.SerializeAsString());
+  ASSERT_TRUE(response);
+  EXPECT_EQ(response->version, "v1");
+  EXPECT_EQ(response->nonce, "n1");
+  EXPECT_EQ(response->type_url, type_url(Type::kCluster));
+  EXPECT_EQ(response->control_plane, "cp");
+  ASSERT_EQ(response->resources.size(), 2u);
+  EXPECT_EQ(response->resources[0].type_url, "t/Plain");
+  EXPECT_EQ(response->resources[0].bytes, "plain bytes");
+  EXPECT_EQ(response->resources[1].name, "name");
+  EXPECT_EQ(response->resources[1].version, "rv");
+  EXPECT_EQ(response->resources[1].ttl_ms, 2'000u);
+  EXPECT_EQ(response->resources[1].type_url, "t/Inner");
+  EXPECT_EQ(response->resources[1].bytes, "inner bytes");
+}
+
+TEST(Wire, GarbageIsAProtocolError) {
+  const auto response = decode_response("\x0A\xFFgarbage");
+  ASSERT_FALSE(response);
+  EXPECT_EQ(response.error().code, Errc::kProtocol);
+}
+
+TEST(Types, UrlsRoundTrip) {
+  for (size_t i = 0; i < kTypeCount; ++i) {
+    EXPECT_EQ(find_type(type_url(static_cast<Type>(i))), static_cast<Type>(i));
+  }
+  EXPECT_FALSE(find_type("type.googleapis.com/envoy.config.cluster.v2.Cluster"));
+}
+
+}  // namespace
+}  // namespace outrigger::xds
