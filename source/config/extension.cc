@@ -1,6 +1,5 @@
 #include "config/extension.h"
 
-#include <limits>
 #include <map>
 #include <mutex>
 
@@ -16,8 +15,8 @@ uint16_t filter_name_id(std::string_view name) {
   static std::map<std::string, uint16_t, std::less<>> ids;
   const std::lock_guard lock(mutex);
   if (auto it = ids.find(name); it != ids.end()) return it->second;
-  // A hostile config cannot make ids without end: the translator only asks for names of filters that it knows.
-  const auto id = static_cast<uint16_t>(std::min<size_t>(ids.size(), std::numeric_limits<uint16_t>::max()));
+  if (ids.size() == kNoFilterId) return kNoFilterId;
+  const auto id = static_cast<uint16_t>(ids.size());
   ids.emplace(name, id);
   return id;
 }

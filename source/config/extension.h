@@ -51,8 +51,6 @@ struct CompileContext {
   StateRegistry& states;
   stats::Registry& stats;
   std::string scope;  // where the config stands, stable across updates: "listener/chain/filter" or "route_table/vhost/route/filter"
-  uint16_t filter_id = 0;   // filter_name_id of the filter's configured name, for StreamHandle::route_config
-  std::string http_prefix;  // the connection manager's stat_prefix (stats label "http"); empty for per-route configs
 };
 
 // Compiles `message` (of type config_type or route_type); nullptr with at least one fault, or the part.
@@ -70,7 +68,8 @@ struct FilterType {
 };
 
 // Process-wide id of a filter's configured name (HttpFilter.name, the key of typed_per_filter_config); ids are small and
-// never reused. Builder thread.
+// never reused. kNoFilterId: 65,535 names were seen already. Any thread.
+inline constexpr uint16_t kNoFilterId = UINT16_MAX;
 uint16_t filter_name_id(std::string_view name);
 
 // A compiled config and what it was compiled from.

@@ -2,11 +2,13 @@
 // share. Parsed once, on the builder thread; the evaluators walk the operators per request.
 //
 // Grammar (Envoy's): literal text; "%%" is one percent sign; a command is %NAME%, %NAME(ARGUMENT)% or either with
-// ":LENGTH" before the closing percent sign, which truncates the value to so many bytes. ARGUMENT ends at the first ")".
+// ":LENGTH" before the closing percent sign, which truncates the value to so many bytes. ARGUMENT ends at the first
+// ")".
 //
 // Thread rule: values.
 // Use:  TRY(auto operators, parse_format("%REQ(X-A?:PATH):10%\n"));
-//       for (const FormatOperator& op : operators) switch (op.kind) { case FormatOperator::Kind::kText: out += op.arg; ... }
+//       for (const FormatOperator& op : operators) switch (op.kind) { case FormatOperator::Kind::kText: out += op.arg;
+//       ... }
 #pragma once
 
 #include <cstdint>
@@ -19,38 +21,38 @@
 namespace outrigger::config {
 
 // X(kind, command, argument), argument: N none, H "header?alternative" (required), T strftime format (optional).
-#define OUTRIGGER_FORMAT_COMMANDS(X)                                                           \
-  X(StartTime, "START_TIME", T)                                                                \
-  X(Req, "REQ", H)                                                                             \
-  X(Resp, "RESP", H)                                                                           \
-  X(Trailer, "TRAILER", H)                                                                     \
-  X(Protocol, "PROTOCOL", N)                                                                   \
-  X(ResponseCode, "RESPONSE_CODE", N)                                                          \
-  X(ResponseCodeDetails, "RESPONSE_CODE_DETAILS", N)                                           \
-  X(ResponseFlags, "RESPONSE_FLAGS", N)                                                        \
-  X(ResponseFlagsLong, "RESPONSE_FLAGS_LONG", N)                                               \
-  X(BytesReceived, "BYTES_RECEIVED", N)                                                        \
-  X(BytesSent, "BYTES_SENT", N)                                                                \
-  X(Duration, "DURATION", N)                                                                   \
-  X(RequestDuration, "REQUEST_DURATION", N)                                                    \
-  X(ResponseDuration, "RESPONSE_DURATION", N)                                                  \
-  X(UpstreamHost, "UPSTREAM_HOST", N)                                                          \
-  X(UpstreamCluster, "UPSTREAM_CLUSTER", N)                                                    \
-  X(UpstreamLocalAddress, "UPSTREAM_LOCAL_ADDRESS", N)                                         \
-  X(UpstreamRequestAttemptCount, "UPSTREAM_REQUEST_ATTEMPT_COUNT", N)                          \
-  X(DownstreamRemoteAddress, "DOWNSTREAM_REMOTE_ADDRESS", N)                                   \
-  X(DownstreamRemoteAddressWithoutPort, "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", N)           \
-  X(DownstreamDirectRemoteAddress, "DOWNSTREAM_DIRECT_REMOTE_ADDRESS", N)                      \
+#define OUTRIGGER_FORMAT_COMMANDS(X)                                                              \
+  X(StartTime, "START_TIME", T)                                                                   \
+  X(Req, "REQ", H)                                                                                \
+  X(Resp, "RESP", H)                                                                              \
+  X(Trailer, "TRAILER", H)                                                                        \
+  X(Protocol, "PROTOCOL", N)                                                                      \
+  X(ResponseCode, "RESPONSE_CODE", N)                                                             \
+  X(ResponseCodeDetails, "RESPONSE_CODE_DETAILS", N)                                              \
+  X(ResponseFlags, "RESPONSE_FLAGS", N)                                                           \
+  X(ResponseFlagsLong, "RESPONSE_FLAGS_LONG", N)                                                  \
+  X(BytesReceived, "BYTES_RECEIVED", N)                                                           \
+  X(BytesSent, "BYTES_SENT", N)                                                                   \
+  X(Duration, "DURATION", N)                                                                      \
+  X(RequestDuration, "REQUEST_DURATION", N)                                                       \
+  X(ResponseDuration, "RESPONSE_DURATION", N)                                                     \
+  X(UpstreamHost, "UPSTREAM_HOST", N)                                                             \
+  X(UpstreamCluster, "UPSTREAM_CLUSTER", N)                                                       \
+  X(UpstreamLocalAddress, "UPSTREAM_LOCAL_ADDRESS", N)                                            \
+  X(UpstreamRequestAttemptCount, "UPSTREAM_REQUEST_ATTEMPT_COUNT", N)                             \
+  X(DownstreamRemoteAddress, "DOWNSTREAM_REMOTE_ADDRESS", N)                                      \
+  X(DownstreamRemoteAddressWithoutPort, "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", N)              \
+  X(DownstreamDirectRemoteAddress, "DOWNSTREAM_DIRECT_REMOTE_ADDRESS", N)                         \
   X(DownstreamDirectRemoteAddressWithoutPort, "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", N) \
-  X(DownstreamLocalAddress, "DOWNSTREAM_LOCAL_ADDRESS", N)                                     \
-  X(DownstreamLocalAddressWithoutPort, "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", N)             \
-  X(RouteName, "ROUTE_NAME", N)                                                                \
-  X(RequestedServerName, "REQUESTED_SERVER_NAME", N)                                           \
-  X(ConnectionId, "CONNECTION_ID", N)                                                          \
-  X(Hostname, "HOSTNAME", N)                                                                   \
-  X(UniqueId, "UNIQUE_ID", N)                                                                  \
-  X(StreamId, "STREAM_ID", N)                                                                  \
-  X(ConfigVersion, "OUTRIGGER_CONFIG_VERSION", N)                                              \
+  X(DownstreamLocalAddress, "DOWNSTREAM_LOCAL_ADDRESS", N)                                        \
+  X(DownstreamLocalAddressWithoutPort, "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", N)                \
+  X(RouteName, "ROUTE_NAME", N)                                                                   \
+  X(RequestedServerName, "REQUESTED_SERVER_NAME", N)                                              \
+  X(ConnectionId, "CONNECTION_ID", N)                                                             \
+  X(Hostname, "HOSTNAME", N)                                                                      \
+  X(UniqueId, "UNIQUE_ID", N)                                                                     \
+  X(StreamId, "STREAM_ID", N)                                                                     \
+  X(ConfigVersion, "OUTRIGGER_CONFIG_VERSION", N)                                                 \
   X(ClientName, "OUTRIGGER_CLIENT_NAME", N)
 
 struct FormatOperator {

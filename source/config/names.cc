@@ -10,7 +10,9 @@ namespace {
 constexpr size_t kMaxHeaderNameBytes = 16'384;
 
 bool is_alnum(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); }
-bool is_token_char(char c) { return is_alnum(c) || (c != '\0' && std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos); }
+bool is_token_char(char c) {
+  return is_alnum(c) || (c != '\0' && std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos);
+}
 
 }  // namespace
 
@@ -50,7 +52,8 @@ bool is_dns_name(std::string_view name) {
     const size_t dot = std::min(name.find('.'), name.size());
     const std::string_view label = name.substr(0, dot);
     if (label.empty() || label.size() > 63) return false;
-    if (!std::all_of(label.begin(), label.end(), [](char c) { return is_alnum(c) || c == '-' || c == '_'; })) return false;
+    if (!std::all_of(label.begin(), label.end(), [](char c) { return is_alnum(c) || c == '-' || c == '_'; }))
+      return false;
     if (dot + 1 == name.size()) return false;
     name.remove_prefix(std::min(dot + 1, name.size()));
   }

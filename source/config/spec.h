@@ -167,6 +167,7 @@ struct ForwardSpec {  // RouteAction
   bool append_x_forwarded_host = false;
   uint64_t timeout_ms = 15'000;  // 0: none
   std::optional<uint64_t> idle_timeout_ms;
+  std::optional<uint64_t> max_stream_duration_ms;  // instead of HcmSpec's; 0: none
   std::optional<RetryPolicySpec> retry;  // the virtual host's if the route has none
   std::vector<RateLimitSpec> rate_limits;
   bool include_vh_rate_limits = false;
@@ -231,7 +232,9 @@ struct ConfigSourceSpec {
   std::string path;               // kFile
   std::string watched_directory;  // kFile, optional
   std::string grpc_cluster;       // kGrpc: name of the static cluster to reach
+  std::string authority;          // kGrpc; empty: the address
   std::vector<std::pair<std::string, std::string>> initial_metadata;
+  bool set_node_on_first_message_only = false;
   bool delta = false;
   uint64_t initial_fetch_timeout_ms = 15'000;  // 0: wait for ever
   bool operator==(const ConfigSourceSpec&) const = default;
@@ -242,7 +245,8 @@ struct AccessLogSpec {
   Sink sink = Sink::kFile;
   std::string path;
   std::string format;  // text format string; empty: Envoy's default format
-  std::vector<std::pair<std::string, std::string>> json_format;  // non-empty: JSON lines instead
+  std::vector<std::pair<std::string, std::string>> json_format;  // non-empty: JSON lines instead; sorted by key
+  bool omit_empty_values = false;  // text: nothing instead of "-"; JSON: no entry
   bool operator==(const AccessLogSpec&) const = default;
 };
 

@@ -23,6 +23,7 @@ namespace outrigger::config {
 
 struct TranslateOptions {
   UnknownFields unknown_fields = UnknownFields::kError;
+  bool api_listeners = false;  // accept Listener.api_listener (control plane: for gRPC clients)
 };
 
 // One resource as translation leaves it. `spec` is empty if there was any error; `name` is known whenever it could be read.
@@ -38,7 +39,7 @@ struct TranslatedBootstrap {
   std::optional<BootstrapSpec> spec;  // empty: errors
   std::vector<TranslatedResource> resources;  // static listeners and clusters, for dumps
   std::string bytes;
-  Faults faults;
+  Faults faults;  // all of them, those of the resources too
 };
 
 class Translator {
@@ -53,8 +54,9 @@ class Translator {
   TranslatedResource resource(const google::protobuf::Any& any, const FieldPath& path);
   TranslatedResource resource(std::string_view type_url, std::string_view message_bytes, const FieldPath& path);
 
-  // A file of resources in Envoy's format (a DiscoveryResponse in YAML or JSON): all of them, each with its own faults;
-  // what concerns the whole file (syntax, unknown keys at the top) goes to `file_faults`.
+  // A file of resources in Envoy's format (a DiscoveryResponse in YAML or JSON), or one resource with "@type" at its
+  // top: all of them, each with its own faults; what concerns the whole file (syntax, unknown keys at the top) goes to
+  // `file_faults`.
   std::vector<TranslatedResource> resource_file(std::string_view text, std::string_view file, Faults& file_faults);
 
  private:

@@ -1,0 +1,353 @@
+#include "config/ignored_fields.h"
+
+#include <fmt/format.h>
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+
+#include <algorithm>
+#include <unordered_map>
+#include <vector>
+
+namespace outrigger::config {
+namespace {
+
+using google::protobuf::Descriptor;
+using google::protobuf::FieldDescriptor;
+
+// Fields that are honoured with nothing to add.
+struct Honoured {
+  std::string_view message;
+  std::string_view fields;  // separated by blanks
+};
+
+constexpr Honoured kHonoured[] = {
+    {"envoy.config.accesslog.v3.AccessLog", "name typed_config"},
+    {"envoy.config.bootstrap.v3.Admin", "access_log address"},
+    {"envoy.config.bootstrap.v3.Bootstrap", "node static_resources dynamic_resources admin"},
+    {"envoy.config.bootstrap.v3.Bootstrap.DynamicResources", "lds_config cds_config ads_config"},
+    {"envoy.config.bootstrap.v3.Bootstrap.StaticResources", "listeners clusters"},
+    {"envoy.config.cluster.v3.CircuitBreakers", "thresholds"},
+    {"envoy.config.cluster.v3.CircuitBreakers.Thresholds",
+     "max_connections max_pending_requests max_requests max_retries"},
+    {"envoy.config.cluster.v3.Cluster",
+     "name alt_stat_name type eds_cluster_config connect_timeout per_connection_buffer_limit_bytes lb_policy "
+     "load_assignment max_requests_per_connection circuit_breakers common_http_protocol_options "
+     "http2_protocol_options typed_extension_protocol_options dns_refresh_rate respect_dns_ttl dns_lookup_family "
+     "least_request_lb_config transport_socket"},
+    {"envoy.config.cluster.v3.Cluster.EdsClusterConfig", "eds_config service_name"},
+    {"envoy.config.cluster.v3.Cluster.LeastRequestLbConfig", "choice_count"},
+    {"envoy.config.core.v3.Address", "socket_address pipe"},
+    {"envoy.config.core.v3.ApiConfigSource", "transport_api_version grpc_services set_node_on_first_message_only"},
+    {"envoy.config.core.v3.CidrRange", "address_prefix prefix_len"},
+    {"envoy.config.core.v3.ConfigSource",
+     "path path_config_source ads self initial_fetch_timeout resource_api_version"},
+    {"envoy.config.core.v3.DataSource", "filename inline_bytes inline_string environment_variable"},
+    {"envoy.config.core.v3.GrpcService", "envoy_grpc initial_metadata"},
+    {"envoy.config.core.v3.GrpcService.EnvoyGrpc", "cluster_name authority"},
+    {"envoy.config.core.v3.HeaderValue", "key value"},
+    {"envoy.config.core.v3.HeaderValueOption", "header append append_action keep_empty_value"},
+    {"envoy.config.core.v3.Http1ProtocolOptions",
+     "allow_absolute_url accept_http_10 default_host_for_http_10 enable_trailers"},
+    {"envoy.config.core.v3.HttpProtocolOptions",
+     "idle_timeout max_connection_duration max_headers_count max_requests_per_connection"},
+    {"envoy.config.core.v3.Locality", "region zone sub_zone"},
+    {"envoy.config.core.v3.Node", "id cluster metadata locality client_features"},
+    {"envoy.config.core.v3.PathConfigSource", "path watched_directory"},
+    {"envoy.config.core.v3.Pipe", "path mode"},
+    {"envoy.config.core.v3.RuntimeFractionalPercent", "default_value"},
+    {"envoy.config.core.v3.SelfConfigSource", "transport_api_version"},
+    {"envoy.config.core.v3.SocketAddress", "protocol address port_value"},
+    {"envoy.config.core.v3.SubstitutionFormatString", "text_format text_format_source omit_empty_values"},
+    {"envoy.config.core.v3.TransportSocket", "name"},
+    {"envoy.config.core.v3.TypedExtensionConfig", "name typed_config"},
+    {"envoy.config.core.v3.WatchedDirectory", "path"},
+    {"envoy.config.endpoint.v3.ClusterLoadAssignment", "cluster_name endpoints"},
+    {"envoy.config.endpoint.v3.Endpoint", "address hostname"},
+    {"envoy.config.endpoint.v3.LbEndpoint", "endpoint load_balancing_weight"},
+    {"envoy.config.endpoint.v3.LocalityLbEndpoints", "lb_endpoints"},
+    {"envoy.config.listener.v3.AdditionalAddress", "address"},
+    {"envoy.config.listener.v3.Filter", "name"},
+    {"envoy.config.listener.v3.FilterChain", "filter_chain_match transport_socket name"},
+    {"envoy.config.listener.v3.FilterChainMatch",
+     "destination_port prefix_ranges direct_source_prefix_ranges source_type source_prefix_ranges source_ports"},
+    {"envoy.config.listener.v3.Listener",
+     "name address additional_addresses filter_chains default_filter_chain per_connection_buffer_limit_bytes "
+     "tcp_backlog_size"},
+    {"envoy.config.route.v3.DirectResponseAction", "status body"},
+    {"envoy.config.route.v3.FilterConfig", "config is_optional disabled"},
+    {"envoy.config.route.v3.HeaderMatcher",
+     "name exact_match safe_regex_match range_match present_match prefix_match suffix_match contains_match "
+     "string_match invert_match treat_missing_header_as_empty"},
+    {"envoy.config.route.v3.QueryParameterMatcher", "name string_match present_match"},
+    {"envoy.config.route.v3.RateLimit", "stage actions"},
+    {"envoy.config.route.v3.RateLimit.Action",
+     "source_cluster destination_cluster request_headers query_parameters remote_address generic_key "
+     "header_value_match masked_remote_address query_parameter_value_match"},
+    {"envoy.config.route.v3.RateLimit.Action.GenericKey", "descriptor_value descriptor_key"},
+    {"envoy.config.route.v3.RateLimit.Action.HeaderValueMatch", "descriptor_value descriptor_key expect_match headers"},
+    {"envoy.config.route.v3.RateLimit.Action.MaskedRemoteAddress", "v4_prefix_mask_len v6_prefix_mask_len"},
+    {"envoy.config.route.v3.RateLimit.Action.QueryParameterValueMatch",
+     "descriptor_value descriptor_key expect_match query_parameters"},
+    {"envoy.config.route.v3.RateLimit.Action.QueryParameters", "query_parameter_name descriptor_key skip_if_absent"},
+    {"envoy.config.route.v3.RateLimit.Action.RequestHeaders", "header_name descriptor_key skip_if_absent"},
+    {"envoy.config.route.v3.RedirectAction",
+     "https_redirect scheme_redirect host_redirect port_redirect path_redirect prefix_rewrite regex_rewrite "
+     "response_code strip_query"},
+    {"envoy.config.route.v3.RetryPolicy", "num_retries per_try_timeout retriable_status_codes retry_back_off"},
+    {"envoy.config.route.v3.RetryPolicy.RetryBackOff", "base_interval max_interval"},
+    {"envoy.config.route.v3.Route",
+     "name match route redirect direct_response typed_per_filter_config request_headers_to_add "
+     "request_headers_to_remove response_headers_to_add response_headers_to_remove"},
+    {"envoy.config.route.v3.RouteAction",
+     "cluster cluster_header weighted_clusters cluster_not_found_response_code prefix_rewrite regex_rewrite "
+     "host_rewrite_literal auto_host_rewrite host_rewrite_header append_x_forwarded_host timeout idle_timeout "
+     "retry_policy rate_limits max_stream_duration"},
+    {"envoy.config.route.v3.RouteAction.MaxStreamDuration", "max_stream_duration"},
+    {"envoy.config.route.v3.RouteConfiguration",
+     "name virtual_hosts internal_only_headers response_headers_to_add response_headers_to_remove "
+     "request_headers_to_add request_headers_to_remove most_specific_header_mutations_wins validate_clusters "
+     "max_direct_response_body_size_bytes typed_per_filter_config ignore_port_in_host_matching"},
+    {"envoy.config.route.v3.RouteMatch",
+     "prefix path safe_regex path_separated_prefix case_sensitive runtime_fraction headers query_parameters"},
+    {"envoy.config.route.v3.VirtualHost",
+     "name domains routes require_tls rate_limits request_headers_to_add request_headers_to_remove "
+     "response_headers_to_add response_headers_to_remove typed_per_filter_config retry_policy"},
+    {"envoy.config.route.v3.WeightedCluster", "clusters"},
+    {"envoy.config.route.v3.WeightedCluster.ClusterWeight",
+     "name cluster_header weight request_headers_to_add request_headers_to_remove response_headers_to_add "
+     "response_headers_to_remove typed_per_filter_config"},
+    {"envoy.extensions.access_loggers.file.v3.FileAccessLog", "path format log_format"},
+    {"envoy.extensions.access_loggers.stream.v3.StderrAccessLog", "log_format"},
+    {"envoy.extensions.access_loggers.stream.v3.StdoutAccessLog", "log_format"},
+    {"envoy.extensions.filters.http.router.v3.Router", "suppress_envoy_headers respect_expected_rq_timeout"},
+    {"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+     "codec_type stat_prefix rds route_config common_http_protocol_options http_protocol_options server_name "
+     "server_header_transformation max_request_headers_kb stream_idle_timeout request_timeout "
+     "request_headers_timeout drain_timeout delayed_close_timeout access_log use_remote_address "
+     "xff_num_trusted_hops internal_address_config skip_xff_append via generate_request_id "
+     "preserve_external_request_id always_set_request_id_in_response forward_client_cert_details normalize_path "
+     "merge_slashes path_with_escaped_slashes_action strip_matching_host_port strip_any_host_port "
+     "strip_trailing_host_dot"},
+    {"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig",
+     "cidr_ranges"},
+    {"envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
+     "name typed_config is_optional disabled"},
+    {"envoy.extensions.filters.network.http_connection_manager.v3.Rds", "config_source route_config_name"},
+    {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions", "common_http_protocol_options explicit_http_config"},
+    {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig", "http2_protocol_options"},
+    {"envoy.type.matcher.v3.RegexMatchAndSubstitute", "pattern substitution"},
+    {"envoy.type.matcher.v3.RegexMatcher", "google_re2 regex"},
+    {"envoy.type.matcher.v3.StringMatcher", "exact prefix suffix contains safe_regex ignore_case"},
+    {"envoy.type.v3.FractionalPercent", "numerator denominator"},
+    {"envoy.type.v3.Int64Range", "start end"},
+};
+
+constexpr FieldUse kUsed = FieldUse::kHonoured;
+constexpr FieldUse kIgnored = FieldUse::kIgnored;
+constexpr FieldUse kRefused = FieldUse::kRefused;
+constexpr std::string_view kHcm = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+constexpr std::string_view kNoRuntime = "there is no runtime layer; the configured value counts";
+constexpr std::string_view kMetadata = "free-form data that nothing here reads";
+constexpr std::string_view kOwnHttp2 =
+    "only the xDS client speaks HTTP/2 to a cluster so far, with settings of its own";
+constexpr std::string_view kNeedsInspector =
+    "needs the TLS inspector, which is not supported yet; match on addresses and ports";
+constexpr std::string_view kNoUpgrades = "only entries with enabled: false; upgrades are not supported yet";
+
+// Fields about which there is something to say.
+constexpr FieldRule kNoted[] = {
+    {"envoy.config.bootstrap.v3.Bootstrap", "stats_flush_interval", kIgnored,
+     "nothing is pushed; metrics are read at the admin port"},
+    {"envoy.config.cluster.v3.CircuitBreakers.Thresholds", "priority", kUsed,
+     "thresholds of HIGH are accepted without effect: no request has that priority"},
+    {"envoy.config.cluster.v3.Cluster", "http_protocol_options", kUsed,
+     "says that the cluster speaks HTTP/1; the options inside matter to listeners only"},
+    {"envoy.config.cluster.v3.Cluster", "dns_failure_refresh_rate", kIgnored,
+     "failed look-ups are repeated at dns_refresh_rate"},
+    {"envoy.config.cluster.v3.Cluster", "wait_for_warm_on_init", kIgnored,
+     "a cluster always warms before a route uses it"},
+    {"envoy.config.cluster.v3.Cluster", "metadata", kIgnored, kMetadata},
+    {"envoy.config.cluster.v3.Cluster", "ignore_health_on_host_removal", kIgnored,
+     "there are no active health checks that could keep a removed host"},
+    {"envoy.config.cluster.v3.Cluster.RefreshRate", "base_interval", kIgnored, "see dns_failure_refresh_rate"},
+    {"envoy.config.cluster.v3.Cluster.RefreshRate", "max_interval", kIgnored, "see dns_failure_refresh_rate"},
+    {"envoy.config.core.v3.ApiConfigSource", "api_type", kUsed, "GRPC; DELTA_GRPC is not supported yet"},
+    {"envoy.config.core.v3.ConfigSource", "api_config_source", kUsed, "lds_config and cds_config only"},
+    {"envoy.config.core.v3.ControlPlane", "identifier", kIgnored, "part of responses, not of config"},
+    {"envoy.config.core.v3.GrpcService", "google_grpc", kRefused,
+     "use envoy_grpc with a static cluster of the bootstrap"},
+    {"envoy.config.core.v3.GrpcService", "timeout", kIgnored, "xDS streams have no deadline"},
+    {"envoy.config.core.v3.GrpcService.GoogleGrpc", "target_uri", kRefused, "see google_grpc"},
+    {"envoy.config.core.v3.GrpcService.GoogleGrpc", "stat_prefix", kRefused, "see google_grpc"},
+    {"envoy.config.core.v3.Http2ProtocolOptions", "max_concurrent_streams", kIgnored, kOwnHttp2},
+    {"envoy.config.core.v3.Http2ProtocolOptions", "initial_stream_window_size", kIgnored, kOwnHttp2},
+    {"envoy.config.core.v3.Http2ProtocolOptions", "initial_connection_window_size", kIgnored, kOwnHttp2},
+    {"envoy.config.core.v3.Http2ProtocolOptions", "connection_keepalive", kIgnored, kOwnHttp2},
+    {"envoy.config.core.v3.HttpProtocolOptions", "max_stream_duration", kUsed, "in listeners only"},
+    {"envoy.config.core.v3.HttpProtocolOptions", "headers_with_underscores_action", kUsed,
+     "in listeners; in clusters without effect, as in Envoy"},
+    {"envoy.config.core.v3.KeepaliveSettings", "interval", kIgnored, kOwnHttp2},
+    {"envoy.config.core.v3.KeepaliveSettings", "timeout", kIgnored, kOwnHttp2},
+    {"envoy.config.core.v3.Metadata", "filter_metadata", kIgnored, kMetadata},
+    {"envoy.config.core.v3.Node", "user_agent_name", kIgnored, "always \"outrigger\""},
+    {"envoy.config.core.v3.Node", "user_agent_version", kIgnored, "not sent"},
+    {"envoy.config.core.v3.RuntimeFractionalPercent", "runtime_key", kIgnored, kNoRuntime},
+    {"envoy.config.core.v3.SubstitutionFormatString", "json_format", kUsed,
+     "flat: every value a format string; keys are written in alphabetical order"},
+    {"envoy.config.core.v3.TransportSocket", "typed_config", kUsed, "raw_buffer only; TLS is not supported yet"},
+    {"envoy.config.endpoint.v3.LbEndpoint", "health_status", kUsed,
+     "UNKNOWN, HEALTHY and DEGRADED take requests alike; the rest take none"},
+    {"envoy.config.endpoint.v3.LbEndpoint", "metadata", kIgnored, kMetadata},
+    {"envoy.config.endpoint.v3.LocalityLbEndpoints", "locality", kIgnored,
+     "load is spread without regard to localities"},
+    {"envoy.config.endpoint.v3.LocalityLbEndpoints", "load_balancing_weight", kIgnored,
+     "load is spread without regard to localities"},
+    {"envoy.config.endpoint.v3.LocalityLbEndpoints", "priority", kUsed, "0 only"},
+    {"envoy.config.listener.v3.ApiListener", "api_listener", kUsed, "in the control plane, for gRPC clients"},
+    {"envoy.config.listener.v3.Filter", "typed_config", kUsed, "HttpConnectionManager only, one in each chain"},
+    {"envoy.config.listener.v3.FilterChain", "metadata", kIgnored, kMetadata},
+    {"envoy.config.listener.v3.FilterChain", "transport_socket_connect_timeout", kIgnored,
+     "plain connections have no handshake"},
+    {"envoy.config.listener.v3.FilterChainMatch", "server_names", kRefused, kNeedsInspector},
+    {"envoy.config.listener.v3.FilterChainMatch", "transport_protocol", kUsed,
+     "\"raw_buffer\" only; \"tls\" needs the TLS inspector"},
+    {"envoy.config.listener.v3.FilterChainMatch", "application_protocols", kRefused, kNeedsInspector},
+    {"envoy.config.listener.v3.Listener", "stat_prefix", kIgnored, "metrics carry the listener's name"},
+    {"envoy.config.listener.v3.Listener", "metadata", kIgnored, kMetadata},
+    {"envoy.config.listener.v3.Listener", "drain_type", kIgnored,
+     "listeners drain when they change or go; there is no health check to fail"},
+    {"envoy.config.listener.v3.Listener", "listener_filters", kRefused, "no listener filter is supported yet"},
+    {"envoy.config.listener.v3.Listener", "traffic_direction", kIgnored, "informational"},
+    {"envoy.config.listener.v3.Listener", "api_listener", kUsed, "in the control plane, for gRPC clients"},
+    {"envoy.config.listener.v3.Listener", "enable_reuse_port", kUsed,
+     "true only: every worker has a socket of its own"},
+    {"envoy.config.listener.v3.ListenerFilter", "name", kRefused, "see listener_filters"},
+    {"envoy.config.listener.v3.ListenerFilter", "typed_config", kRefused, "see listener_filters"},
+    {"envoy.config.route.v3.RateLimit", "disable_key", kIgnored, kNoRuntime},
+    {"envoy.config.route.v3.RetryPolicy", "retry_on", kUsed,
+     "5xx, gateway-error, reset, reset-before-request, connect-failure, retriable-4xx, refused-stream, "
+     "retriable-status-codes"},
+    {"envoy.config.route.v3.RetryPolicy", "host_selection_retry_max_attempts", kIgnored,
+     "there are no host predicates that could refuse a host"},
+    {"envoy.config.route.v3.Route", "metadata", kIgnored, kMetadata},
+    {"envoy.config.route.v3.Route", "stat_prefix", kIgnored, "there are no metrics of single routes"},
+    {"envoy.config.route.v3.RouteAction", "priority", kUsed, "DEFAULT only"},
+    {"envoy.config.route.v3.RouteAction", "upgrade_configs", kUsed, kNoUpgrades},
+    {"envoy.config.route.v3.RouteAction.UpgradeConfig", "upgrade_type", kUsed, ""},
+    {"envoy.config.route.v3.RouteAction.UpgradeConfig", "enabled", kUsed, kNoUpgrades},
+    {"envoy.config.route.v3.RouteConfiguration", "metadata", kIgnored, kMetadata},
+    {"envoy.config.route.v3.VirtualHost", "metadata", kIgnored, kMetadata},
+    {"envoy.config.route.v3.WeightedCluster", "total_weight", kUsed, "must be the sum of the weights"},
+    {"envoy.config.route.v3.WeightedCluster", "runtime_key_prefix", kIgnored, kNoRuntime},
+    {"envoy.config.route.v3.WeightedCluster.ClusterWeight", "host_rewrite_literal", kRefused,
+     "rewrite the host in the route instead"},
+    {"envoy.extensions.filters.http.router.v3.Router", "dynamic_stats", kIgnored,
+     "the router's metrics are always kept"},
+    {kHcm, "http_filters", kUsed, "the router is last"},
+    {kHcm, "upgrade_configs", kUsed, kNoUpgrades},
+    {kHcm, "stream_error_on_invalid_http_message", kIgnored, "a malformed HTTP/1 message always ends its connection"},
+    {"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig",
+     "unix_sockets", kRefused, "clients on Unix sockets are never internal"},
+    {"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig", "upgrade_type",
+     kUsed, ""},
+    {"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig", "enabled",
+     kUsed, kNoUpgrades},
+    {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig", "http_protocol_options", kUsed,
+     "says that the cluster speaks HTTP/1; the options inside matter to listeners only"},
+};
+
+std::vector<FieldRule> all_rules() {
+  std::vector<FieldRule> rules(std::begin(kNoted), std::end(kNoted));
+  for (const Honoured& row : kHonoured) {
+    std::string_view rest = row.fields;
+    while (!rest.empty()) {
+      const size_t blank = std::min(rest.find(' '), rest.size());
+      rules.push_back({row.message, rest.substr(0, blank), FieldUse::kHonoured, ""});
+      rest.remove_prefix(std::min(blank + 1, rest.size()));
+    }
+  }
+  std::stable_sort(rules.begin(), rules.end(),
+                   [](const FieldRule& a, const FieldRule& b) { return a.message < b.message; });
+  return rules;
+}
+
+bool is_ours(const Descriptor& message) { return message.full_name().starts_with("envoy."); }
+
+std::string_view use_text(FieldUse use) {
+  switch (use) {
+    case FieldUse::kHonoured:
+      return "honoured";
+    case FieldUse::kIgnored:
+      return "no effect";
+    case FieldUse::kRefused:
+      return "refused";
+  }
+  return "";
+}
+
+}  // namespace
+
+std::span<const FieldRule> field_rules() {
+  static const std::vector<FieldRule>* const rules = new std::vector<FieldRule>(all_rules());
+  return *rules;
+}
+
+const FieldRule* find_field_rule(const FieldDescriptor& field) {
+  using Map = std::unordered_map<const FieldDescriptor*, const FieldRule*>;
+  static const Map* const by_field = [] {
+    auto* map = new Map;
+    for (const FieldRule& rule : field_rules()) {
+      const auto* pool = google::protobuf::DescriptorPool::generated_pool();
+      const Descriptor* message = pool->FindMessageTypeByName(std::string(rule.message));
+      if (message == nullptr) continue;
+      if (const FieldDescriptor* f = message->FindFieldByName(std::string(rule.field))) map->emplace(f, &rule);
+    }
+    return map;
+  }();
+  const auto it = by_field->find(&field);
+  return it == by_field->end() ? nullptr : it->second;
+}
+
+void check_field_use(const google::protobuf::Message& message, const FieldPath& path, Faults& faults) {
+  const google::protobuf::Reflection& reflection = *message.GetReflection();
+  std::vector<const FieldDescriptor*> fields;
+  reflection.ListFields(message, &fields);
+  for (const FieldDescriptor* field : fields) {
+    const FieldPath at = path.field(field->name());
+    const FieldRule* rule = find_field_rule(*field);
+    if (rule == nullptr) {
+      faults.add(at, "is not supported; remove it");
+      continue;
+    }
+    if (rule->use == FieldUse::kRefused) faults.add(at, fmt::format("is not supported: {}", rule->note));
+    if (rule->use != FieldUse::kHonoured || field->is_map()) continue;
+    if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE || !is_ours(*field->message_type())) continue;
+    if (!field->is_repeated()) {
+      check_field_use(reflection.GetMessage(message, field), at, faults);
+      continue;
+    }
+    for (int i = 0; i < reflection.FieldSize(message, field); ++i)
+      check_field_use(reflection.GetRepeatedMessage(message, field, i), at.index(static_cast<size_t>(i)), faults);
+  }
+}
+
+std::string xds_fields_document() {
+  std::string out =
+      "# The xDS fields\n\n"
+      "Printed from source/config/ignored_fields.cc by `xds_fields`; a test compares the two. A field that is not\n"
+      "listed does not exist here: when set, it is an error that names its path (`--unknown-fields=warn`: a warning).\n"
+      "\"No effect\" fields are accepted and do nothing. \"Refused\" ones are errors when set. The messages of the "
+      "HTTP\n"
+      "filters are described in source/filters/*/README.md.\n";
+  std::string_view message;
+  for (const FieldRule& rule : field_rules()) {
+    if (rule.message != message) {
+      message = rule.message;
+      out += fmt::format("\n## {}\n\n| field | | |\n| --- | --- | --- |\n", message);
+    }
+    out += fmt::format("| {} | {} | {} |\n", rule.field, use_text(rule.use), rule.note);
+  }
+  return out;
+}
+
+}  // namespace outrigger::config

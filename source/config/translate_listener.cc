@@ -1,0 +1,195 @@
+// Listeners and filter chains.
+#include <fmt/format.h>
+
+#include <unordered_set>
+
+#include "config/any.h"
+#include "config/names.h"
+#include "config/translation.h"
+#include "envoy/config/listener/v3/listener.pb.h"
+#include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb.h"
+
+namespace outrigger::config {
+namespace listener = envoy::config::listener::v3;
+
+namespace {
+
+using envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+
+void port_in_match(uint32_t port, const FieldPath& path, Translation& t) {
+  if (port == 0 || port > 65'535) t.fault(path, fmt::format("is {}, must be from 1 to 65535", port));
+}
+
+FilterChainMatchSpec chain_match(const listener::FilterChainMatch& match, const FieldPath& path, Translation& t) {
+  FilterChainMatchSpec spec;
+  if (match.has_destination_port()) {
+    spec.destination_port = match.destination_port().value();
+    port_in_match(spec.destination_port, path.field("destination_port"), t);
+  }
+  const auto ranges = [&](const auto& from, std::string_view field, std::vector<CidrSpec>& to) {
+    each(from, path.field(field),
+         [&](const auto& range, const FieldPath& at) { to.push_back(cidr_spec(range, at, t)); });
+  };
+  ranges(match.prefix_ranges(), "prefix_ranges", spec.prefix_ranges);
+  ranges(match.source_prefix_ranges(), "source_prefix_ranges", spec.source_prefix_ranges);
+  ranges(match.direct_source_prefix_ranges(), "direct_source_prefix_ranges", spec.direct_source_prefix_ranges);
+  switch (match.source_type()) {
+    case listener::FilterChainMatch::SAME_IP_OR_LOOPBACK:
+      spec.source_type = FilterChainMatchSpec::SourceType::kSameIpOrLoopback;
+      break;
+    case listener::FilterChainMatch::EXTERNAL:
+      spec.source_type = FilterChainMatchSpec::SourceType::kExternal;
+      break;
+    default:
+      spec.source_type = FilterChainMatchSpec::SourceType::kAny;
+  }
+  each(match.source_ports(), path.field("source_ports"), [&](uint32_t port, const FieldPath& at) {
+    port_in_match(port, at, t);
+    spec.source_ports.push_back(port);
+  });
+  spec.transport_protocol = match.transport_protocol();
+  if (spec.transport_protocol == "tls")
+    t.fault(path.field("transport_protocol"),
+            "\"tls\" needs the TLS inspector, which is not supported yet; match on addresses and ports");
+  else if (!spec.transport_protocol.empty() && spec.transport_protocol != "raw_buffer")
+    t.fault(path.field("transport_protocol"),
+            fmt::format("\"{}\" is not supported; only \"raw_buffer\" is", spec.transport_protocol));
+  return spec;
+}
+
+FilterChainSpec chain_spec(const listener::FilterChain& chain, const std::string& scope, const FieldPath& path,
+                           Translation& t) {
+  FilterChainSpec spec;
+  spec.name = chain.name();
+  spec.match = chain_match(chain.filter_chain_match(), path.field("filter_chain_match"), t);
+  if (chain.has_transport_socket()) check_transport_socket(chain.transport_socket(), path.field("transport_socket"), t);
+  const FieldPath filters = path.field("filters");
+  if (chain.filters().empty()) {
+    t.fault(filters, fmt::format("needs one filter, of type {}", HttpConnectionManager::descriptor()->full_name()));
+    return spec;
+  }
+  each(chain.filters(), filters, [&](const listener::Filter& filter, const FieldPath& at) {
+    if (filter.name().empty()) t.fault(at.field("name"), "must not be empty");
+    const FieldPath config = at.field("typed_config");
+    if (filter.config_type_case() != listener::Filter::kTypedConfig) {
+      t.fault(config, "is required");
+      return;
+    }
+    const std::string_view type = type_name(filter.typed_config());
+    if (type != HttpConnectionManager::descriptor()->full_name()) {
+      t.fault(config, fmt::format("type {} is not a network filter that this program has; it has {}", type,
+                                  HttpConnectionManager::descriptor()->full_name()));
+      return;
+    }
+    if (&filter != &chain.filters(chain.filters_size() - 1))
+      t.fault(at, "the HTTP connection manager must be the only network filter: nothing after it would ever run");
+    HttpConnectionManager manager;
+    if (!unpack_to(filter.typed_config(), manager, config, t.faults)) return;
+    check_field_use(manager, config, t.faults);
+    spec.hcm = hcm_spec(manager, scope, config, t);
+  });
+  return spec;
+}
+
+// No chain's name and no chain's match twice.
+void check_unique(const std::vector<FilterChainSpec>& chains, const FieldPath& path, Translation& t) {
+  for (size_t i = 0; i < chains.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      const FieldPath at = path.index(i);
+      if (!chains[i].name.empty() && chains[i].name == chains[j].name)
+        t.fault(at.field("name"), fmt::format("\"{}\" is also the name of filter_chains[{}]", chains[i].name, j));
+      if (chains[i].match == chains[j].match) {
+        t.fault(at.field("filter_chain_match"), fmt::format("is the same as that of filter_chains[{}]", j));
+        break;
+      }
+    }
+  }
+}
+
+void api_listener(const listener::Listener& from, ListenerSpec& spec, const FieldPath& path, Translation& t) {
+  const FieldPath at = path.field("api_listener");
+  spec.api_listener = true;
+  if (!t.state.options.api_listeners) {
+    t.fault(at, "is for gRPC clients, which have no sockets; a proxy has nothing to do with it");
+    return;
+  }
+  if (from.has_address() || from.filter_chains_size() > 0 || from.has_default_filter_chain())
+    t.fault(at, "excludes address, filter_chains and default_filter_chain");
+  HttpConnectionManager manager;
+  const FieldPath inner = at.field("api_listener");
+  if (!unpack_to(from.api_listener().api_listener(), manager, inner, t.faults)) return;
+  check_field_use(manager, inner, t.faults);
+  FilterChainSpec& chain = spec.filter_chains.emplace_back();
+  chain.hcm = hcm_spec(manager, "listener/" + spec.name + "/api", inner, t);
+}
+
+void addresses(const listener::Listener& from, ListenerSpec& spec, const FieldPath& path, Translation& t) {
+  if (from.has_address())
+    spec.addresses.push_back(address_spec(from.address(), AddressUse::kListen, path.field("address"), t));
+  else
+    t.fault(path.field("address"), "is required");
+  each(from.additional_addresses(), path.field("additional_addresses"), [&](const auto& more, const FieldPath& at) {
+    spec.addresses.push_back(address_spec(more.address(), AddressUse::kListen, at.field("address"), t));
+    for (size_t i = 0; i + 1 < spec.addresses.size(); ++i) {
+      if (spec.addresses[i] == spec.addresses.back() && spec.addresses[i].port != 0)
+        t.fault(at, "is an address that this listener has already");
+    }
+  });
+}
+
+std::string name_of(const AddressSpec& address) {
+  if (address.kind == AddressSpec::Kind::kPipe) return address.host;
+  return ip_version(address.host) == IpVersion::kV6 ? fmt::format("[{}]:{}", address.host, address.port)
+                                                    : fmt::format("{}:{}", address.host, address.port);
+}
+
+}  // namespace
+
+ListenerSpec listener_spec(const listener::Listener& from, bool named, const FieldPath& path, Translation& t) {
+  ListenerSpec spec;
+  spec.name = from.name();
+  if (from.has_api_listener()) {
+    if (spec.name.empty()) t.fault(path.field("name"), "must not be empty");
+    api_listener(from, spec, path, t);
+    return spec;
+  }
+  addresses(from, spec, path, t);
+  if (spec.name.empty()) {
+    if (named) t.fault(path.field("name"), "must not be empty");
+    if (!spec.addresses.empty()) spec.name = name_of(spec.addresses.front());
+  }
+  if (from.has_per_connection_buffer_limit_bytes()) {
+    spec.per_connection_buffer_limit_bytes = from.per_connection_buffer_limit_bytes().value();
+    if (spec.per_connection_buffer_limit_bytes == 0)
+      t.fault(path.field("per_connection_buffer_limit_bytes"), "must be at least 1: buffers are always bounded");
+  }
+  if (from.has_tcp_backlog_size()) {
+    spec.tcp_backlog_size = from.tcp_backlog_size().value();
+    if (spec.tcp_backlog_size == 0 || spec.tcp_backlog_size > INT32_MAX)
+      t.fault(path.field("tcp_backlog_size"), "must be from 1 to 2147483647");
+  }
+  if (from.has_enable_reuse_port() && !from.enable_reuse_port().value())
+    t.fault(path.field("enable_reuse_port"), "cannot be switched off: every worker has a socket of its own; remove it");
+
+  const std::string scope = "listener/" + spec.name + "/";
+  each(from.filter_chains(), path.field("filter_chains"), [&](const listener::FilterChain& chain, const FieldPath& at) {
+    const std::string chain_name = chain.name().empty() ? fmt::format("#{}", spec.filter_chains.size()) : chain.name();
+    spec.filter_chains.push_back(chain_spec(chain, scope + chain_name, at, t));
+  });
+  check_unique(spec.filter_chains, path.field("filter_chains"), t);
+  if (from.has_default_filter_chain()) {
+    const FieldPath at = path.field("default_filter_chain");
+    spec.default_filter_chain = chain_spec(from.default_filter_chain(), scope + "default", at, t);
+    if (spec.default_filter_chain->match != FilterChainMatchSpec())
+      t.fault(at.field("filter_chain_match"), "must be empty: the default chain takes what no other chain matches");
+    for (const FilterChainSpec& chain : spec.filter_chains) {
+      if (!chain.name.empty() && chain.name == spec.default_filter_chain->name)
+        t.fault(at.field("name"), fmt::format("\"{}\" is also the name of one of filter_chains", chain.name));
+    }
+  } else if (from.filter_chains().empty()) {
+    t.fault(path.field("filter_chains"), "needs at least one filter chain, or default_filter_chain");
+  }
+  return spec;
+}
+
+}  // namespace outrigger::config
