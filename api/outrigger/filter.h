@@ -52,6 +52,7 @@ struct LocalReply {
   std::string_view body;     // copied; text/plain
   std::string_view details;  // static text for %RESPONSE_CODE_DETAILS%
   uint32_t flags = 0;        // ResponseFlag bits to set
+  int grpc_status = -1;      // for gRPC requests, instead of the one that follows from `status`; -1: that one
   // Edits the reply's headers before the response filters see them; called before reply() returns. May be empty.
   std::function<void(HeaderMap&)> edit;
 };

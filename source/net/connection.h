@@ -1,13 +1,19 @@
-// Connection: one established (or connecting) stream socket on a loop. The seam is completion-shaped: the loop lends the
-// memory of a read to on_read for the length of the call; a write owns its buffers until it completes. libuv is the
+// Connection: one established (or connecting) stream socket on a loop. The seam is completion-shaped: the loop lends
+// the memory of a read to on_read for the length of the call; a write owns its buffers until it completes. libuv is the
 // transport below; TLS stands between as a Transport (not yet), an io_uring one could take libuv's place.
 //
 // Writes gather: write() appends, and the turn's end sends everything with one uv_try_write (uv_write only for what the
-// socket did not take). Reads stay armed; pausing is by named reason and reading goes on when none is left. A paused
-// connection may read one spare block to notice that its peer has gone.
+// socket did not take). Reads stay armed: pausing is by named reason, and costs a system call only when data arrives
+// while paused. That data, one read of at most 64 KiB, is held; it is delivered first when no reason is left, at the
+// end of the turn (never from inside resume_read()), and then reading goes on. Until then a paused connection notices
+// that its peer has gone: on_eof and on_close come while paused, unless data is held.
 //
-// Thread rule: its loop's thread. The owner closes it and hands it to defer_delete by close(); callbacks never destroy it.
-// Use:  auto c = Connection::connect(loop, address, handler, options);  c->write(std::move(buffer));  c->close(...)
+//   kConnecting --connected--> kOpen --close(kFlush)--> kFlushing --sent, FIN, peer's FIN--> kClosing --turn's end-->
+//   kClosed (on_close) --libuv--> freed.   Errors, kNow and kReset lead from each of the first three to kClosing.
+//
+// Thread rule: its loop's thread. It belongs to itself: whoever made it ends it by close(), and must not use it after
+// on_close. Handler callbacks may call anything here, close() included.
+// Use:  auto* c = Connection::connect(loop, address, handler, options);  c->write(std::move(buffer));  c->close(...)
 #pragma once
 
 #include <uv.h>
@@ -27,29 +33,31 @@ namespace outrigger::net {
 
 // Why reading is paused; bits.
 enum class Pause : uint8_t {
-  kPipeline = 1,   // a codec has a request in hand and another waiting
+  kPipeline = 1,      // a codec has a request in hand and another waiting
   kBackpressure = 2,  // the other side's write buffer is above its limit
   kBuffer = 4,        // a stream's own buffer is full
   kDrain = 8,
 };
 
 enum class Close : uint8_t {
-  kFlush,   // send what is written, then close; at most the delayed-close timeout
-  kNow,     // drop what is written; FIN if nothing is unread, else the kernel's RST
-  kReset,   // SO_LINGER 0: RST
+  kFlush,  // send what is written, then FIN, then read and drop until the peer's FIN, so that no RST of ours can
+           // destroy the last answer on its way; given up after delayed_close_ms without progress
+  kNow,    // drop what is written; FIN if nothing is unread, else the kernel's RST
+  kReset,  // SO_LINGER 0: RST
 };
 
 class Connection;
 
 class ConnectionHandler {
  public:
-  // connect() is done, or (ok false) failed: the connection is closed already and on_close follows.
+  // connect() is done. A connect that fails calls on_close only.
   virtual void on_connected(Connection&) {}
   // `size` bytes at `data`, inside `block`; keep them by Buffer::append_shared(block, ...), not by pointer.
   virtual void on_read(Connection&, Block* block, const char* data, size_t size) = 0;
   // The peer sent FIN: nothing more will be read; writing is still possible.
   virtual void on_eof(Connection&) = 0;
-  // The write buffer passed the high mark (above), or fell to half of it again.
+  // The write buffer is still above the high mark after a flush (above), or fell to half of it again. Called from the
+  // turn's end only, never from inside write().
   virtual void on_write_watermark(Connection&, bool /*above*/) {}
   // Last call: closed, by whoever. `error` says why if it was not us. The connection frees itself after the turn.
   virtual void on_close(Connection&, const Error* error) = 0;
@@ -60,32 +68,36 @@ class ConnectionHandler {
 
 struct ConnectionOptions {
   uint32_t write_high_watermark = 1024 * 1024;  // bytes
-  uint64_t connect_timeout_ms = 5'000;          // connect() only
-  uint64_t delayed_close_ms = 1'000;            // Close::kFlush gives up after this long without progress
+  uint64_t connect_timeout_ms = 5'000;          // connect() only; 0: the kernel's
+  // Close::kFlush gives up after this long without progress, and 10 times that after its FIN whatever the peer sends.
+  // 0: closes right after the last byte is sent, and waits for a slow reader without end.
+  uint64_t delayed_close_ms = 1'000;
 };
 
 class Connection final : public event::Deferred, public event::TurnEnd {
  public:
-  // An accepted socket. `fd` is taken over.
+  // An accepted socket. `fd` is taken over; TCP_NODELAY is inherited from the listening socket.
   static Connection* accept(event::Loop& loop, int fd, const Address& local, const Address& remote,
                             ConnectionHandler& handler, const ConnectionOptions& options);
-  // Starts to connect; on_connected or on_close comes later, never from inside this call.
+  // Starts to connect; on_connected or on_close comes later, never from inside this call. What is written meanwhile is
+  // sent once connected.
   static Connection* connect(event::Loop& loop, const Address& remote, ConnectionHandler& handler,
                              const ConnectionOptions& options);
 
-  // Takes all of `data`. After close() it is dropped.
+  // Takes all of `data`. After close() or shutdown_write() it is dropped.
   void write(Buffer&& data);
-  // The gathered output: codecs serialise straight into it, then call written().
+  // The gathered output: codecs serialise straight into it, then call written(). Not after close() or shutdown_write().
   Buffer& output() { return output_; }
   void written();
 
-  void pause_read(Pause why);
+  void pause_read(Pause why) { paused_ |= static_cast<uint8_t>(why); }
   void resume_read(Pause why);
   bool read_paused() const { return paused_ != 0; }
 
   // Half-close: FIN after what is written.
   void shutdown_write();
-  // Ends the connection; on_close is called once, from the loop or at the turn's end, never from inside close().
+  // Ends the connection; on_close is called once, from the loop or at the turn's end, never from inside close(). A
+  // stronger close may follow kFlush.
   void close(Close how);
   bool closing() const { return state_ >= State::kFlushing; }
   bool connected() const { return state_ == State::kOpen || state_ == State::kFlushing; }
@@ -93,9 +105,12 @@ class Connection final : public event::Deferred, public event::TurnEnd {
   // Another owner takes over (a pooled connection changes hands).
   void set_handler(ConnectionHandler& handler) { handler_ = &handler; }
 
+  // Written, but not known to be taken by the kernel.
   size_t write_queue_bytes() const { return output_.size() + in_flight_.size(); }
-  bool above_watermark() const { return above_; }
-  const Address& local() const { return local_; }
+  // For producers in a loop: whether they should stop. True at once, before on_write_watermark says so at the turn's
+  // end.
+  bool above_watermark() const { return above_ || write_queue_bytes() > options_.write_high_watermark; }
+  const Address& local() const { return local_; }  // of connect(): known once connected
   const Address& remote() const { return remote_; }
   uint64_t id() const { return id_; }  // unique in the process
   event::Loop& loop() { return loop_; }
@@ -104,36 +119,63 @@ class Connection final : public event::Deferred, public event::TurnEnd {
 
  private:
   enum class State : uint8_t { kConnecting, kOpen, kFlushing, kClosing, kClosed };
-  Connection(event::Loop& loop, ConnectionHandler& handler, const ConnectionOptions& options);
-  ~Connection() override;
-  void on_turn_end() override;
   friend struct ConnectionCallbacks;  // libuv's C callbacks, connection.cc
+  Connection(event::Loop& loop, ConnectionHandler& handler, const ConnectionOptions& options, Origin origin);
+  ~Connection() override;
+  uv_stream_t* stream() { return reinterpret_cast<uv_stream_t*>(&tcp_); }
+
+  void on_turn_end() override;
+  int start_connect();
+  int connect_unix();
+  void on_connect_result(int status);
+  void start_read();
+  void stop_read();
+  void take(Block* block, const char* data, size_t size);
+  void deliver_held();
+  void on_peer_eof();
+  void flush();
+  void start_blocked_write();
+  void update_watermark();
+  void on_all_written();
+  void send_fin();
+  void on_write_error(int status);
+  void on_timer();
+  void end(int status, const char* doing);
+  void end(Error error);
+  void begin_close();
+  void finish_close();
 
   event::Loop& loop_;
   ConnectionHandler* handler_;
   ConnectionOptions options_;
+  uv_tcp_t tcp_;  // Unix sockets too: libuv only needs a stream descriptor
   union {
-    uv_stream_t stream_;
-    uv_tcp_t tcp_;
-    uv_pipe_t pipe_;
-  };
-  uv_connect_t connect_request_;
-  uv_write_t write_request_;
-  uv_shutdown_t shutdown_request_;
+    uv_connect_t connect_;
+    uv_write_t write_;
+  } request_;             // connecting ends before writing begins
   event::Timeout timer_;  // connect, delayed close
   Buffer output_;         // not yet given to the kernel or libuv
   Buffer in_flight_;      // owned by a uv_write under way
+  Buffer held_;           // read while paused
   Address local_, remote_;
   uint64_t id_;
   uint64_t bytes_read_ = 0, bytes_written_ = 0;
-  State state_ = State::kOpen;
+  size_t flush_left_ = 0;          // kFlushing: bytes unsent when the timer was armed
+  int64_t linger_until_ns_ = 0;    // kFlushing: no later, once FIN is sent
+  std::unique_ptr<Error> error_;   // for on_close
+  int connect_status_ = kPending;  // the result of a connect that ended inside connect()
+  static constexpr int kPending = 1;
+  State state_;
+  const Origin origin_;
   uint8_t paused_ = 0;
   bool above_ = false;
   bool reading_ = false;
   bool write_active_ = false;
-  bool shutdown_wanted_ = false;
+  bool write_failed_ = false;  // the socket's write side is broken; what it still has to read comes first
+  bool fin_wanted_ = false;
+  bool fin_sent_ = false;
   bool eof_seen_ = false;
-  Error* close_error_ = nullptr;
+  bool reset_ = false;
 };
 
 }  // namespace outrigger::net

@@ -3,10 +3,14 @@
 // every config change that keeps its address; closing a socket would reset the connections in its accept queue.
 // An Acceptor is one worker's listening on its socket of the set.
 //
+// An address on which anybody listens already is refused, although SO_REUSEPORT would let two processes of one user
+// share it silently. IPv6 sockets take IPv6 only (Envoy's ipv4_compat is not honoured).
+//
 // Thread rule: SocketSet::create and close on the main or builder thread; an Acceptor on its worker's loop.
-// Use:  TRY(auto set, SocketSet::create(address, workers, backlog));  Acceptor a(loop, set->fd(i), on_accept);
+// Use:  TRY(auto set, SocketSet::create(address, workers, backlog));  Acceptor a(loop, set, i, on_accept);
 #pragma once
 
+#include <sys/types.h>
 #include <uv.h>
 
 #include <cstdint>
@@ -22,10 +26,14 @@ namespace outrigger::net {
 
 class SocketSet {
  public:
-  // `backlog` 0: the system's maximum (net.core.somaxconn). Unix sockets: one socket shared by dup; `mode` is applied to
-  // the path when not 0, and a stale socket file nobody listens on is replaced.
-  static Result<std::shared_ptr<SocketSet>> create(const Address& address, uint32_t workers, uint32_t backlog, uint32_t mode = 0);
-  ~SocketSet();  // closes
+  // `backlog` 0: the system's maximum (net.core.somaxconn). Unix sockets: one socket shared by dup; `mode` is applied
+  // to the path when not 0, and a stale socket file nobody listens on is replaced.
+  static Result<std::shared_ptr<SocketSet>> create(const Address& address, uint32_t workers, uint32_t backlog,
+                                                   uint32_t mode = 0);
+  // Closes; a Unix socket's file is removed if it is still ours.
+  ~SocketSet();
+  SocketSet(const SocketSet&) = delete;
+  SocketSet& operator=(const SocketSet&) = delete;
 
   const Address& address() const { return address_; }  // with the real port
   int fd(uint32_t worker) const { return fds_[worker]; }
@@ -33,16 +41,24 @@ class SocketSet {
 
  private:
   SocketSet() = default;
+  Result<void> open_ip(uint32_t workers);
+  Result<void> open_unix(uint32_t workers, uint32_t mode);
   Address address_;
   std::vector<int> fds_;
+  dev_t device_ = 0;  // of the Unix socket's file
+  ino_t inode_ = 0;
 };
 
 class Acceptor {
  public:
-  // Accepts on a duplicate of `fd`, non-blocking; the callback owns the accepted descriptor. Out of descriptors: pauses
-  // 100 ms and counts, never spins.
+  // Accepts on a duplicate of the worker's descriptor; the callback owns the accepted one (non-blocking,
+  // close-on-exec). At most kAcceptsPerTurn a turn, so that a storm of connections does not starve the established
+  // ones. Out of descriptors or memory: pauses 100 ms and counts, never spins. The callback may destroy the Acceptor.
   using OnAccept = std::function<void(int fd, const Address& local, const Address& remote)>;
+  static constexpr int kAcceptsPerTurn = 16;
+  static constexpr uint64_t kPauseMs = 100;
   Acceptor(event::Loop& loop, std::shared_ptr<SocketSet> set, uint32_t worker, OnAccept on_accept);
+  // Stops accepting; what waits in the accept queue stays there for the next Acceptor of the set.
   ~Acceptor();
   Acceptor(const Acceptor&) = delete;
   Acceptor& operator=(const Acceptor&) = delete;

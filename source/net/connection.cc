@@ -1,0 +1,450 @@
+#include "net/connection.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+
+#include "base/check.h"
+#include "net/system_error.h"
+
+namespace outrigger::net {
+namespace {
+
+constexpr unsigned kMaxIovecs = 64;
+constexpr size_t kBlockedIovecs = 4;  // libuv allocates for more in a uv_write
+constexpr uint32_t kReadRoom = Block::kLarge / 2;
+constexpr int kLingerRounds = 10;
+
+// The memory that this thread's loop lends to reads. Reads that nobody retains use the same bytes again; those that are
+// retained leave the rest of the block to the next reads while it is worth it, so that small reads do not pin a block
+// each.
+class ReadMemory {
+ public:
+  static ReadMemory& local() {
+    static thread_local ReadMemory memory;
+    return memory;
+  }
+  ReadMemory() { BlockPool::local(); }  // made first, so destroyed last
+  ~ReadMemory() {
+    if (block_ != nullptr) block_->release();
+  }
+  uv_buf_t lend() {
+    if (block_ != nullptr && block_->refs == 1) block_->used = 0;
+    if (block_ != nullptr && block_->capacity - block_->used < kReadRoom) {
+      block_->release();
+      block_ = nullptr;
+    }
+    if (block_ == nullptr) block_ = BlockPool::local().acquire(Block::kLarge);
+    return uv_buf_init(block_->data() + block_->used, block_->capacity - block_->used);
+  }
+  Block* block() { return block_; }
+  void taken(size_t size) {
+    if (block_->refs > 1) block_->used += static_cast<uint32_t>(size);
+  }
+
+ private:
+  Block* block_ = nullptr;
+};
+
+uint64_t next_id() {
+  static std::atomic<uint64_t> last{0};
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+}  // namespace
+
+struct ConnectionCallbacks {
+  static Connection& self(void* handle) { return *static_cast<Connection*>(static_cast<uv_handle_t*>(handle)->data); }
+
+  static void on_alloc(uv_handle_t*, size_t, uv_buf_t* buf) { *buf = ReadMemory::local().lend(); }
+
+  static void on_read(uv_stream_t* stream, ssize_t size, const uv_buf_t* buf) {
+    if (size == 0) return;  // nothing there after all
+    Connection& c = self(stream);
+    event::Turn turn(c.loop_);
+    if (size > 0) {
+      ReadMemory& memory = ReadMemory::local();
+      c.take(memory.block(), buf->base, static_cast<size_t>(size));
+      memory.taken(static_cast<size_t>(size));
+    } else if (size == UV_EOF) {
+      c.on_peer_eof();
+    } else {
+      c.end(static_cast<int>(size), "reading");
+    }
+  }
+
+  static void on_connect(uv_connect_t* request, int status) {
+    Connection& c = self(request->handle);
+    event::Turn turn(c.loop_);
+    c.on_connect_result(status);
+  }
+
+  static void on_write(uv_write_t* request, int status) {
+    Connection& c = self(request->handle);
+    event::Turn turn(c.loop_);
+    c.write_active_ = false;
+    if (status == 0) c.bytes_written_ += c.in_flight_.size();
+    c.in_flight_.clear();
+    if (c.state_ >= Connection::State::kClosing) return;
+    if (status < 0) {
+      c.on_write_error(status);
+    } else {
+      c.loop_.at_turn_end(c);
+    }
+  }
+
+  static void on_closed(uv_handle_t* handle) {
+    Connection& c = self(handle);
+    event::Turn turn(c.loop_);
+    c.loop_.defer_delete(std::unique_ptr<event::Deferred>(&c));
+  }
+};
+
+Connection::Connection(event::Loop& loop, ConnectionHandler& handler, const ConnectionOptions& options, Origin origin)
+    : loop_(loop),
+      handler_(&handler),
+      options_(options),
+      timer_([](void* self) { static_cast<Connection*>(self)->on_timer(); }, this),
+      id_(next_id()),
+      state_(State::kOpen),
+      origin_(origin) {
+  CHECK(uv_tcp_init(loop.uv(), &tcp_) == 0);
+  tcp_.data = this;
+}
+
+Connection::~Connection() { CHECK(state_ == State::kClosed); }
+
+Connection* Connection::accept(event::Loop& loop, int fd, const Address& local, const Address& remote,
+                               ConnectionHandler& handler, const ConnectionOptions& options) {
+  auto* c = new Connection(loop, handler, options, Origin::kDownstream);
+  c->local_ = local;
+  c->remote_ = remote;
+  if (const int status = uv_tcp_open(&c->tcp_, fd); status < 0) {
+    ::close(fd);
+    c->end(status, "opening");
+    return c;
+  }
+  c->start_read();
+  return c;
+}
+
+Connection* Connection::connect(event::Loop& loop, const Address& remote, ConnectionHandler& handler,
+                                const ConnectionOptions& options) {
+  auto* c = new Connection(loop, handler, options, Origin::kUpstream);
+  c->state_ = State::kConnecting;
+  c->remote_ = remote;
+  if (options.connect_timeout_ms != 0) loop.timers().arm(c->timer_, options.connect_timeout_ms);
+  const int status = c->start_connect();
+  if (status == kPending) return c;
+  c->connect_status_ = status;
+  loop.at_turn_end(*c);
+  return c;
+}
+
+// kPending: on_connect will come.
+int Connection::start_connect() {
+  if (!remote_.valid()) return UV_EINVAL;
+  if (remote_.is_unix()) return connect_unix();
+  if (const int rc = uv_tcp_connect(&request_.connect_, &tcp_, remote_.get(), ConnectionCallbacks::on_connect); rc < 0)
+    return rc;
+  uv_tcp_nodelay(&tcp_, 1);
+  return kPending;
+}
+
+// A Unix socket connects at once or not at all. (libuv 1.44 knows no abstract names.)
+int Connection::connect_unix() {
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  int rc = ::connect(fd, remote_.get(), remote_.size()) == 0 ? 0 : -errno;
+  if (rc == 0) rc = uv_tcp_open(&tcp_, fd);
+  if (rc < 0) ::close(fd);
+  return rc;
+}
+
+void Connection::on_connect_result(int status) {
+  if (state_ != State::kConnecting) return;
+  if (status < 0) {
+    end(status, "connecting");
+    return;
+  }
+  timer_.disarm();
+  state_ = State::kOpen;
+  sockaddr_storage storage;
+  int size = sizeof(storage);
+  if (uv_tcp_getsockname(&tcp_, reinterpret_cast<sockaddr*>(&storage), &size) == 0)
+    local_ = Address::from_sockaddr(reinterpret_cast<sockaddr*>(&storage), static_cast<socklen_t>(size));
+  start_read();
+  loop_.at_turn_end(*this);
+  if (state_ == State::kOpen) handler_->on_connected(*this);
+}
+
+// ---- reading
+
+void Connection::start_read() {
+  if (reading_ || eof_seen_) return;
+  if (const int rc = uv_read_start(stream(), ConnectionCallbacks::on_alloc, ConnectionCallbacks::on_read); rc < 0) {
+    end(rc, "reading");
+    return;
+  }
+  reading_ = true;
+}
+
+void Connection::stop_read() {
+  if (!reading_) return;
+  uv_read_stop(stream());
+  reading_ = false;
+}
+
+void Connection::take(Block* block, const char* data, size_t size) {
+  bytes_read_ += size;
+  if (state_ == State::kFlushing) {  // dropped; see Close::kFlush
+    if (fin_sent_ && loop_.now_ns() < linger_until_ns_) loop_.timers().arm(timer_, options_.delayed_close_ms);
+    return;
+  }
+  if (state_ != State::kOpen) return;
+  if (paused_ == 0) {
+    handler_->on_read(*this, block, data, size);
+    return;
+  }
+  if (write_failed_) {
+    end(UV_EPIPE, "writing");
+    return;
+  }
+  held_.append_shared(block, data, size);
+  stop_read();
+}
+
+void Connection::resume_read(Pause why) {
+  if (paused_ == 0) return;
+  paused_ &= static_cast<uint8_t>(~static_cast<uint8_t>(why));
+  if (paused_ == 0 && !reading_) loop_.at_turn_end(*this);
+}
+
+void Connection::deliver_held() {
+  while (paused_ == 0 && !held_.empty() && state_ == State::kOpen) {
+    const Buffer::Slice slice = *held_.begin();
+    slice.block->retain();
+    held_.consume(slice.size);
+    handler_->on_read(*this, slice.block, slice.data, slice.size);
+    slice.block->release();
+  }
+  if (paused_ == 0 && state_ == State::kOpen) start_read();
+}
+
+void Connection::on_peer_eof() {
+  reading_ = false;  // libuv has stopped
+  eof_seen_ = true;
+  if (state_ == State::kFlushing) {
+    if (fin_sent_) begin_close();
+  } else if (write_failed_) {
+    end(UV_EPIPE, "writing");
+  } else if (state_ == State::kOpen) {
+    handler_->on_eof(*this);
+  }
+}
+
+// ---- writing
+
+void Connection::write(Buffer&& data) {
+  if (state_ >= State::kFlushing || fin_wanted_) {
+    data.clear();
+    return;
+  }
+  output_.append(std::move(data));
+  written();
+}
+
+void Connection::written() {
+  if (state_ >= State::kClosing || write_failed_ || fin_sent_) {
+    output_.clear();
+  } else {
+    loop_.at_turn_end(*this);
+  }
+}
+
+void Connection::shutdown_write() {
+  fin_wanted_ = true;
+  loop_.at_turn_end(*this);
+}
+
+void Connection::flush() {
+  while (!write_active_ && !output_.empty()) {
+    uv_buf_t iovecs[kMaxIovecs];
+    unsigned count = 0;
+    size_t total = 0;
+    for (const Buffer::Slice& slice : output_) {
+      iovecs[count++] = uv_buf_init(const_cast<char*>(slice.data), slice.size);
+      total += slice.size;
+      if (count == kMaxIovecs) break;
+    }
+    const int sent = uv_try_write(stream(), iovecs, count);
+    if (sent < 0 && sent != UV_EAGAIN) {
+      on_write_error(sent);
+      return;
+    }
+    if (sent > 0) {
+      output_.consume(static_cast<size_t>(sent));
+      bytes_written_ += static_cast<uint64_t>(sent);
+    }
+    if (sent < static_cast<int>(total)) start_blocked_write();
+    if (state_ >= State::kClosing) return;
+  }
+  update_watermark();
+  if (!write_active_ && output_.empty()) on_all_written();
+}
+
+// The socket is full: libuv waits for room with the first few slices; what is written meanwhile gathers behind them.
+void Connection::start_blocked_write() {
+  output_.compact();
+  size_t bytes = 0;
+  size_t slices = 0;
+  for (const Buffer::Slice& slice : output_) {
+    bytes += slice.size;
+    if (++slices == kBlockedIovecs) break;
+  }
+  output_.move_front(bytes, in_flight_);
+  uv_buf_t iovecs[kMaxIovecs];
+  unsigned count = 0;
+  for (const Buffer::Slice& slice : in_flight_) {
+    CHECK(count < kMaxIovecs);
+    iovecs[count++] = uv_buf_init(const_cast<char*>(slice.data), slice.size);
+  }
+  const int rc = uv_write(&request_.write_, stream(), iovecs, count, ConnectionCallbacks::on_write);
+  if (rc < 0) {
+    in_flight_.clear();
+    on_write_error(rc);
+    return;
+  }
+  write_active_ = true;
+}
+
+void Connection::update_watermark() {
+  if (state_ != State::kOpen) return;
+  const size_t queued = write_queue_bytes();
+  if (!above_ && queued > options_.write_high_watermark) {
+    above_ = true;
+    handler_->on_write_watermark(*this, true);
+  } else if (above_ && queued <= options_.write_high_watermark / 2) {
+    above_ = false;
+    handler_->on_write_watermark(*this, false);
+  }
+}
+
+void Connection::on_all_written() {
+  if (state_ == State::kOpen) {
+    if (fin_wanted_) send_fin();
+  } else if (state_ == State::kFlushing) {
+    if (eof_seen_ || options_.delayed_close_ms == 0) {
+      begin_close();
+    } else if (linger_until_ns_ == 0) {
+      send_fin();
+      const int64_t round_ns = static_cast<int64_t>(options_.delayed_close_ms) * 1'000'000;
+      linger_until_ns_ = loop_.now_ns() + kLingerRounds * round_ns;
+      loop_.timers().arm(timer_, options_.delayed_close_ms);
+    }
+  }
+}
+
+void Connection::send_fin() {
+  if (fin_sent_) return;
+  fin_sent_ = true;
+  // Everything is in the kernel: no need for libuv's uv_shutdown, which would wait for a poll first.
+  uv_os_fd_t fd;
+  if (uv_fileno(reinterpret_cast<uv_handle_t*>(&tcp_), &fd) == 0) ::shutdown(fd, SHUT_WR);
+}
+
+// The peer has reset the connection, or closed both directions. What it sent before can still be read, and may be the
+// answer that explains it (an early 413, say): that is delivered first, and the end shows on reading.
+void Connection::on_write_error(int status) {
+  output_.clear();
+  if (state_ == State::kOpen && reading_ && paused_ == 0) {
+    write_failed_ = true;
+    return;
+  }
+  end(status, "writing");
+}
+
+// ---- the end
+
+void Connection::close(Close how) {
+  if (state_ >= State::kClosing) return;
+  if (how == Close::kFlush && state_ == State::kFlushing) return;
+  if (how == Close::kFlush && state_ == State::kOpen && !write_failed_) {
+    state_ = State::kFlushing;
+    paused_ = 0;
+    held_.clear();
+    start_read();
+    if (state_ != State::kFlushing) return;
+    flush_left_ = write_queue_bytes();
+    if (options_.delayed_close_ms != 0) loop_.timers().arm(timer_, options_.delayed_close_ms);
+    loop_.at_turn_end(*this);
+    return;
+  }
+  reset_ = how == Close::kReset;
+  begin_close();
+}
+
+void Connection::on_timer() {
+  if (state_ == State::kConnecting) {
+    end(Error{Errc::kTimeout, origin_, true,
+              "connecting to " + remote_.str() + ": no answer within " + std::to_string(options_.connect_timeout_ms) +
+                  " ms"});
+  } else if (state_ == State::kFlushing && linger_until_ns_ == 0) {
+    const size_t left = output_.size() + uv_stream_get_write_queue_size(stream());
+    if (left < flush_left_) {
+      flush_left_ = left;
+      loop_.timers().arm(timer_, options_.delayed_close_ms);
+      return;
+    }
+    end(Error{Errc::kTimeout, origin_, false, "closing " + remote_.str() + ": the peer does not read"});
+  } else if (state_ == State::kFlushing) {
+    begin_close();
+  }
+}
+
+void Connection::end(int status, const char* doing) {
+  Error error = system_error(status, std::string(doing) + " " + remote_.str());
+  error.origin = origin_;
+  error.retryable = state_ == State::kConnecting;
+  end(std::move(error));
+}
+
+void Connection::end(Error error) {
+  if (state_ >= State::kClosing) return;
+  error_ = std::make_unique<Error>(std::move(error));
+  begin_close();
+}
+
+void Connection::begin_close() {
+  state_ = State::kClosing;
+  output_.clear();
+  held_.clear();
+  timer_.disarm();
+  loop_.at_turn_end(*this);
+}
+
+void Connection::finish_close() {
+  state_ = State::kClosed;
+  auto* handle = reinterpret_cast<uv_handle_t*>(&tcp_);
+  if (!reset_ || uv_tcp_close_reset(&tcp_, ConnectionCallbacks::on_closed) != 0)
+    uv_close(handle, ConnectionCallbacks::on_closed);
+  reading_ = false;
+  handler_->on_close(*this, error_.get());
+}
+
+void Connection::on_turn_end() {
+  if (state_ == State::kConnecting) {
+    if (connect_status_ != kPending) on_connect_result(connect_status_);
+  } else if (state_ == State::kClosing) {
+    finish_close();
+  } else if (state_ != State::kClosed) {
+    if (!reading_) deliver_held();
+    if (state_ < State::kClosing) flush();
+  }
+}
+
+}  // namespace outrigger::net
