@@ -53,8 +53,7 @@ TEST(Harness, EndsOfConnectionsAreTold) {
   const HttpMessage broken = http_get(upstream.port(), "/reset");
   EXPECT_FALSE(broken.ok());
   EXPECT_TRUE(upstream.wait_for_open(0));
-  DeadPort dead;
-  EXPECT_FALSE(HttpClient(dead.port()).connected());
+  EXPECT_FALSE(HttpClient(refused_port()).connected());
   upstream.stop_listening();
   EXPECT_FALSE(HttpClient(upstream.port()).connected());
 }

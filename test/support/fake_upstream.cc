@@ -6,14 +6,14 @@
 namespace outrigger::test {
 
 bool Exchange::read_body() {
-  test::read_body(*stream_, MessageKind::kRequest, request);
+  test::read_body(*socket_, MessageKind::kRequest, request);
   return request.ok();
 }
 
 bool Exchange::stall() {
   std::unique_lock lock(upstream_->mutex_);
   while (!upstream_->released_ && !upstream_->stopping_) {
-    pollfd entry{stream_->fd(), POLLRDHUP, 0};
+    pollfd entry{socket_->fd(), POLLRDHUP, 0};
     if (::poll(&entry, 1, 0) > 0) return false;  // the peer has closed
     upstream_->changed_.wait_for(lock, Milliseconds(5));
   }
@@ -21,7 +21,10 @@ bool Exchange::stall() {
 }
 
 FakeUpstream::FakeUpstream(Handler handler, Options options)
-    : options_(options), listener_(1024, options.receive_buffer_bytes), handler_(std::move(handler)) {
+    : options_(options), listener_(1024), handler_(std::move(handler)) {
+  if (options.receive_buffer > 0) {  // the connections inherit it
+    ::setsockopt(listener_.fd(), SOL_SOCKET, SO_RCVBUF, &options.receive_buffer, sizeof options.receive_buffer);
+  }
   if (!handler_) handler_ = [](Exchange& exchange) { exchange.respond(200); };
   accepting_ = std::thread([this] { accept_loop(); });
 }
@@ -32,7 +35,7 @@ FakeUpstream::~FakeUpstream() {
     stopping_ = true;
   }
   changed_.notify_all();
-  listener_.stop();
+  stop_listening();
   accepting_.join();
   close_connections();
   for (Connection& connection : connections_) connection.thread.join();
@@ -81,24 +84,27 @@ void FakeUpstream::release() {
   changed_.notify_all();
 }
 
+void FakeUpstream::stop_listening() {
+  std::lock_guard lock(mutex_);
+  refusing_ = true;
+  ::shutdown(listener_.fd(), SHUT_RDWR);  // unlike close, it wakes accept_loop()
+}
+
 void FakeUpstream::close_connections() {
   std::lock_guard lock(mutex_);
   for (Connection& connection : connections_) {
-    if (!connection.done) connection.stream.shutdown_both();
+    if (!connection.done) ::shutdown(connection.socket.fd(), SHUT_RDWR);
   }
 }
 
 void FakeUpstream::accept_loop() {
   for (;;) {
-    ByteStream stream = listener_.accept(Milliseconds(60'000));
+    Socket socket = listener_.accept(60'000);
     std::lock_guard lock(mutex_);
-    if (stopping_) return;
-    if (!stream.valid()) {
-      if (listener_.stopped()) return;
-      continue;
-    }
+    if (stopping_ || refusing_) return;
+    if (!socket.valid()) continue;
     Connection& connection = connections_.emplace_back();
-    connection.stream = std::move(stream);
+    connection.socket = std::move(socket);
     connection.number = connections_.size() - 1;
     ++open_;
     connection.thread = std::thread([this, &connection] { serve(connection); });
@@ -110,12 +116,12 @@ void FakeUpstream::serve(Connection& connection) {
   bool reset = false;
   for (size_t number = 0;; ++number) {
     Exchange exchange;
-    exchange.stream_ = &connection.stream;
+    exchange.socket_ = &connection.socket;
     exchange.upstream_ = this;
     exchange.connection = connection.number;
     exchange.number = number;
     // A connection may idle between requests for as long as the test lasts.
-    exchange.request = read_head(connection.stream, Milliseconds(600'000));
+    exchange.request = read_head(connection.socket, Milliseconds(600'000));
     if (exchange.request.ok() && options_.read_body) exchange.read_body();
     if (!exchange.request.ok() && exchange.request.start_line.empty()) break;
     Handler handler;
@@ -133,9 +139,9 @@ void FakeUpstream::serve(Connection& connection) {
     std::lock_guard lock(mutex_);
     connection.done = true;
     if (reset) {
-      connection.stream.reset();
+      connection.socket.reset();
     } else {
-      connection.stream.close();
+      connection.socket.close();
     }
     --open_;
   }

@@ -28,11 +28,11 @@ class Exchange {
   size_t connection = 0;  // 0 for the first that was accepted
   size_t number = 0;      // of the request on its connection, from 0
 
-  ByteStream& stream() { return *stream_; }
+  Socket& socket() { return *socket_; }
   void respond(int status, std::string_view body = {}, const HttpMessage::Fields& headers = {}) {
     send(response_bytes(status, body, headers));
   }
-  bool send(std::string_view bytes) { return stream_->send(bytes); }
+  bool send(std::string_view bytes) { return socket_->send(bytes) == bytes.size(); }
   // The rest of the request, if it was not read before; false if it did not come whole.
   bool read_body();
   // The connection ends when the handler returns: by FIN, or by RST.
@@ -44,14 +44,14 @@ class Exchange {
  private:
   friend class FakeUpstream;
   enum class End { kKeep, kClose, kReset };
-  ByteStream* stream_ = nullptr;
+  Socket* socket_ = nullptr;
   FakeUpstream* upstream_ = nullptr;
   End end_ = End::kKeep;
 };
 
 struct FakeUpstreamOptions {
-  bool read_body = true;         // before the handler is called
-  int receive_buffer_bytes = 0;  // small: a slow reader's back-pressure shows early
+  bool read_body = true;   // before the handler is called
+  int receive_buffer = 0;  // bytes; a small one makes a slow reader's back-pressure show early
 };
 
 class FakeUpstream {
@@ -78,13 +78,13 @@ class FakeUpstream {
   // Lets every Exchange::stall() return, those to come as well.
   void release();
   // New connections are refused from now on; those that are there live on.
-  void stop_listening() { listener_.stop(); }
+  void stop_listening();
   void close_connections();
 
  private:
   friend class Exchange;
   struct Connection {
-    ByteStream stream;
+    Socket socket;
     std::thread thread;
     size_t number = 0;
     bool done = false;
@@ -103,6 +103,7 @@ class FakeUpstream {
   size_t open_ = 0;
   bool released_ = false;
   bool stopping_ = false;
+  bool refusing_ = false;
   std::thread accepting_;
 };
 

@@ -14,11 +14,11 @@ namespace outrigger::test {
 class HttpClient {
  public:
   HttpClient() = default;
-  explicit HttpClient(uint16_t port, int receive_buffer_bytes = 0)
-      : stream_(ByteStream::connect(port, kPatience, receive_buffer_bytes)) {}
+  explicit HttpClient(uint16_t port) : socket_(Socket::connect(port)) {}
+  explicit HttpClient(Socket socket) : socket_(std::move(socket)) {}
 
-  bool connected() const { return stream_.valid(); }
-  ByteStream& stream() { return stream_; }
+  bool connected() const { return socket_.valid(); }
+  Socket& socket() { return socket_; }
 
   // One request and its whole answer.
   HttpMessage request(std::string_view method, std::string_view target, const HttpMessage::Fields& headers = {},
@@ -30,14 +30,18 @@ class HttpClient {
     return request("GET", target, headers);
   }
 
-  bool send(std::string_view bytes) { return stream_.send(bytes); }
+  bool send(std::string_view bytes) { return socket_.send(bytes) == bytes.size(); }
   HttpMessage read_response(bool to_head = false, Milliseconds patience = kPatience) {
-    return read_message(stream_, to_head ? MessageKind::kResponseToHead : MessageKind::kResponse, patience);
+    return read_message(socket_, to_head ? MessageKind::kResponseToHead : MessageKind::kResponse, patience);
   }
-  bool wait_closed(Milliseconds patience = kPatience) { return stream_.wait_closed(patience); }
+  // The peer closes or resets before another byte comes.
+  bool wait_closed(Milliseconds patience = kPatience) {
+    if (!socket_.recv_some(1, static_cast<int>(patience.count())).empty()) return false;
+    return socket_.end() == Socket::End::kEof || socket_.end() == Socket::End::kReset;
+  }
 
  private:
-  ByteStream stream_;
+  Socket socket_;
 };
 
 // A request on a connection of its own.

@@ -13,30 +13,23 @@ std::string lower(std::string_view text) {
   return result;
 }
 
-std::string describe(ByteStream::Read read, std::string_view where) {
-  const char* what = read == ByteStream::Read::kEof     ? "end of stream in the "
-                     : read == ByteStream::Read::kReset ? "reset in the "
-                                                        : "timed out in the ";
+std::string describe(const Socket& socket, std::string_view where) {
+  const char* what = socket.end() == Socket::End::kEof       ? "end of stream in the "
+                     : socket.end() == Socket::End::kTimeout ? "timed out in the "
+                                                             : "reset in the ";
   return what + std::string(where);
 }
 
-// Takes the bytes up to and including `end` from the stream; nothing and an error if it does not come.
-std::optional<std::string> take_until(ByteStream& stream, std::string_view end, std::string_view where,
+int ms(const Deadline& deadline) { return static_cast<int>(deadline.left().count()); }
+
+// Takes the bytes up to and including `end` from the socket; nothing and an error if it does not come.
+std::optional<std::string> take_until(Socket& socket, std::string_view end, std::string_view where,
                                       const Deadline& deadline, std::string& error) {
-  for (size_t searched = 0;;) {
-    const size_t at = stream.buffer().find(end, searched);
-    if (at != std::string::npos) {
-      std::string taken = stream.buffer().substr(0, at + end.size());
-      stream.buffer().erase(0, at + end.size());
-      return taken;
-    }
-    searched = stream.buffer().size() - std::min(stream.buffer().size(), end.size() - 1);
-    const auto read = stream.read_more(deadline.left());
-    if (read != ByteStream::Read::kData) {
-      error = describe(read, where);
-      return std::nullopt;
-    }
-  }
+  std::string taken = socket.recv_until(end, ms(deadline));
+  if (taken.ends_with(end)) return taken;
+  error = taken.empty() && where == "head" && socket.end() == Socket::End::kEof ? "closed before a message"
+                                                                                : describe(socket, where);
+  return std::nullopt;
 }
 
 bool parse_fields(std::string_view lines, HttpMessage::Fields& fields, std::string& error) {
@@ -58,9 +51,9 @@ bool parse_fields(std::string_view lines, HttpMessage::Fields& fields, std::stri
   return true;
 }
 
-void read_chunks(ByteStream& stream, HttpMessage& message, const Deadline& deadline) {
+void read_chunks(Socket& socket, HttpMessage& message, const Deadline& deadline) {
   for (;;) {
-    const auto line = take_until(stream, "\r\n", "body", deadline, message.error);
+    const auto line = take_until(socket, "\r\n", "body", deadline, message.error);
     if (!line) return;
     size_t size = 0;
     const auto [end, bad] = std::from_chars(line->data(), line->data() + line->size() - 2, size, 16);
@@ -69,10 +62,10 @@ void read_chunks(ByteStream& stream, HttpMessage& message, const Deadline& deadl
       return;
     }
     if (size == 0) break;
-    std::string data = stream.read_exactly(size + 2, deadline.left());
+    std::string data = socket.recv_exactly(size + 2, ms(deadline));
     if (data.size() < size + 2) {
       message.body += data.substr(0, size);
-      message.error = "end of stream or timed out in the body";
+      message.error = describe(socket, "body");
       return;
     }
     if (data.substr(size) != "\r\n") {
@@ -83,7 +76,7 @@ void read_chunks(ByteStream& stream, HttpMessage& message, const Deadline& deadl
   }
   std::string trailers;
   do {
-    const auto line = take_until(stream, "\r\n", "trailers", deadline, message.error);
+    const auto line = take_until(socket, "\r\n", "trailers", deadline, message.error);
     if (!line) return;
     trailers += *line;
     if (*line == "\r\n") break;
@@ -120,14 +113,11 @@ size_t HttpMessage::count(std::string_view name) const {
       std::count_if(headers.begin(), headers.end(), [&](const auto& field) { return field.first == name; }));
 }
 
-HttpMessage read_head(ByteStream& stream, Milliseconds patience) {
+HttpMessage read_head(Socket& socket, Milliseconds patience) {
   HttpMessage message;
   const Deadline deadline(patience);
-  const auto head = take_until(stream, "\r\n\r\n", "head", deadline, message.error);
-  if (!head) {
-    if (stream.buffer().empty() && message.error.compare(0, 3, "end") == 0) message.error = "closed before a message";
-    return message;
-  }
+  const auto head = take_until(socket, "\r\n\r\n", "head", deadline, message.error);
+  if (!head) return message;
   message.raw_head = *head;
   const size_t line_end = head->find("\r\n");
   message.start_line = head->substr(0, line_end);
@@ -136,13 +126,13 @@ HttpMessage read_head(ByteStream& stream, Milliseconds patience) {
   return message;
 }
 
-void read_body(ByteStream& stream, MessageKind kind, HttpMessage& message, Milliseconds patience) {
+void read_body(Socket& socket, MessageKind kind, HttpMessage& message, Milliseconds patience) {
   const Deadline deadline(patience);
   const int status = message.status();
   if (!message.ok() || kind == MessageKind::kResponseToHead) return;
   if (kind == MessageKind::kResponse && (status < 200 || status == 204 || status == 304)) return;
   if (message.chunked) {
-    read_chunks(stream, message, deadline);
+    read_chunks(socket, message, deadline);
   } else if (const auto length = message.header("content-length")) {
     size_t size = 0;
     const auto [end, bad] = std::from_chars(length->data(), length->data() + length->size(), size);
@@ -150,21 +140,18 @@ void read_body(ByteStream& stream, MessageKind kind, HttpMessage& message, Milli
       message.error = "malformed content-length: " + *length;
       return;
     }
-    message.body = stream.read_exactly(size, deadline.left());
-    if (message.body.size() < size) message.error = "end of stream or timed out in the body";
+    message.body = socket.recv_exactly(size, ms(deadline));
+    if (message.body.size() < size) message.error = describe(socket, "body");
   } else if (kind == MessageKind::kResponse) {  // up to the end of the connection
-    ByteStream::Read read;
-    while ((read = stream.read_more(deadline.left())) == ByteStream::Read::kData) {
-    }
-    message.body = std::exchange(stream.buffer(), {});
-    if (read != ByteStream::Read::kEof) message.error = describe(read, "body");
+    message.body = socket.recv_to_eof(ms(deadline));
+    if (socket.end() != Socket::End::kEof) message.error = describe(socket, "body");
   }
 }
 
-HttpMessage read_message(ByteStream& stream, MessageKind kind, Milliseconds patience) {
+HttpMessage read_message(Socket& socket, MessageKind kind, Milliseconds patience) {
   const Deadline deadline(patience);
-  HttpMessage message = read_head(stream, patience);
-  read_body(stream, kind, message, deadline.left());
+  HttpMessage message = read_head(socket, patience);
+  read_body(socket, kind, message, deadline.left());
   return message;
 }
 

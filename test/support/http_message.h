@@ -1,7 +1,7 @@
 // HttpMessage: one HTTP/1 request or response as it stood on the wire, read by a plain parser that shares no code with
 // the proxy's. It is lenient about nothing: what is not well-formed is told in `error`.
 //
-// Use:  HttpMessage answer = read_message(stream, MessageKind::kResponse);
+// Use:  HttpMessage answer = read_message(socket, MessageKind::kResponse);
 //       EXPECT_EQ(answer.error, "");  EXPECT_EQ(answer.status(), 200);  EXPECT_EQ(answer.header("server"),
 //       "outrigger");
 #pragma once
@@ -12,7 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include "support/byte_stream.h"
+#include "support/socket.h"
+#include "support/wait.h"
 
 namespace outrigger::test {
 
@@ -43,11 +44,11 @@ enum class MessageKind {
   kResponseToHead,  // no body whatever the head says
 };
 
-// Reads one message, leaving what follows in stream.buffer().
-HttpMessage read_message(ByteStream& stream, MessageKind kind, Milliseconds patience = kPatience);
+// Reads one message, leaving what follows in the socket.
+HttpMessage read_message(Socket& socket, MessageKind kind, Milliseconds patience = kPatience);
 // In two steps, for tests that act between head and body.
-HttpMessage read_head(ByteStream& stream, Milliseconds patience = kPatience);
-void read_body(ByteStream& stream, MessageKind kind, HttpMessage& message, Milliseconds patience = kPatience);
+HttpMessage read_head(Socket& socket, Milliseconds patience = kPatience);
+void read_body(Socket& socket, MessageKind kind, HttpMessage& message, Milliseconds patience = kPatience);
 
 // The bytes of a request or response with a counted body (content-length is added unless the body is empty and the
 // message a request).
