@@ -14,7 +14,7 @@ namespace google::protobuf {
 class Any;
 class Descriptor;
 class Message;
-}
+}  // namespace google::protobuf
 
 namespace outrigger::config {
 

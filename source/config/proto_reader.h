@@ -1,8 +1,8 @@
-// Reads YAML or JSON into any protobuf message, by reflection, so that ALL faults are found in one pass, each with file,
-// line and field path. Lenient as Envoy is: one value where a list is due, `{seconds: 300}` or `300s` for a Duration,
-// numbers for strings, "true" for true, camelCase or snake_case names, enum names or numbers, null for absent; anchors
-// and merge keys work. Strict about meaning: unknown fields, duplicate keys, two members of one oneof, values out of
-// range and wrong kinds of nodes are faults.
+// Reads YAML or JSON into any protobuf message, by reflection, so that ALL faults are found in one pass, each with
+// file, line and field path. Lenient as Envoy is: one value where a list is due, `{seconds: 300}` or `300s` for a
+// Duration, numbers for strings, "true" for true, camelCase or snake_case names, enum names or numbers, null for
+// absent; anchors and merge keys work. Strict about meaning: unknown fields, duplicate keys, two members of one oneof,
+// values out of range and wrong kinds of nodes are faults.
 //
 // Plain scalars of a google.protobuf.Struct follow YAML 1.2 (true/false, numbers, else text); bool fields take YAML
 // 1.1's yes/no/on/off as well.
@@ -40,11 +40,11 @@ bool read_message(const YamlDocument& document, google::protobuf::Message& out, 
 
 // One element of a resource file.
 struct ReadResource {
-  std::string type_url;  // "type.googleapis.com/envoy.config.cluster.v3.Cluster"; empty if the type is unknown
+  std::string type_url;  // "type.googleapis.com/envoy.config.cluster.v3.Cluster"; empty if there is none to be read
   std::string bytes;     // the message, serialised deterministically; with errors: what could be read of it
   std::string path;      // "resources[3]"
   int line = 0;
-  Faults faults;         // paths begin with `path`
+  Faults faults;  // paths begin with `path`
 };
 
 // A file in Envoy's format, a DiscoveryResponse: its resources one by one, so that a bad one does not take the others

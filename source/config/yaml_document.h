@@ -28,10 +28,10 @@ class YamlDocument {
 
   struct Node {
     Kind kind = Kind::kNull;
-    bool plain = false;  // scalar without quotes: may be a number, a bool
-    bool open = false;   // while parsing: its end has not been seen yet
-    int line = 0;        // 1-based
-    std::string text;    // scalar
+    bool plain = false;            // scalar without quotes: may be a number, a bool
+    bool open = false;             // while parsing: its end has not been seen yet
+    int line = 0;                  // 1-based
+    std::string text;              // scalar
     std::vector<NodeId> children;  // sequence: items; mapping: key, value, key, value ...
   };
 
@@ -49,8 +49,9 @@ class YamlDocument {
   NodeId root() const { return root_; }
   const Node& node(NodeId id) const { return nodes_[id]; }
   // Entries of a mapping: its own in file order, then those that merge keys bring in (the first of equal keys first).
-  // `bad_merge` is set to the node of a merge value that is neither a mapping nor a list of mappings.
-  std::vector<Entry> entries(NodeId mapping, const Node** bad_merge = nullptr) const;
+  // `bad_merge` is set to the node of a merge value that is neither a mapping nor a list of mappings. `visited` grows
+  // by the entries that were looked at; beyond kMaxNodes the answer is cut short.
+  std::vector<Entry> entries(NodeId mapping, size_t& visited, const Node** bad_merge = nullptr) const;
 
   // The line of what a path such as `a.b[2].c["key"].d` names, or of the deepest part of it that the file has; 0: none.
   int line_of(std::string_view path) const;
@@ -58,8 +59,8 @@ class YamlDocument {
   void locate(Faults& faults) const;
 
  private:
-  friend class YamlBuilder;
-  void merge(NodeId value, int depth, std::vector<Entry>& out, const Node** bad_merge) const;
+  struct Merge;
+  void merge(NodeId value, int depth, Merge& state) const;
 
   std::string file_;
   std::vector<Node> nodes_;
