@@ -161,6 +161,8 @@ class HeaderMap {
   size_t size() const { return count_ - removed_; }
   size_t byte_size() const { return bytes_; }  // names and values, as RFC 9113 section 6.5.2 without the 32 a field
   bool overflowed() const { return overflowed_; }
+  // For who makes values for this map in its arena and found the arena full.
+  void mark_overflowed() { overflowed_ = true; }
   void clear();
 
  private:

@@ -46,7 +46,6 @@ class RateLimitPolicy {
     RateLimitActionSpec::Kind kind;
     bool skip_if_absent, expect_match;
     uint8_t v4_prefix, v6_prefix;
-    HeaderId header_id;
     std::string key, value, name;
     std::vector<HeaderMatcher> headers;
     std::vector<QueryMatcher> query_parameters;

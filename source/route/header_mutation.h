@@ -1,6 +1,8 @@
 // HeaderMutations: one level's compiled header additions and removals, applied in Envoy's order: removals; then all
 // values are evaluated on the headers as they are; then overwrites; then additions.
 //
+// Constant values and names are added as views into the table, so the table must outlive the headers.
+//
 // Added values never carry CR, LF or NUL (each becomes a space, RFC 9110 section 5.5). A value that comes out empty is
 // not added unless keep_empty_value says so.
 //
@@ -37,8 +39,7 @@ class HeaderMutations {
     std::string name;
     HeaderId id;
   };
-  static std::string_view evaluate(const Add& add, const HeaderMap& headers, Arena& arena,
-                                   const FormatContext& context);
+  static std::string_view evaluate(const Add& add, Arena& arena, const FormatContext& context);
 
   std::vector<Add> adds_;
   std::vector<Remove> removes_;

@@ -104,6 +104,9 @@ class Route : public config::RouteView {
   // Whether a matching path is all that the route asks for.
   bool unconditional() const { return conditions_ == nullptr; }
 
+  // The built-in redirect to https of a virtual host with require_tls; as in Envoy, no header mutations apply to it.
+  bool tls_redirect() const { return tls_redirect_; }
+
   // This level's own mutations; nullptr: none. Match::mutate_request applies all levels.
   const HeaderMutations* request_mutations() const { return request_mutations_; }
   const HeaderMutations* response_mutations() const { return response_mutations_; }
@@ -136,6 +139,7 @@ class Route : public config::RouteView {
   Kind kind_ = Kind::kForward;
   config::PathMatchSpec::Kind path_kind_ = config::PathMatchSpec::Kind::kPrefix;
   bool case_sensitive_ = true;
+  bool tls_redirect_ = false;
 };
 
 class VirtualHost : public config::VirtualHostView {

@@ -86,15 +86,13 @@ class RouteTable {
   // Routes whose regex offers no literal to file it under: each costs a regex match per request (when no better route
   // is found before them).
   size_t linear_routes() const;
-  // Heap bytes of the table, regex programs aside.
-  size_t memory_bytes() const;
 
  private:
   friend class TableBuilder;
   struct Impl;
   explicit RouteTable(std::unique_ptr<Impl> impl);
 
-  const VirtualHost* find_virtual_host(std::string_view authority) const;
+  const VirtualHost* find_virtual_host(const HeaderMap& request) const;
 
   std::unique_ptr<Impl> impl_;
 };
