@@ -12,7 +12,6 @@
 #include <google/protobuf/util/time_util.h>
 #include <google/protobuf/wrappers.pb.h>
 
-#include <array>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -21,6 +20,7 @@
 
 #include "config/any.h"
 #include "config/scalars.h"
+#include "config/sensitive.h"
 
 namespace outrigger::config {
 
@@ -32,19 +32,7 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
 
-// Full names of the fields whose content is never shown.
-constexpr std::array<std::string_view, 1> kSecretFields = {
-    "envoy.extensions.filters.http.api_key_auth.v3.Credential.key",
-};
-
 constexpr int kMaxAnyDepth = 32;  // as check_strict; deeper ones are shown as bytes
-
-bool is_secret(const FieldDescriptor& field) {
-  for (std::string_view name : kSecretFields) {
-    if (field.full_name() == name) return true;
-  }
-  return false;
-}
 
 std::string base64(std::string_view bytes) {
   constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -122,7 +110,7 @@ class Printer {
   void value(const Message& message, const FieldDescriptor& field, int index) {
     const Reflection& r = *message.GetReflection();
     const bool one = index < 0;
-    if (is_secret(field)) return text("[redacted]");
+    if (is_sensitive(field)) return text(kRedacted);
     switch (field.cpp_type()) {
       case FieldDescriptor::CPPTYPE_INT32:
         return raw(fmt::format("{}", one ? r.GetInt32(message, &field) : r.GetRepeatedInt32(message, &field, index)));

@@ -30,17 +30,26 @@ const FilterType* find_filter(const Translation& t, Match&& match) {
   return nullptr;
 }
 
-// The compiled part of a filter config, an equal one of the same scope if there is one.
+// Where a filter config stands.
+struct FilterPlace {
+  std::string_view kind;  // "filter" or "route"
+  std::string scope;
+  uint16_t filter_id = 0;
+  std::string http_prefix = {};
+};
+
+// The compiled part of a filter config, an equal one of the same place if there is one.
 template <class Part, class Compile>
-CompiledRef<Part> compile_shared(Compile compile, std::string_view kind, const Any& any, const std::string& scope,
-                                 const FieldPath& path, Translation& t) {
+CompiledRef<Part> compile_shared(Compile compile, const FilterPlace& place, const Any& any, const FieldPath& path,
+                                 Translation& t) {
   CompiledRef<Part> ref;
   ref.type = std::string(type_name(any));
   const auto message = unpack(any, path, t.faults);
   if (message == nullptr) return ref;
   ref.bytes = deterministic_bytes(*message);
   std::string key;
-  for (const std::string_view piece : {kind, std::string_view(ref.type), std::string_view(scope)})
+  for (const std::string_view piece :
+       {place.kind, std::string_view(ref.type), std::string_view(place.scope), std::string_view(place.http_prefix)})
     key += fmt::format("{}:{}", piece.size(), piece);
   key += ref.bytes;
   if (const auto shared = t.state.interner.find(key)) {
@@ -48,7 +57,12 @@ CompiledRef<Part> compile_shared(Compile compile, std::string_view kind, const A
     return ref;
   }
   const size_t errors = t.faults.errors();
-  CompileContext context{t.faults, t.state.states, t.state.stats, scope};
+  CompileContext context{.faults = t.faults,
+                         .states = t.state.states,
+                         .stats = t.state.stats,
+                         .scope = place.scope,
+                         .filter_id = place.filter_id,
+                         .http_prefix = place.http_prefix};
   ref.part = compile(*message, path, context);
   if (ref.part == nullptr && t.faults.errors() == errors) t.fault(path, "the filter refused this without saying why");
   if (t.faults.errors() == errors) t.state.interner.keep(key, ref.part);
@@ -108,12 +122,13 @@ void http_filter(const hcm::HttpFilter& filter, const std::string& scope, HcmSpe
                    at, t);
     return;
   }
-  id_of(filter.name(), path.field("name"), t);
+  const uint16_t id = id_of(filter.name(), path.field("name"), t);
   HttpFilterSpec& out = spec.filters.emplace_back();
   out.name = filter.name();
   out.disabled = filter.disabled();
-  out.config =
-      compile_shared<FilterConfig>(found->compile, "filter", filter.typed_config(), scope + "/" + filter.name(), at, t);
+  const FilterPlace place{
+      .kind = "filter", .scope = scope + "/" + filter.name(), .filter_id = id, .http_prefix = spec.stat_prefix};
+  out.config = compile_shared<FilterConfig>(found->compile, place, filter.typed_config(), at, t);
 }
 
 }  // namespace
@@ -158,7 +173,8 @@ std::optional<PerFilterConfig> per_filter_config(const std::string& name, const 
     return std::nullopt;
   }
   out.filter_id = id_of(name, path, t);
-  out.config = compile_shared<FilterPart>(found->compile_route, "route", inner, scope + "/" + name, at, t);
+  const FilterPlace place{.kind = "route", .scope = scope + "/" + name, .filter_id = out.filter_id};
+  out.config = compile_shared<FilterPart>(found->compile_route, place, inner, at, t);
   return out;
 }
 
