@@ -598,7 +598,7 @@ class Reader {
 
 bool read_message(const YamlDocument& document, Message& out, Faults& faults, UnknownFields mode) {
   Reader reader(document, mode, faults);
-  reader.fields(document.root(), out, FieldPath(), 0);
+  reader.value(document.root(), out, FieldPath(), 0);
   return reader.finish();
 }
 

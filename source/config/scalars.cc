@@ -45,7 +45,7 @@ size_t distance(std::string_view a, std::string_view b) {
 ParsedInt parse_int(std::string_view text, bool plain) {
   ParsedInt out;
   std::string_view digits = text;
-  if (!digits.empty() && (digits.front() == '-' || (plain && digits.front() == '+'))) {
+  if (!digits.empty() && (digits.front() == '-' || digits.front() == '+')) {
     out.negative = digits.front() == '-';
     digits.remove_prefix(1);
   }

@@ -61,6 +61,25 @@ bool check_text(std::string_view text, std::string_view file, Faults& faults) {
   return true;
 }
 
+// yaml-cpp takes the end of the file for the closing quote, so half a file could pass for a whole one. `at` is where
+// the last quoted scalar begins, its anchor and tag included.
+bool quote_is_open(std::string_view text, size_t at) {
+  while (at < text.size() && (text[at] == '&' || text[at] == '!')) {
+    at = text.find_first_not_of(" \t\r\n", std::min(text.find_first_of(" \t\r\n", at), text.size()));
+  }
+  if (at >= text.size() || (text[at] != '"' && text[at] != '\'')) return false;
+  const char quote = text[at];
+  for (size_t i = at + 1; i < text.size(); ++i) {
+    if (text[i] == '\\' && quote == '"') {
+      ++i;
+    } else if (text[i] == quote) {
+      if (quote == '"' || i + 1 >= text.size() || text[i + 1] != quote) return false;
+      ++i;
+    }
+  }
+  return true;
+}
+
 class ViewBuffer : public std::streambuf {
  public:
   explicit ViewBuffer(std::string_view text) {
@@ -83,6 +102,9 @@ class YamlBuilder final : public YAML::EventHandler {
   int line() const { return line_; }
   const std::string& message() const { return message_; }
   int first_line() const { return first_line_; }
+  // Where the last quoted scalar begins, and its line.
+  size_t last_quoted() const { return last_quoted_; }
+  int last_quoted_line() const { return last_quoted_line_; }
 
   void OnDocumentStart(const YAML::Mark& mark) override { first_line_ = mark.line + 1; }
   void OnDocumentEnd() override {}
@@ -102,6 +124,10 @@ class YamlBuilder final : public YAML::EventHandler {
     if (!id) return;
     nodes_[*id].text = value;
     nodes_[*id].plain = tag.empty() || tag == "?";
+    if (!nodes_[*id].plain) {
+      last_quoted_ = static_cast<size_t>(mark.pos);
+      last_quoted_line_ = mark.line + 1;
+    }
     if (nodes_[*id].plain || tag == "!") return;
     std::string_view name = tag;
     if (name.substr(0, kTagPrefix.size()) == kTagPrefix) name.remove_prefix(kTagPrefix.size());
@@ -174,6 +200,8 @@ class YamlBuilder final : public YAML::EventHandler {
   bool failed_ = false;
   int line_ = 0;
   int first_line_ = 0;
+  size_t last_quoted_ = 0;
+  int last_quoted_line_ = 0;
   std::string message_;
 };
 
@@ -189,6 +217,7 @@ bool YamlDocument::parse(std::string_view text, std::string_view file, Faults& f
     return refuse(0, fmt::format("the file has {} bytes, the limit is {}", text.size(), kMaxBytes));
   }
   if (!check_text(text, file, faults)) return false;
+  if (text.substr(0, 3) == "\xef\xbb\xbf") text.remove_prefix(3);  // byte order mark
   try {
     ViewBuffer buffer(text);
     std::istream in(&buffer);
@@ -198,6 +227,9 @@ bool YamlDocument::parse(std::string_view text, std::string_view file, Faults& f
       return refuse(0, "the file is empty");
     }
     if (builder.failed()) return refuse(builder.line(), builder.message());
+    if (quote_is_open(text, builder.last_quoted())) {
+      return refuse(builder.last_quoted_line(), "the quote that begins here is not closed");
+    }
     root_ = builder.root();
     std::vector<Node> rest;
     YamlBuilder second(rest);
