@@ -4,6 +4,7 @@
 #include "support/fake_upstream.h"
 #include "support/http_client.h"
 #include "support/process.h"
+#include "support/wire_case.h"
 
 namespace outrigger::test {
 namespace {
@@ -84,6 +85,49 @@ TEST(Harness, ProcessesAreSpawnedReadAndEnded) {
   sleeper.signal(SIGTERM);
   EXPECT_EQ(sleeper.wait_exit(), 128 + SIGTERM);
   EXPECT_FALSE(Process({"no-such-program-here"}).started());
+}
+
+TEST(Harness, CaseFilesAreReadAsTheirReadmeSays) {
+  const WireCase wire_case = WireCase::parse(
+      "# What it\n# proves.\n=== routes\n- match: {prefix: /}\n=== client sends\nGET / HTTP/1.1\n\n=== upstream "
+      "refuses\n");
+  EXPECT_EQ(wire_case.error, "");
+  EXPECT_EQ(wire_case.title, "What it proves. ");
+  ASSERT_EQ(wire_case.steps.size(), 1u);
+  EXPECT_EQ(wire_case.steps[0].line, 5);
+  EXPECT_EQ(case_bytes(wire_case.steps[0].text), "GET / HTTP/1.1\r\n\r\n");
+  EXPECT_TRUE(wire_case.upstream_refuses);
+  const std::string yaml = wire_case.bootstrap(81, "/log");
+  EXPECT_NE(yaml.find("port_value: 81}"), std::string::npos);
+  EXPECT_NE(yaml.find("path: /log"), std::string::npos);
+  EXPECT_NE(yaml.find("              - match: {prefix: /}\n"), std::string::npos);
+  for (const char* bad : {"=== client sends\nx\n", "# t\n=== client sings\n", "# t\n", "# t\nx\n=== client sends\n"}) {
+    EXPECT_NE(WireCase::parse(bad).error, "") << bad;
+  }
+}
+
+TEST(Harness, CaseBytes) {
+  EXPECT_EQ(case_bytes("a\n\nb\\\n"), "a\r\n\r\nb");
+  EXPECT_EQ(case_bytes("a\\x0a\\\\\n"), "a\n\\\r\n");
+  EXPECT_EQ(case_bytes("a\\r\\n\\tb\\\n"), "a\r\n\tb");
+  EXPECT_EQ(case_bytes("<${repeat x: y\\n 2}>\\\n"), "<x: y\nx: y\n>");
+}
+
+TEST(Harness, CaseExpectations) {
+  HttpMessage message;
+  message.start_line = "HTTP/1.1 200 OK";
+  message.headers = {{"a", "1"}, {"b", "2"}, {"b", "3"}};
+  message.trailers = {{"t", "4"}};
+  message.body = "body";
+  EXPECT_EQ(mismatch(message, "HTTP/1.1 200 OK\n"), "");
+  EXPECT_EQ(mismatch(message, "/HTTP.* 200 .*/\nb: 2\nb: 3\na: /[0-9]/\n!c\ntrailer t: 4\n\nbody\\\n"), "");
+  for (const char* wrong : {"HTTP/1.1 200\n", "/HTTP/\n", "HTTP/1.1 200 OK\na: 2\n", "HTTP/1.1 200 OK\nb: 2\n",
+                            "HTTP/1.1 200 OK\nb: 3\nb: 2\n", "HTTP/1.1 200 OK\n!a\n", "HTTP/1.1 200 OK\nc: 1\n",
+                            "HTTP/1.1 200 OK\ntrailer t: 5\n", "HTTP/1.1 200 OK\n\n", "HTTP/1.1 200 OK\n\nbody\n"}) {
+    EXPECT_NE(mismatch(message, wrong), "") << wrong;
+  }
+  message.error = "reset in the body";
+  EXPECT_EQ(mismatch(message, "HTTP/1.1 200 OK\n"), "reset in the body");
 }
 
 }  // namespace
