@@ -26,13 +26,14 @@ std::string Fault::str() const {
 }
 
 void Faults::add_at(std::string path, std::string message) {
-  faults_.push_back(Fault{.file = file_, .resource = resource_, .path = std::move(path), .message = std::move(message)});
+  faults_.push_back(
+      Fault{.file = file_, .resource = resource_, .path = std::move(path), .message = std::move(message)});
   ++errors_;
 }
 
 void Faults::warn(const FieldPath& path, std::string message) {
-  faults_.push_back(Fault{
-      .file = file_, .resource = resource_, .path = path.str(), .message = std::move(message), .warning = true});
+  faults_.push_back(
+      Fault{.file = file_, .resource = resource_, .path = path.str(), .message = std::move(message), .warning = true});
 }
 
 void Faults::append(const Faults& other) {
