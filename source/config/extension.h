@@ -52,6 +52,7 @@ struct CompileContext {
   stats::Registry& stats;
   std::string scope;  // where the config stands, stable across updates: "listener/chain/filter" or "route_table/vhost/route/filter"
   uint16_t filter_id = 0;   // filter_name_id of the filter's configured name, for StreamHandle::route_config
+  std::string node_cluster;  // the node's cluster, for rate limit actions; empty: unknown
   std::string http_prefix;  // the connection manager's stat_prefix (stats label "http"); empty for per-route configs
 };
 

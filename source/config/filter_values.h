@@ -6,8 +6,6 @@
 // context);
 #pragma once
 
-#include <google/protobuf/repeated_ptr_field.h>
-
 #include <cstdint>
 #include <vector>
 
@@ -22,7 +20,9 @@ class RateLimit;
 }
 namespace google::protobuf {
 class Duration;
-}
+template <class Element>
+class RepeatedPtrField;
+}  // namespace google::protobuf
 
 namespace outrigger::config {
 

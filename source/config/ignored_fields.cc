@@ -67,7 +67,7 @@ constexpr Honoured kHonoured[] = {
     {"envoy.config.endpoint.v3.LocalityLbEndpoints", "lb_endpoints"},
     {"envoy.config.listener.v3.AdditionalAddress", "address"},
     {"envoy.config.listener.v3.Filter", "name"},
-    {"envoy.config.listener.v3.FilterChain", "filter_chain_match transport_socket name"},
+    {"envoy.config.listener.v3.FilterChain", "filter_chain_match filters transport_socket name"},
     {"envoy.config.listener.v3.FilterChainMatch",
      "destination_port prefix_ranges direct_source_prefix_ranges source_type source_prefix_ranges source_ports"},
     {"envoy.config.listener.v3.Listener",

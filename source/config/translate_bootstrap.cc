@@ -193,6 +193,7 @@ bool uses_grpc(const BootstrapSpec& spec) {
 BootstrapSpec bootstrap_spec(const pb::Bootstrap& from, const FieldPath& path, Translation& t) {
   BootstrapSpec spec;
   spec.node = node_spec(from.node());
+  t.state.node_cluster = spec.node.cluster;
   const FieldPath resources = path.field("static_resources");
   each(from.static_resources().clusters(), resources.field("clusters"),
        [&](const auto& cluster, const FieldPath& at) { spec.clusters.push_back(cluster_spec(cluster, at, t)); });

@@ -62,6 +62,7 @@ CompiledRef<Part> compile_shared(Compile compile, const FilterPlace& place, cons
                          .stats = t.state.stats,
                          .scope = place.scope,
                          .filter_id = place.filter_id,
+                         .node_cluster = t.state.node_cluster,
                          .http_prefix = place.http_prefix};
   ref.part = compile(*message, path, context);
   if (ref.part == nullptr && t.faults.errors() == errors) t.fault(path, "the filter refused this without saying why");

@@ -97,6 +97,7 @@ struct TranslatorState {
   stats::Registry& stats;
   TranslateOptions options;
   FilterInterner interner;
+  std::string node_cluster = {};                 // the bootstrap's node.cluster
   std::unordered_set<std::string> good_regexes;  // already compiled once; bounded
 };
 

@@ -11,60 +11,6 @@
 
 namespace outrigger::upstream {
 
-// Where one claim is decided: the spin bit that guards it and, once found, its TAT. Plain words under the spin bit.
-// Trivial, so that an array of it costs nothing.
-struct Place {
-  uint32_t* lock;
-  RateTable::Set* set;  // nullptr: a bucket
-  uint64_t* tat;
-  uint64_t old_tat, old_low, old_high;
-  uint32_t slot;
-  bool written;
-
-  void locate(const RateClaim& claim) {
-    written = false;
-    if (claim.bucket != nullptr) {
-      set = nullptr;
-      lock = &claim.bucket->lock_;
-      tat = &claim.bucket->tat_;
-    } else {
-      set = &claim.table->set_of(claim.key);
-      lock = &set->lock;
-    }
-  }
-
-  // Finds the claim's slot: its own, else a free one, else the one with the smallest TAT. True: it is another key's.
-  bool find_slot(const Hash128& key, uint64_t now) {
-    uint32_t least = 0;
-    for (uint32_t i = 0; i < RateTable::kSlots; ++i) {
-      if (set->key[i] == key) {
-        slot = i;
-        tat = &set->tat[i];
-        return false;
-      }
-      if (set->tat[i] < set->tat[least]) least = i;
-    }
-    slot = least;
-    tat = &set->tat[least];
-    return *tat > now;
-  }
-
-  void write(const RateClaim& claim, uint64_t new_tat) {
-    old_tat = *tat;
-    *tat = new_tat;
-    written = true;
-    if (set == nullptr) return;
-    old_low = set->key[slot].low;
-    old_high = set->key[slot].high;
-    set->key[slot] = claim.key;
-  }
-
-  void undo() {
-    *tat = old_tat;
-    if (set != nullptr) set->key[slot] = {old_low, old_high};
-  }
-};
-
 namespace {
 
 constexpr uint64_t kMaxNowNs = uint64_t{1} << 61;  // 73 years of uptime; TATs then stay below 2^63
@@ -95,48 +41,27 @@ void spin_unlock(uint32_t& word) { std::atomic_ref<uint32_t>(word).store(0, std:
 // The spin bits of a decision: each once, in address order, so that two decisions cannot wait for each other.
 class Locks {
  public:
-  explicit Locks(std::span<const Place> places) {
-    for (const Place& place : places) {
-      size_t at = count_;
-      while (at > 0 && words_[at - 1] > place.lock) --at;
-      if (at > 0 && words_[at - 1] == place.lock) continue;
-      std::copy_backward(words_ + at, words_ + count_, words_ + count_ + 1);
-      words_[at] = place.lock;
-      ++count_;
+  explicit Locks(std::span<RateClaim> claims) {
+    for (RateClaim& claim : claims) {
+      RateClaim** at = &first_;
+      while (*at != nullptr && (*at)->scratch.lock < claim.scratch.lock) at = &(*at)->scratch.next;
+      if (*at != nullptr && (*at)->scratch.lock == claim.scratch.lock) continue;
+      claim.scratch.next = *at;
+      *at = &claim;
     }
-    for (size_t i = 0; i < count_; ++i) spin_lock(*words_[i]);
+    for (const RateClaim* claim = first_; claim != nullptr; claim = claim->scratch.next)
+      spin_lock(*claim->scratch.lock);
   }
   ~Locks() {
-    while (count_ > 0) spin_unlock(*words_[--count_]);
+    for (const RateClaim* claim = first_; claim != nullptr; claim = claim->scratch.next)
+      spin_unlock(*claim->scratch.lock);
   }
   Locks(const Locks&) = delete;
   Locks& operator=(const Locks&) = delete;
 
  private:
-  uint32_t* words_[kMaxRateClaims];
-  size_t count_ = 0;
+  RateClaim* first_ = nullptr;
 };
-
-// Decides one claim under its spin bit; charges it if it has a token.
-void decide(RateClaim& claim, Place& place, uint64_t now) {
-  const Rate& rate = claim.rate;
-  const bool foreign = place.set != nullptr && place.find_slot(claim.key, now);
-  uint64_t tat = std::max(*place.tat, now);
-  bool clamped = false;
-  if (!foreign && tat - now > rate.burst_ns + kClockSlackNs) {
-    tat = now + rate.burst_ns;
-    clamped = true;
-  }
-  claim.admitted = tat - now + rate.interval_ns <= rate.burst_ns;
-  claim.evicted = claim.admitted && foreign;
-  if (claim.admitted) {
-    tat += rate.interval_ns;
-    place.write(claim, tat);
-  } else if (clamped) {
-    *place.tat = tat;
-  }
-  claim.level_ns = tat - now;
-}
 
 }  // namespace
 
@@ -178,25 +103,76 @@ uint32_t RateClaim::remaining() const {
   return static_cast<uint32_t>(std::min<uint64_t>((rate.burst_ns - level_ns) / rate.interval_ns, rate.tokens));
 }
 
-bool admit(std::span<RateClaim> claims, int64_t now_ns) {
-  CHECK(claims.size() <= kMaxRateClaims);
-  const uint64_t now = now_ns < 0 ? 0 : std::min(static_cast<uint64_t>(now_ns), kMaxNowNs);
-  Place places[kMaxRateClaims];
-  for (size_t i = 0; i < claims.size(); ++i) places[i].locate(claims[i]);
+void RateClaim::locate() {
+  scratch = {};
+  if (bucket != nullptr) {
+    scratch.lock = &bucket->lock_;
+    scratch.tat = &bucket->tat_;
+  } else {
+    scratch.set = &table->set_of(key);
+    scratch.lock = &scratch.set->lock;
+  }
+}
 
-  const Locks locks({places, claims.size()});
+// Finds the slot: the key's own, else a free one, else the one with the smallest TAT. True: it is another key's.
+bool RateClaim::find_slot(uint64_t now) {
+  RateTable::Set& set = *scratch.set;
+  uint32_t least = 0;
+  for (uint32_t i = 0; i < RateTable::kSlots; ++i) {
+    if (set.key[i] == key) {
+      scratch.slot = i;
+      scratch.tat = &set.tat[i];
+      return false;
+    }
+    if (set.tat[i] < set.tat[least]) least = i;
+  }
+  scratch.slot = least;
+  scratch.tat = &set.tat[least];
+  return *scratch.tat > now;
+}
+
+// Under the spin bit: charges the bucket if it has a token.
+void RateClaim::decide(uint64_t now) {
+  const bool foreign = scratch.set != nullptr && find_slot(now);
+  uint64_t tat = std::max(*scratch.tat, now);
+  if (!foreign && tat - now > rate.burst_ns + kClockSlackNs) {
+    tat = now + rate.burst_ns;
+    *scratch.tat = tat;
+  }
+  admitted = tat - now + rate.interval_ns <= rate.burst_ns;
+  evicted = admitted && foreign;
+  if (admitted) {
+    scratch.written = true;
+    scratch.old_tat = *scratch.tat;
+    tat += rate.interval_ns;
+    *scratch.tat = tat;
+    if (scratch.set != nullptr) {
+      scratch.old_key = scratch.set->key[scratch.slot];
+      scratch.set->key[scratch.slot] = key;
+    }
+  }
+  level_ns = tat - now;
+}
+
+void RateClaim::undo() {
+  if (!scratch.written) return;
+  *scratch.tat = scratch.old_tat;
+  if (scratch.set != nullptr) scratch.set->key[scratch.slot] = scratch.old_key;
+  level_ns -= rate.interval_ns;
+  evicted = false;
+}
+
+bool admit(std::span<RateClaim> claims, int64_t now_ns) {
+  const uint64_t now = now_ns < 0 ? 0 : std::min(static_cast<uint64_t>(now_ns), kMaxNowNs);
+  for (RateClaim& claim : claims) claim.locate();
+  const Locks locks(claims);
   bool all = true;
-  for (size_t i = 0; i < claims.size(); ++i) {
-    decide(claims[i], places[i], now);
-    all = all && claims[i].admitted;
+  for (RateClaim& claim : claims) {
+    claim.decide(now);
+    all = all && claim.admitted;
   }
   if (all) return true;
-  for (size_t i = claims.size(); i-- > 0;) {
-    if (!places[i].written) continue;
-    places[i].undo();
-    claims[i].level_ns -= claims[i].rate.interval_ns;
-    claims[i].evicted = false;
-  }
+  for (size_t i = claims.size(); i-- > 0;) claims[i].undo();
   return false;
 }
 

@@ -48,9 +48,6 @@ struct Rate {
   bool operator==(const Rate&) const = default;
 };
 
-struct RateClaim;
-bool admit(std::span<RateClaim> claims, int64_t now_ns);
-
 // One bucket, on a cache line of its own. Starts full.
 class alignas(64) RateBucket {
  public:
@@ -59,8 +56,7 @@ class alignas(64) RateBucket {
   RateBucket& operator=(const RateBucket&) = delete;
 
  private:
-  friend bool admit(std::span<RateClaim> claims, int64_t now_ns);
-  friend struct Place;
+  friend struct RateClaim;
   uint32_t lock_ = 0;
   uint64_t tat_ = 0;
 };
@@ -84,8 +80,7 @@ class RateTable {
   static uint32_t sets_for(uint64_t count);
 
  private:
-  friend bool admit(std::span<RateClaim> claims, int64_t now_ns);
-  friend struct Place;
+  friend struct RateClaim;
   struct alignas(64) Set {
     uint32_t lock;
     uint64_t tat[kSlots];
@@ -119,9 +114,23 @@ struct RateClaim {
     const uint64_t want = level_ns + rate.interval_ns;
     return want > rate.burst_ns ? want - rate.burst_ns : 0;
   }
-};
 
-inline constexpr size_t kMaxRateClaims = 32;  // in one decision
+  // admit()'s own; leave it alone. Where the bucket lies, and what to put back if the decision fails.
+  struct Scratch {
+    uint32_t* lock;
+    RateTable::Set* set;  // nullptr: a bucket
+    uint64_t* tat;
+    uint64_t old_tat;
+    Hash128 old_key;
+    uint32_t slot;
+    bool written;
+    RateClaim* next;  // by address of the lock
+  } scratch{};
+  void locate();
+  bool find_slot(uint64_t now);
+  void decide(uint64_t now);
+  void undo();
+};
 
 // True, and every bucket is charged one token, if each has one; false, and no bucket is changed, otherwise. The same
 // bucket named twice is charged twice.
