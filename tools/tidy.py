@@ -28,7 +28,7 @@ ARROWS = {
     "route": {"config"},
     "upstream": {"http", "config"},
     "proxy": {"route", "upstream"},
-    "filters": {"upstream"},
+    "filters": {"route", "upstream"},
     "xds": {"event", "stats", "proto"},
     "server": {"proxy", "filters", "xds"},
     "control": {"proxy", "filters", "xds"},

@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/hash.h"
+#include "filters/hash_index.h"
 
 namespace outrigger::filters {
 
@@ -30,16 +30,10 @@ class Credentials {
   struct Entry {
     std::string key, client;
   };
-  struct Slot {
-    Hash128 hash;
-    uint32_t entry = 0;  // index + 1; 0: free
-  };
-  const Slot* probe(std::string_view key, const Hash128& hash) const;
-  void place(const Slot& slot);
-  void grow();
+  std::optional<size_t> locate(std::string_view key, const Hash128& hash) const;
 
   std::vector<Entry> entries_;
-  std::vector<Slot> slots_;  // open addressing, a power of two, at most half full
+  HashIndex index_;
 };
 
 }  // namespace outrigger::filters
