@@ -1,0 +1,85 @@
+// Snapshot: all live config, immutable, reference-closed. Compiled parts linked by name; equal resources keep their part
+// from one snapshot to the next. Assembled by the Store on the builder, posted to each worker as one pointer.
+//
+// Thread rule: immutable; any thread. Workers never drop the last reference to a part: they give it back to the builder.
+// Use:  const LinkedCluster* c = snapshot.clusters.find(name, hash);
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/name.h"
+#include "config/spec.h"
+#include "net/listener.h"
+#include "proxy/access_log.h"
+#include "route/route_table.h"
+#include "stats/stats.h"
+#include "upstream/cluster.h"
+
+namespace outrigger::proxy {
+
+// Envoy's names, below "http.<stat_prefix>.".
+struct HttpStats {
+  HttpStats(stats::Registry& registry, const std::string& stat_prefix);
+  stats::Group group;
+  stats::Counter cx_total, cx_destroy, cx_idle_timeout, cx_protocol_error, cx_drain_close, cx_delayed_close_timeout;
+  stats::Gauge cx_active;
+  stats::Counter rq_total, rq_completed, rq_class[6], rq_rx_reset, rq_tx_reset, rq_timeout, rq_idle_timeout, rq_header_timeout,
+      rq_too_large, rq_non_relative_path, no_route, no_cluster, rq_redirect, rq_direct_response, rs_too_large, failed_path_normalization;
+  stats::Gauge rq_active;
+  stats::Histogram rq_time;
+};
+
+// One filter chain, compiled: the HTTP connection manager's config. `identity` names what connections are bound to
+// (match, codec, transport): a connection whose chain keeps its identity lives on through any other change.
+struct HttpChain {
+  config::FilterChainSpec spec;  // spec.hcm is the connection manager
+  std::string identity;
+  Name rds_name;  // empty: the routes are inline
+  std::shared_ptr<const route::RouteTable> inline_routes;
+  struct FilterEntry {
+    uint16_t id = 0;  // config::filter_name_id
+    const FilterConfig* config = nullptr;  // held by spec.hcm.filters
+    bool disabled = false;
+  };
+  std::vector<FilterEntry> filters;  // first to last, without the router
+  std::vector<std::shared_ptr<const AccessLogger>> access_logs;
+  std::unique_ptr<HttpStats> stats;
+  void references(References& to) const;
+};
+
+// A listener, compiled.
+struct ListenerPart {
+  config::ListenerSpec spec;
+  std::vector<std::shared_ptr<net::SocketSet>> sockets;  // one per address; empty where nothing is bound (validation)
+  std::vector<std::shared_ptr<const HttpChain>> chains;  // spec.filter_chains in order, then the default one if any
+  // Index into `chains` for an accepted connection, by Envoy's precedence; -1: no chain matches (close it).
+  int match(const net::Address& local, const net::Address& remote) const;
+  void references(References& to) const;
+};
+
+struct LinkedChain {
+  const HttpChain* chain = nullptr;                 // held by the listener part
+  std::shared_ptr<const route::RouteTable> routes;  // nullptr: its RDS table is not known (404 NR)
+};
+
+struct LinkedListener {
+  std::shared_ptr<const ListenerPart> part;
+  std::vector<LinkedChain> chains;  // as part->chains
+};
+
+struct LinkedCluster {
+  std::shared_ptr<const upstream::Cluster> cluster;
+  std::shared_ptr<const upstream::HostSet> hosts;  // never nullptr; empty while nothing is known
+};
+
+struct Snapshot {
+  uint64_t version = 0;
+  NameMap<LinkedListener> listeners;
+  NameMap<LinkedCluster> clusters;
+  NameMap<std::shared_ptr<const route::RouteTable>> route_tables;
+};
+
+}  // namespace outrigger::proxy

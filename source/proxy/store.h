@@ -1,0 +1,94 @@
+// Store: everything that was accepted, from every source, and what of it is live. Sources stage specs; assemble() makes
+// the next reference-closed Snapshot: a part whose references are not all there and warm waits, and its previous version
+// goes on serving; a cluster or table that a live part still names is not removed.
+//
+//   accept/remove/replace_all -> staged -> (closed and warm, or its hold expired) -> live -> (unnamed and removed) -> gone
+//
+// A hold is timed from the first version held; after the resource's initial fetch timeout it is published as Envoy would
+// (counted as "store.forced"). Structural sharing: an equal spec keeps its compiled part.
+//
+// Thread rule: one thread (the builder); the control plane's validation uses one of its own.
+// Use:  store.accept(spec, bytes, Source::kXds);  if (auto snapshot = store.assemble()) publish(snapshot);
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/faults.h"
+#include "config/spec.h"
+#include "proxy/snapshot.h"
+
+namespace outrigger::proxy {
+
+enum class Source : uint8_t { kStatic, kFile, kXds };
+
+// For admin and status: immutable, published beside each snapshot.
+struct StoreStatus {
+  struct Resource {
+    config::ResourceType type;
+    std::string name;
+    Source source;
+    std::string live_version;    // version_info of the live one; empty: none is live
+    std::string staged_version;  // differs from live_version while it waits
+    std::string live_bytes;      // serialised message, for /config_dump; empty: none
+    std::string staged_bytes;
+    std::vector<std::string> waits_for;  // "cluster b: endpoints", "route table r: cluster x"; empty: nothing
+    bool removed_but_named = false;      // its removal waits, something live names it
+    std::string refused;                 // faults of the last refused version; empty: none
+    std::string refused_version;
+    int64_t updated_unix_ms = 0;
+  };
+  uint64_t version = 0;
+  std::vector<Resource> resources;  // sorted by type, name
+  uint64_t forced = 0;              // holds that expired
+};
+
+struct StoreOptions {
+  stats::Registry* stats = nullptr;      // required
+  AccessLogSinks* access_log = nullptr;  // nullptr: access logs are checked but not opened (validation)
+  uint32_t workers = 1;
+  bool bind = true;                      // false: sockets are not made (validation)
+  std::function<int64_t()> now_ms;       // steady
+};
+
+class Store {
+ public:
+  explicit Store(StoreOptions options);
+  ~Store();
+
+  // Stages one resource. A fault (with field path) refuses it: a name that a static resource has, an address that another
+  // listener has or that cannot be bound, an access log file that cannot be opened. The last good version stays.
+  Result<void> accept(config::Spec spec, std::string bytes, Source source, std::string version = {});
+  // Notes a refusal that happened before accept (translation), for status.
+  void refuse(config::ResourceType type, std::string_view name, std::string_view version, const config::Faults& faults);
+  void remove(config::ResourceType type, std::string_view name, Source source);
+  // SotW for listeners and clusters: everything of that source that is not named is removed.
+  void retain_only(config::ResourceType type, Source source, const std::vector<std::string>& names);
+  // DNS: the addresses that a kStrictDns cluster's names resolve to now (IP literals); marks it warm.
+  void set_resolved(std::string_view cluster, std::vector<config::EndpointSpec> endpoints);
+
+  // The next snapshot, or nullptr when nothing changed since the last. Cannot fail.
+  std::shared_ptr<const Snapshot> assemble();
+  std::shared_ptr<const Snapshot> live() const;
+  std::shared_ptr<const StoreStatus> status() const;
+
+  // What discovery should ask for: the EDS service names of all clusters staged or live, the RDS names of all listeners.
+  std::vector<std::string> wanted_endpoints() const;
+  std::vector<std::string> wanted_route_tables() const;
+  // Clusters to resolve: names and specs of all kStrictDns clusters staged or live.
+  std::vector<std::shared_ptr<const config::ClusterSpec>> dns_clusters() const;
+  // When assemble() should run again though nothing new came: the next hold's expiry (steady ms); -1: never.
+  int64_t next_deadline_ms() const;
+  // Nothing that was staged so far is waiting (first readiness).
+  bool settled() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace outrigger::proxy
