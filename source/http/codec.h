@@ -1,19 +1,23 @@
 // Codec, CodecStream, StreamSink: the seam between HTTP versions and everything above. Above it there is one kind of
-// message: a HeaderMap, body Buffers, an optional trailer HeaderMap. HTTP/1 (h1_codec.h) and HTTP/2 (later) stand below.
+// message: a HeaderMap, body Buffers, an optional trailer HeaderMap. HTTP/1 (h1_codec.h) and HTTP/2 (later) stand
+// below.
 //
 //   Connection --bytes--> Codec --on_headers/on_data/on_trailers--> StreamSink   (decode)
 //   Connection <--bytes-- Codec <--encode_headers/data/trailers---- CodecStream user   (encode)
 //
-// A server codec asks its owner for a StreamSink when a request's head is complete (on_new_stream); the sink's arena then
-// gets the head, copied once. A client codec is given its sink by new_stream(). A message ends with the call whose
+// A server codec asks its owner for a StreamSink when a request's head is complete (on_new_stream); the sink's arena
+// then gets the head, copied once. A client codec is given its sink by new_stream(). A message ends with the call whose
 // end_stream is true (or trailers). The codec forgets a stream when both its directions have ended, or on reset() /
 // on_reset(); afterwards neither side touches the other: the CodecStream is gone when the call returns.
 //
-// Flow control: CodecStream::pause_read(why) stops the delivery of body bytes of that stream as soon as can be (what the
-// codec has already taken from the socket, at most one read, may still come). The write side reports on_write_watermark.
+// Flow control: CodecStream::pause_read(why) stops the delivery of body bytes of that stream as soon as can be (what
+// the codec has already taken from the socket, at most one read, may still come). The write side reports
+// on_write_watermark.
 //
-// Thread rule: the connection's loop thread. Reentrancy: a sink may call encode_*, pause_read, reset from inside its own
-// callbacks; the codec must stand it.
+// Thread rule: the connection's loop thread. Reentrancy: a sink may call encode_*, pause_read, reset from inside its
+// own callbacks; the codec must stand it. encode_* never call on_reset(): a stream whose sender breaks its own framing
+// (more or less than content-length, a status that is none) hears of it when the connection has closed. They may call
+// on_stream_end() (the response's end, on a server). reset() calls nobody; the owner sees the connection's on_close.
 #pragma once
 
 #include <cstdint>
@@ -39,8 +43,9 @@ class CodecStream {
  public:
   // Server only: an interim response (":status" 100, 103; never 101).
   virtual void encode_1xx(const HeaderMap& headers) = 0;
-  // The message's head. Hop-by-hop fields (connection, keep-alive, te, transfer-encoding, upgrade...) are not in it: the
-  // codec adds what its version needs. A body without content-length is chunked in HTTP/1.1, close-delimited in 1.0.
+  // The message's head. Hop-by-hop fields (connection, keep-alive, te, transfer-encoding, upgrade...) are not in it:
+  // the codec adds what its version needs. A body without content-length is chunked in HTTP/1.1, close-delimited
+  // in 1.0.
   virtual void encode_headers(const HeaderMap& headers, bool end_stream) = 0;
   virtual void encode_data(Buffer&& data, bool end_stream) = 0;
   virtual void encode_trailers(const HeaderMap& trailers) = 0;
@@ -64,8 +69,8 @@ class StreamSink {
   // Client only.
   virtual void on_1xx(HeaderMap& headers) = 0;
   virtual void on_headers(HeaderMap& headers, bool end_stream) = 0;  // `headers` lives in arena() as long as the stream
-  virtual void on_data(Buffer& data, bool end_stream) = 0;           // take what you want by moving; the rest is dropped
-  virtual void on_trailers(HeaderMap& trailers) = 0;                 // ends the message
+  virtual void on_data(Buffer& data, bool end_stream) = 0;  // take what you want by moving; the rest is dropped
+  virtual void on_trailers(HeaderMap& trailers) = 0;        // ends the message
   // Server only: the request is malformed or over a limit: answer `status` (400, 413, 431, 501, 505...) if nothing was
   // sent yet; the codec closes the connection after that answer, and at once if a response had begun.
   virtual void on_bad_request(uint16_t status, std::string_view details) = 0;
@@ -82,8 +87,8 @@ class CodecCallbacks {
  public:
   // Server only: a request begins.
   virtual StreamSink& on_new_stream(CodecStream& stream) = 0;
-  // Both directions of the stream have ended; a client connection may be used again if `reusable`. HTTP/1 servers go on to
-  // the next request by themselves. Called after the last sink callback, with the stream already forgotten.
+  // Both directions of the stream have ended; a client connection may be used again if `reusable`. HTTP/1 servers go on
+  // to the next request by themselves. Called after the last sink callback, with the stream already forgotten.
   virtual void on_stream_end(bool reusable) = 0;
 
  protected:
@@ -108,15 +113,15 @@ class Codec {
   virtual Protocol protocol() const = 0;
 };
 
-// Limits and switches, by their Envoy fields.
+// Limits and switches, by their Envoy fields. Codecs copy them; the text of default_host_for_http_10 must outlive the
+// codec.
 struct H1Options {
-  uint32_t max_head_bytes = 60 * 1024;   // request or status line and header section
+  uint32_t max_head_bytes = 60 * 1024;  // request or status line and header section; above 63 KiB counts as 63 KiB
   uint32_t max_headers_count = 100;
-  bool accept_http_10 = false;           // else 426 for HTTP/1.0 requests, as Envoy
+  bool accept_http_10 = false;  // else 426 for HTTP/1.0 requests, as Envoy
   std::string_view default_host_for_http_10;
   bool allow_absolute_url = true;
-  bool enable_trailers = false;          // forward trailers; else they are parsed, bounded and dropped
-  bool stream_error_on_invalid = false;
+  bool enable_trailers = false;  // forward trailers; else they are parsed, bounded and dropped
 };
 
 }  // namespace outrigger::http

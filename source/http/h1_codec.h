@@ -1,4 +1,5 @@
-// The HTTP/1.1 codecs. See codec.h for the seam, h1_parser.h for the parser below, source/docs/request.md for the states.
+// The HTTP/1.1 codecs. See codec.h for the seam, h1_server_codec.h and h1_client_codec.h for their states, h1_parser.h
+// for the parser below. The connection must outlive the codec; on_close() comes before it goes.
 //
 // Thread rule: the connection's loop thread.
 #pragma once
@@ -9,11 +10,12 @@
 
 namespace outrigger::http {
 
-std::unique_ptr<Codec> make_h1_server_codec(net::Connection& connection, CodecCallbacks& owner, const H1Options& options);
-std::unique_ptr<Codec> make_h1_client_codec(net::Connection& connection, CodecCallbacks& owner, const H1Options& options);
+std::unique_ptr<Codec> make_h1_server_codec(net::Connection& connection, CodecCallbacks& owner,
+                                            const H1Options& options);
+std::unique_ptr<Codec> make_h1_client_codec(net::Connection& connection, CodecCallbacks& owner,
+                                            const H1Options& options);
 
-// When the first byte of the request being read arrived, and whether a head is incomplete: for the request-headers timeout.
-// (server codecs only)
+// Server codecs only: a request's head has begun and is incomplete (the request-headers timeout runs).
 bool h1_head_incomplete(const Codec& codec);
 
 }  // namespace outrigger::http
