@@ -4,7 +4,7 @@
 //   {"requests": N, "failed": N, "connections_lost": N, "seconds": S, "per_second": R, "p50_us": .., "p99_us": ..,
 //    "max_us": .., "statuses": {"200": N}}
 // It ends after --requests or --seconds, or on SIGTERM/SIGINT; 0 is the exit status if nothing failed.
-// With --idle it only opens the connections, says "ready" on stderr and waits for a signal.
+// With --idle it makes one request on each connection, says "ready" on stderr and keeps them open until a signal.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -195,11 +195,6 @@ class Client {
     for (size_t i = 0; i < connections_.size(); ++i) {
       if (!open(i)) return 2;
     }
-    if (options_.idle) {
-      std::fprintf(stderr, "ready\n");
-      while (g_stop == 0) pause();
-      return 0;
-    }
     const auto start = Clock::now();
     deadline_ = options_.seconds > 0 ? start + std::chrono::nanoseconds(static_cast<int64_t>(options_.seconds * 1e9))
                                      : Clock::time_point::max();
@@ -217,6 +212,10 @@ class Client {
         failed_ += active_;
         break;
       }
+    }
+    if (options_.idle && failed_ == 0) {
+      std::fprintf(stderr, "ready\n");
+      while (g_stop == 0) pause();
     }
     report(std::chrono::duration<double>(Clock::now() - start).count());
     return failed_ == 0 ? 0 : 1;
@@ -366,11 +365,12 @@ int main(int argc, char** argv) {
   app.add_option("--header", options.headers, "\"name: value\", may be repeated");
   app.add_option("--body-bytes", options.body_bytes, "POST a body of this size");
   app.add_option("--expect-status", options.expect_status, "any other counts as failed");
-  app.add_flag("--idle", options.idle, "open the connections and wait for a signal");
+  app.add_flag("--idle", options.idle, "one request on each connection, then wait for a signal");
   CLI11_PARSE(app, argc, argv);
   struct sigaction action {};
   action.sa_handler = [](int) { g_stop = 1; };
   sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGINT, &action, nullptr);
+  if (options.idle) options.requests = options.connections;
   return Client(options).run();
 }
