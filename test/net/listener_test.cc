@@ -191,12 +191,16 @@ TEST_F(ListenerTest, OutOfDescriptorsPausesAndCounts) {
   rlimit before{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
   rlimit none = before;
-  none.rlim_cur = 3;  // below what is open: every new descriptor fails
+  none.rlim_cur = 3;         // below what is open: every new descriptor fails
+  event::Loop& bare = loop;  // no virtual calls from here: UBSan needs a descriptor to check one
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
-  run_until([&] { return acceptor.accept_failures() > 0; });
-  run_ready(20);  // no spinning meanwhile
+  while (acceptor.accept_failures() == 0) bare.run_once();
+  for (int i = 0; i < 20; ++i) {  // no spinning meanwhile
+    bare.post([] {});
+    bare.run_once();
+  }
   const uint64_t failures = acceptor.accept_failures();
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  setrlimit(RLIMIT_NOFILE, &before);
   EXPECT_EQ(failures, 1u);
   EXPECT_TRUE(accepted.empty());
   run_until([&] { return accepted.size() == 1; });
