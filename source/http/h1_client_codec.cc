@@ -201,23 +201,15 @@ void H1ClientCodec::resume_read(net::Pause why) {
 
 void H1ClientCodec::encode_1xx(const HeaderMap&) { CHECK(!"a client sends no interim response"); }
 
-bool H1ClientCodec::write_request_line(HeadWriter& out, const HeaderMap& headers, std::string_view method) {
+void H1ClientCodec::encode_headers(const HeaderMap& headers, bool end_stream) {
+  CHECK(sink_ != nullptr);
+  if (state_ == H1ClientState::kClosed) return;
+  CHECK(request_ == Request::kNotBegun);
+  const std::string_view method = headers.get(HeaderId::kMethod);
   const std::string_view authority = headers.get(HeaderId::kAuthority);
   const std::string_view target = method == "CONNECT" ? authority : headers.get(HeaderId::kPath);
-  if (!is_token(method) || !valid_target(target) || !valid_authority(authority)) return false;
-  out.text(method);
-  out.text(" ");
-  out.text(target);
-  out.text(" HTTP/1.1\r\nhost: ");
-  out.text(authority);
-  out.text("\r\n");
-  return true;
-}
-
-void H1ClientCodec::encode_headers(const HeaderMap& headers, bool end_stream) {
-  CHECK(sink_ != nullptr && request_ == Request::kNotBegun);
-  if (state_ == H1ClientState::kClosed) return;
-  const std::string_view method = headers.get(HeaderId::kMethod);
+  if (!is_token(method) || !valid_target(target) || !valid_authority(authority))
+    return break_framing("http1.invalid_request_head");
   const DeclaredLength declared = declared_length(headers);
   if (declared.invalid || (declared.given && end_stream && declared.bytes != 0))
     return break_framing("http1.content_length_mismatch");
@@ -226,7 +218,12 @@ void H1ClientCodec::encode_headers(const HeaderMap& headers, bool end_stream) {
   request_ = declared.given ? Request::kFixed : Request::kChunked;
   {
     HeadWriter out(connection_.output(), expected_head_bytes(headers));
-    if (!write_request_line(out, headers, method)) return break_framing("http1.invalid_request_head");
+    out.text(method);
+    out.text(" ");
+    out.text(target);
+    out.text(" HTTP/1.1\r\nhost: ");
+    out.text(authority);
+    out.text("\r\n");
     write_fields(out, headers, options_.enable_trailers);
     if (declared.given) {
       out.content_length(declared.bytes);

@@ -85,7 +85,6 @@ class H1ClientCodec final : public Codec, public CodecStream {
   void forget_stream();
   void abort_stream(ResetReason reason, std::string_view details);
   void break_framing(std::string_view details);
-  bool write_request_line(HeadWriter& out, const HeaderMap& headers, std::string_view method);
 
   net::Connection& connection_;
   CodecCallbacks& owner_;

@@ -17,6 +17,13 @@ constexpr auto kLegal = [] {
   return table;
 }();
 
+// 0: none.
+uint16_t status_of(const HeaderMap& headers) {
+  const std::string_view text = headers.get(HeaderId::kStatus);
+  const int64_t status = text.size() == 3 ? parse_decimal(text) : 0;
+  return static_cast<uint16_t>(status < 100 ? 0 : status);
+}
+
 }  // namespace
 
 std::unique_ptr<Codec> make_h1_server_codec(net::Connection& connection, CodecCallbacks& owner,
@@ -243,29 +250,25 @@ void H1ServerCodec::resume_read(net::Pause why) {
 
 // --- encode ----------------------------------------------------------------------------------------------------------
 
-bool H1ServerCodec::write_status(HeadWriter& out, const HeaderMap& headers, uint16_t& status) {
-  const std::string_view text = headers.get(HeaderId::kStatus);
-  const int64_t number = text.size() == 3 ? parse_decimal(text) : -1;
-  if (number < 100) return false;
-  status = static_cast<uint16_t>(number);
+void H1ServerCodec::write_status(HeadWriter& out, uint16_t status) {
   out.text("HTTP/1.1 ");
   if (const std::string_view end = status_line_end(status); !end.empty()) {
     out.text(end);
   } else {
-    out.text(text);
+    out.number(status);
     out.text(" Unknown\r\n");
   }
-  return true;
 }
 
 void H1ServerCodec::encode_1xx(const HeaderMap& headers) {
-  CHECK(sink_ != nullptr && response_ == Response::kNone);
+  CHECK(sink_ != nullptr);
   if (state_ == H1ServerState::kClosed || state_ == H1ServerState::kRefusing || message_.http_10) return;
+  CHECK(response_ == Response::kNone);
+  const uint16_t status = status_of(headers);
+  if (status < 100 || status >= 200 || status == 101) return break_framing("http1.invalid_status");
   {
     HeadWriter out(connection_.output(), expected_head_bytes(headers));
-    uint16_t status = 0;
-    if (!write_status(out, headers, status)) return break_framing("http1.invalid_status");
-    CHECK(status < 200 && status != 101);
+    write_status(out, status);
     write_fields(out, headers, options_.enable_trailers);
     out.text("\r\n");
   }
@@ -273,11 +276,13 @@ void H1ServerCodec::encode_1xx(const HeaderMap& headers) {
 }
 
 void H1ServerCodec::encode_headers(const HeaderMap& headers, bool end_stream) {
-  CHECK(sink_ != nullptr && response_ == Response::kNone);
+  CHECK(sink_ != nullptr);
   if (state_ == H1ServerState::kClosed) return;
+  CHECK(response_ == Response::kNone);
   const DeclaredLength declared = declared_length(headers);
-  const std::string_view status_text = headers.get(HeaderId::kStatus);
-  const bool no_body = message_.head_request || status_text == "204" || status_text == "304";
+  const uint16_t status = status_of(headers);
+  if (status < 200) return break_framing("http1.invalid_status");
+  const bool no_body = message_.head_request || status == 204 || status == 304;
   if (declared.invalid || (declared.given && end_stream && !no_body && declared.bytes != 0))
     return break_framing("http1.content_length_mismatch");
   if (draining_ || asks_to_close(headers) || (end_stream && state_ != H1ServerState::kAnswering)) close_after_ = true;
@@ -294,8 +299,7 @@ void H1ServerCodec::encode_headers(const HeaderMap& headers, bool end_stream) {
   }
   {
     HeadWriter out(connection_.output(), expected_head_bytes(headers));
-    uint16_t status = 0;
-    if (!write_status(out, headers, status) || status < 200) return break_framing("http1.invalid_status");
+    write_status(out, status);
     write_fields(out, headers, options_.enable_trailers);
     if (response_ == Response::kChunked) {
       out.text("transfer-encoding: chunked\r\n");
@@ -314,8 +318,9 @@ void H1ServerCodec::encode_headers(const HeaderMap& headers, bool end_stream) {
 }
 
 void H1ServerCodec::encode_data(Buffer&& data, bool end_stream) {
-  CHECK(sink_ != nullptr && response_ != Response::kNone);
+  CHECK(sink_ != nullptr);
   if (state_ == H1ServerState::kClosed) return;
+  CHECK(response_ != Response::kNone);
   switch (response_) {
     case Response::kFixed:
       if (data.size() > response_left_ || (end_stream && data.size() < response_left_))
@@ -338,8 +343,9 @@ void H1ServerCodec::encode_data(Buffer&& data, bool end_stream) {
 }
 
 void H1ServerCodec::encode_trailers(const HeaderMap& trailers) {
-  CHECK(sink_ != nullptr && response_ != Response::kNone);
+  CHECK(sink_ != nullptr);
   if (state_ == H1ServerState::kClosed) return;
+  CHECK(response_ != Response::kNone);
   if (response_ == Response::kFixed && response_left_ != 0) return break_framing("http1.content_length_mismatch");
   if (response_ == Response::kChunked)
     write_last_chunk(connection_.output(), options_.enable_trailers ? &trailers : nullptr);

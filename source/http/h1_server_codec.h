@@ -101,7 +101,7 @@ class H1ServerCodec final : public Codec, public CodecStream, public event::Turn
   void forget_stream();
   void abort_stream(ResetReason reason, std::string_view details, net::Close how);
   void break_framing(std::string_view details);
-  bool write_status(HeadWriter& out, const HeaderMap& headers, uint16_t& status);
+  void write_status(HeadWriter& out, uint16_t status);
 
   net::Connection& connection_;
   CodecCallbacks& owner_;

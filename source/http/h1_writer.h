@@ -2,7 +2,7 @@
 // last line of defence against response splitting: CR, LF and other control bytes in a value become spaces (RFC 9110
 // section 5.5), and a field whose name is no token is left out.
 //
-// Thread rule: the buffer's thread.
+// Thread rule: the buffer's thread. While one writes, nothing else may touch the buffer.
 // Use:  HeadWriter w(connection.output());  w.text("HTTP/1.1 200 OK\r\n");  w.field(header);  w.finish();
 #pragma once
 
