@@ -3,9 +3,10 @@
 Rules: only known entries at the top level; includes follow the arrows between rooms (the table below, the same as the
 links in source/CMakeLists.txt); protobuf and gRPC stay in .cc files of the rooms that translate; `#pragma once`; length
 of files; a README of at most 40 lines in every room; no tabs, trailing spaces, missing newline at the end, left-over
-notes, or paths of somebody's machine; clang-format.
+notes, or paths of somebody's machine; clang-format; the tests that test/README.md names exist.
 The last line is "N passed, N failed", counting rules."""
 import argparse
+import fnmatch
 import os
 import re
 import subprocess
@@ -159,7 +160,7 @@ def pragma_once(tree):
 
 def lengths(tree):
     for path, text in tree.code().items():
-        limit = HEADER_LINES if path.endswith(".h") else SOURCE_LINES
+        limit = HEADER_LINES if path.endswith(".h") and room_of(path) else SOURCE_LINES
         lines = text.count("\n")
         if lines > limit * HARD_FACTOR:
             yield f"{path}: {lines} lines, far over the guide of {limit}: split it"
@@ -228,7 +229,21 @@ def scripts(tree):
                 yield f"{path}:{error.lineno}: {error.msg}"
 
 
-RULES = [top_level, arrows, links, heavy_headers, pragma_once, lengths, readmes, whitespace, notes, formatting, scripts]
+def guarantees(tree):
+    """Every test that test/README.md names is there."""
+    names = {f"{suite}.{name}" for path, text in tree.code().items() if path.startswith("test/")
+             for suite, name in re.findall(r"^TEST(?:_F|_P)?\((\w+),\s*(\w+)\)", text, re.M)}
+    for number, line in enumerate((tree.texts.get("test/README.md") or "").splitlines(), 1):
+        if not line.startswith("|"):
+            continue
+        for cited in re.findall(r"`(cases/[\w*]+|[A-Z]\w+\.[A-Z]\w+)`", line):
+            found = fnmatch.filter(tree.texts, f"test/{cited}.case") if cited.startswith("cases/") else cited in names
+            if not found:
+                yield f"test/README.md:{number}: there is no test {cited}"
+
+
+RULES = [top_level, arrows, links, heavy_headers, pragma_once, lengths, readmes, whitespace, notes, formatting, scripts,
+         guarantees]
 
 # rule: path and text of a file that must break it, and a part of what must be said.
 BAD_SAMPLES = {
@@ -250,6 +265,8 @@ BAD_SAMPLES = {
                  ("tools/x", "x", "no newline")],
     notes: [("source/base/x.cc", "// TO" + "DO: all\n", "finish it"), ("tools/x", "cd /home" + "/me/x\n", "path of a machine")],
     formatting: [("source/base/x.cc", "int   x ;\n", "not formatted")],
+    guarantees: [("test/README.md", "| a | `cases/gone` |\n", "no test cases/gone"),
+                 ("test/README.md", "| a | `Gone.Test` |\n", "no test Gone.Test")],
     scripts: [("tools/x", "#!/usr/bin/env bash\nif true\n", "syntax error"), ("tools/x.py", "def\n", "invalid syntax")],
 }
 
