@@ -124,8 +124,7 @@ HeaderMatcher::HeaderMatcher(const HeaderMatchSpec& spec)
 bool HeaderMatcher::match(const HeaderMap& headers) const {
   const bool present = id_ != HeaderId::kNone ? headers.has(id_) : headers.find(name_) != nullptr;
   // A missing header never satisfies a value match, inverted or not.
-  if (!present && !treat_missing_as_empty_)
-    return kind_ == HeaderMatchSpec::Kind::kPresent && (!present_) != invert_;
+  if (!present && !treat_missing_as_empty_) return kind_ == HeaderMatchSpec::Kind::kPresent && (!present_) != invert_;
   if (kind_ == HeaderMatchSpec::Kind::kPresent) return present_ != invert_;
   return match_value(present ? *joined_header(headers, name_) : std::string_view("", 0)) != invert_;
 }
@@ -165,9 +164,7 @@ bool QueryMatcher::match_value(std::optional<std::string_view> value) const {
   return value && string_->match(*value);
 }
 
-std::vector<HeaderMatcher> compile(const std::vector<HeaderMatchSpec>& specs) {
-  return {specs.begin(), specs.end()};
-}
+std::vector<HeaderMatcher> compile(const std::vector<HeaderMatchSpec>& specs) { return {specs.begin(), specs.end()}; }
 std::vector<QueryMatcher> compile(const std::vector<QueryMatchSpec>& specs) { return {specs.begin(), specs.end()}; }
 bool match_all(const std::vector<HeaderMatcher>& matchers, const HeaderMap& headers) {
   return std::all_of(matchers.begin(), matchers.end(), [&](const HeaderMatcher& m) { return m.match(headers); });

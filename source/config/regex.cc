@@ -3,9 +3,12 @@
 #include <re2/re2.h>
 
 #include <algorithm>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <unordered_map>
+
+#include "base/hash.h"
 
 namespace outrigger::config {
 namespace {
@@ -36,7 +39,8 @@ void append(Certain& left, Certain&& right) {
 }
 
 void keep_common(Certain& left, const Certain& right) {
-  const auto prefix_end = std::mismatch(left.prefix.begin(), left.prefix.end(), right.prefix.begin(), right.prefix.end());
+  const auto prefix_end =
+      std::mismatch(left.prefix.begin(), left.prefix.end(), right.prefix.begin(), right.prefix.end());
   left.prefix.erase(prefix_end.first, left.prefix.end());
   const auto suffix_end =
       std::mismatch(left.suffix.rbegin(), left.suffix.rend(), right.suffix.rbegin(), right.suffix.rend());
@@ -221,8 +225,7 @@ RegexLiterals regex_literals(std::string_view pattern) {
   return literals;
 }
 
-Regex::Regex(std::string_view pattern)
-    : pattern_(pattern), re_(std::make_unique<re2::RE2>(pattern_, re2::RE2::Quiet)) {
+Regex::Regex(std::string_view pattern) : pattern_(pattern), re_(std::make_unique<re2::RE2>(pattern_, re2::RE2::Quiet)) {
   if (re_->ok()) literals_ = regex_literals(pattern_);
 }
 Regex::~Regex() = default;
@@ -232,15 +235,24 @@ bool Regex::full_match(std::string_view text) const {
   return re_->Match(text, 0, text.size(), re2::RE2::ANCHOR_BOTH, nullptr, 0);
 }
 
+namespace {
+
+struct PatternHash {
+  using is_transparent = void;
+  size_t operator()(std::string_view pattern) const { return content_hash(pattern); }
+};
+using KnownRegexes = std::unordered_map<std::string, std::weak_ptr<const Regex>, PatternHash, std::equal_to<>>;
+
+}  // namespace
+
 std::shared_ptr<const Regex> shared_regex(std::string_view pattern) {
   static std::mutex mutex;
-  static auto& known = *new std::unordered_map<std::string, std::weak_ptr<const Regex>>;
+  static auto& known = *new KnownRegexes;
   static size_t sweep_at = 64;
 
-  const std::string key(pattern);
   {
     const std::lock_guard lock(mutex);
-    if (const auto found = known.find(key); found != known.end())
+    if (const auto found = known.find(pattern); found != known.end())
       if (auto regex = found->second.lock()) return regex;
   }
   auto regex = std::make_shared<const Regex>(pattern);
@@ -250,7 +262,7 @@ std::shared_ptr<const Regex> shared_regex(std::string_view pattern) {
     std::erase_if(known, [](const auto& entry) { return entry.second.expired(); });
     sweep_at = std::max<size_t>(64, known.size() * 2);
   }
-  known[key] = regex;
+  known[std::string(pattern)] = regex;
   return regex;
 }
 

@@ -1,5 +1,5 @@
-// FoldedText: a text's ASCII letters in lower case, in a buffer on the stack (or a per-thread one if it is long, of which
-// one may be in use at a time).
+// FoldedText: a text's ASCII letters in lower case, in a buffer on the stack (or a per-thread one if it is long, of
+// which one may be in use at a time).
 //
 // Thread rule: a local variable.
 // Use:  FoldedText folded(path);  map.exact(folded.view());

@@ -31,8 +31,8 @@ void append_fraction(TextOut& out, uint32_t micros, int digits) {
   for (int i = 6; i < digits; ++i) out.append('0');
 }
 
-// strftime in UTC, with Envoy's additions: %s (seconds since 1970), %f and %1f..%9f (digits of the fraction), %E1S..%E9S
-// (seconds with a fraction).
+// strftime in UTC, with Envoy's additions: %s (seconds since 1970), %f and %1f..%9f (digits of the fraction),
+// %E1S..%E9S (seconds with a fraction).
 void append_time(TextOut& out, std::string_view format, int64_t unix_us) {
   if (format.empty()) format = kDefaultTimeFormat;
   const int64_t seconds = unix_us >= 0 ? unix_us / 1'000'000 : (unix_us - 999'999) / 1'000'000;

@@ -1,7 +1,7 @@
 #include "route/path_index.h"
 
 #include <algorithm>
-#include <unordered_map>
+#include <utility>
 
 #include "base/check.h"
 #include "route/folded_text.h"
@@ -11,12 +11,11 @@ namespace {
 
 using PathKind = config::PathMatchSpec::Kind;
 
-constexpr size_t kMinLiteral = 2;         // bytes; every path has a "/"
-constexpr uint32_t kMaxPrefixGroup = 4;   // regexes under one literal prefix before a rarer literal is looked for
-constexpr size_t kStartBits = 4096;
+constexpr size_t kMinLiteral = 2;        // bytes; every path has a "/"
+constexpr uint32_t kMaxPrefixGroup = 4;  // regexes under one literal prefix before a rarer literal is looked for
 
 size_t start_bit(const char* at) {
-  return (static_cast<unsigned char>(at[0]) * 67u + static_cast<unsigned char>(at[1])) % kStartBits;
+  return (static_cast<unsigned char>(at[0]) * 67u + static_cast<unsigned char>(at[1])) % 4096;
 }
 
 // Distributes (node, value) pairs into one range per node, keeping their order.
@@ -53,6 +52,7 @@ class PathIndex::Builder {
 
   void build() {
     number_regexes();
+    count_literals();
     for (uint32_t i = 0; i < index_.routes_.size(); ++i)
       if (regex_of_[i] == nullptr) file_route(i);
     for (uint32_t number = 0; number < index_.regexes_.size(); ++number) file_regex(number);
@@ -79,9 +79,7 @@ class PathIndex::Builder {
     return *index_.folded_;
   }
   Draft& draft(bool sensitive) { return sensitive ? plain_ : folded_; }
-  Entry entry(uint32_t route) const {
-    return route | (index_.routes_[route].unconditional() ? 0 : kConditional);
-  }
+  Entry entry(uint32_t route) const { return route | (index_.routes_[route].unconditional() ? 0 : kConditional); }
 
   void file_route(uint32_t i) {
     const Route& route = index_.routes_[i];
@@ -98,33 +96,51 @@ class PathIndex::Builder {
   }
 
   void number_regexes() {
-    std::unordered_map<const config::Regex*, uint32_t> numbers;
+    PrefixMap<uint32_t> numbers;  // by pattern
     for (uint32_t i = 0; i < regex_of_.size(); ++i) {
       if (regex_of_[i] == nullptr) continue;
-      const auto [at, added] = numbers.try_emplace(regex_of_[i], static_cast<uint32_t>(index_.regexes_.size()));
-      if (added) {
+      const config::RegexLiterals& literals = regex_of_[i]->literals();
+      uint32_t at = numbers.exact(regex_of_[i]->pattern());
+      if (at == kNone) {
+        at = numbers.add(regex_of_[i]->pattern());
+        numbers.payload(at) = static_cast<uint32_t>(index_.regexes_.size());
         index_.regexes_.push_back({regex_of_[i], {}});
         first_route_.push_back(i);
-        for (const std::string& literal : regex_of_[i]->literals().required) ++literal_uses_[literal];
-        ++prefix_uses_[regex_of_[i]->literals().prefix];
+        ++prefix_uses_.payload(prefix_uses_.add(literals.prefix));
       }
-      regex_entries_.items.push_back({at->second, entry(i)});
+      regex_entries_.items.push_back({numbers.payload(at), entry(i)});
     }
     index_.regexes_.shrink_to_fit();
+  }
+
+  // How many regexes of large prefix groups contain each literal.
+  void count_literals() {
+    for (const RegexPattern& pattern : index_.regexes_) {
+      const config::RegexLiterals& literals = pattern.regex->literals();
+      if (small_prefix_group(literals)) continue;
+      for (const std::string& literal : literals.required)
+        if (literal.size() >= kMinLiteral) ++literal_uses_.payload(literal_uses_.add(literal));
+    }
+  }
+  bool small_prefix_group(const config::RegexLiterals& literals) const {
+    return literals.prefix.size() >= kMinLiteral &&
+           prefix_uses_.payload(prefix_uses_.exact(literals.prefix)) <= kMaxPrefixGroup;
   }
 
   void file_regex(uint32_t number) {
     const config::RegexLiterals& literals = index_.regexes_[number].regex->literals();
     const std::string* best = nullptr;
-    if (literals.prefix.size() >= kMinLiteral && prefix_uses_[literals.prefix] <= kMaxPrefixGroup) {
+    if (small_prefix_group(literals)) {
       best = &literals.prefix;
     } else {
-      const auto better = [&](const std::string& a, const std::string& b) {
-        const uint32_t uses_a = literal_uses_[a], uses_b = literal_uses_[b];
-        return uses_a != uses_b ? uses_a < uses_b : a.size() > b.size();
-      };
-      for (const std::string& literal : literals.required)
-        if (literal.size() >= kMinLiteral && (best == nullptr || better(literal, *best))) best = &literal;
+      uint32_t fewest = UINT32_MAX;
+      for (const std::string& literal : literals.required) {
+        if (literal.size() < kMinLiteral) continue;
+        const uint32_t uses = literal_uses_.payload(literal_uses_.exact(literal));
+        if (uses > fewest || (uses == fewest && literal.size() <= best->size())) continue;
+        fewest = uses;
+        best = &literal;
+      }
     }
     if (best == nullptr) {
       linear_.push_back(number);
@@ -135,18 +151,17 @@ class PathIndex::Builder {
     if (*best == literals.prefix) {  // the Regex owns the text and outlives the index
       filed.prefix_regexes.items.push_back({to.prefixes.add(literals.prefix), number});
     } else {
-      filed.literals.items.push_back({to.literals.add(*best), number});
+      if (to.literals == nullptr) to.literals = std::make_unique<Literals>();
+      filed.literals.items.push_back({to.literals->texts.add(*best), number});
       index_.first_by_literal_ = std::min(index_.first_by_literal_, first_route_[number]);
-      to.literal_starts.resize(kStartBits / 64);
-      const size_t bit = start_bit(best->data());
-      to.literal_starts[bit / 64] |= 1ull << (bit % 64);
+      to.literals->starts.set(start_bit(best->data()));
     }
   }
 
   void finish(Cased& to, Draft& filed) {
     to.exact.shrink();
     to.prefixes.finish();
-    to.literals.finish();
+    if (to.literals != nullptr) to.literals->texts.finish();
     const std::vector<uint32_t> order = parents_first(to.prefixes);
     const std::vector<Cover> covers = find_covers(to.prefixes, filed.prefixes, order);
 
@@ -161,20 +176,25 @@ class PathIndex::Builder {
     std::vector<uint32_t> first_unconditional(filed.exact.items.size(), kNone);  // by exact node
     std::erase_if(filed.exact.items, [&](const Filing::Item& item) {
       const uint32_t i = index_of(item.value);
-      if (i > first_unconditional[item.node] || i > cover_of(to.prefixes, covers, to.exact.text(item.node))) return true;
+      if (i > first_unconditional[item.node] || i > cover_of(to.prefixes, covers, to.exact.text(item.node)))
+        return true;
       if ((item.value & kConditional) == 0) first_unconditional[item.node] = i;
       return false;
     });
 
-    filed.exact.distribute(filed.exact.items.empty() ? 0 : node_count(filed.exact), index_.entries_,
-                           [&](uint32_t n, uint32_t b, uint32_t e) { to.exact.payload(n) = {b, e}; });
-    filed.prefixes.distribute(node_count(filed.prefixes), index_.entries_,
-                              [&](uint32_t n, uint32_t b, uint32_t e) { to.prefixes.payload(n).entries = {b, e}; });
-    filed.prefix_regexes.distribute(
-        node_count(filed.prefix_regexes), index_.regex_lists_,
-        [&](uint32_t n, uint32_t b, uint32_t e) { to.prefixes.payload(n).regexes = {b, e}; });
-    filed.literals.distribute(node_count(filed.literals), index_.regex_lists_,
-                              [&](uint32_t n, uint32_t b, uint32_t e) { to.literals.payload(n) = {b, e}; });
+    filed.exact.distribute(node_count(filed.exact), index_.entries_, [&](uint32_t n, uint32_t b, uint32_t e) {
+      to.exact.payload(n) = {b, e};
+    });
+    filed.prefixes.distribute(node_count(filed.prefixes), index_.entries_, [&](uint32_t n, uint32_t b, uint32_t e) {
+      to.prefixes.payload(n).entries = {b, e};
+    });
+    filed.prefix_regexes.distribute(node_count(filed.prefix_regexes), index_.regex_lists_,
+                                    [&](uint32_t n, uint32_t b, uint32_t e) {
+                                      to.prefixes.payload(n).regexes = {b, e};
+                                    });
+    filed.literals.distribute(node_count(filed.literals), index_.regex_lists_, [&](uint32_t n, uint32_t b, uint32_t e) {
+      to.literals->texts.payload(n) = {b, e};
+    });
     set_chain_firsts(to.prefixes, order);
   }
 
@@ -202,11 +222,13 @@ class PathIndex::Builder {
       own = std::min(own, index_of(item.value));
     }
     for (const uint32_t at : order)
-      if (prefixes.parent(at) != kNone) covers[at].inherited = cover_below(prefixes, covers, prefixes.parent(at), prefixes.text(at));
+      if (prefixes.parent(at) != kNone)
+        covers[at].inherited = cover_below(prefixes, covers, prefixes.parent(at), prefixes.text(at));
     return covers;
   }
 
-  // Lowest unconditional route at or above node `at` that matches whatever starts with `text` (which starts with the node's).
+  // Lowest unconditional route at or above node `at` that matches whatever starts with `text` (which starts with the
+  // node's).
   static uint32_t cover_below(const PrefixMap<Filed>& prefixes, const std::vector<Cover>& covers, uint32_t at,
                               std::string_view text) {
     const Cover& cover = covers[at];
@@ -257,10 +279,10 @@ class PathIndex::Builder {
   std::span<const config::Regex* const> regex_of_;
   Pool& pool_;
   Draft plain_, folded_;
-  Filing regex_entries_;               // node: regex number
-  std::vector<uint32_t> first_route_;  // by regex number
-  std::unordered_map<std::string_view, uint32_t> literal_uses_, prefix_uses_;
-  std::vector<uint32_t> linear_;  // regex numbers
+  Filing regex_entries_;                            // node: regex number
+  std::vector<uint32_t> first_route_;               // by regex number
+  PrefixMap<uint32_t> literal_uses_, prefix_uses_;  // by how many regexes
+  std::vector<uint32_t> linear_;                    // regex numbers
 };
 
 PathIndex::PathIndex(std::span<const Route> routes, std::span<const config::Regex* const> regexes, Pool& pool)
@@ -299,10 +321,11 @@ uint32_t PathIndex::find(const PathQuery& query) const {
   if (folded_ != nullptr) {
     const FoldedText folded(query.path);
     search(*folded_, folded.view(), query, best);
-    if (first_by_literal_ < best) search_literals(*folded_, folded.view(), best);
+    if (folded_->literals != nullptr && first_by_literal_ < best)
+      search_literals(*folded_->literals, folded.view(), best);
   }
   if (regexes_.empty()) return best;
-  if (first_by_literal_ < best) search_literals(plain_, query.path, best);
+  if (plain_.literals != nullptr && first_by_literal_ < best) search_literals(*plain_.literals, query.path, best);
   gather(linear_, best);
   try_regexes(query, best);
   return best;
@@ -310,7 +333,8 @@ uint32_t PathIndex::find(const PathQuery& query) const {
 
 void PathIndex::search(const Cased& cased, std::string_view path, const PathQuery& query, uint32_t& best) const {
   if (!cased.exact.empty())
-    if (const uint32_t at = cased.exact.exact(path); at != kNone) walk(cased.exact.payload(at), path.size(), query, best);
+    if (const uint32_t at = cased.exact.exact(path); at != kNone)
+      walk(cased.exact.payload(at), path.size(), query, best);
   for (uint32_t at = cased.prefixes.longest(path); at != kNone; at = cased.prefixes.parent(at)) {
     const Filed& filed = cased.prefixes.payload(at);
     if (filed.chain_first >= best) break;
@@ -343,16 +367,14 @@ void PathIndex::gather(Range range, uint32_t best) const {
   }
 }
 
-void PathIndex::search_literals(const Cased& cased, std::string_view path, uint32_t best) const {
-  if (cased.literals.empty()) return;
+void PathIndex::search_literals(const Literals& literals, std::string_view path, uint32_t best) const {
   Candidates& candidates = thread_candidates();
-  candidates.start_literals(cased.literals.text_count());
+  candidates.start_literals(literals.texts.text_count());
   for (size_t from = 0; from + kMinLiteral <= path.size(); ++from) {
-    const size_t bit = start_bit(path.data() + from);
-    if ((cased.literal_starts[bit / 64] >> (bit % 64) & 1) == 0) continue;
-    uint32_t at = cased.literals.longest(path.substr(from));
-    for (; at != kNone && candidates.first_sight(at); at = cased.literals.parent(at))
-      gather(cased.literals.payload(at), best);
+    if (!literals.starts.test(start_bit(path.data() + from))) continue;
+    uint32_t at = literals.texts.longest(path.substr(from));
+    for (; at != kNone && candidates.first_sight(at); at = literals.texts.parent(at))
+      gather(literals.texts.payload(at), best);
   }
 }
 

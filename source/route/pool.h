@@ -45,7 +45,7 @@ class Pool {
   template <class T, class... Args>
   T* make(Args&&... args) {
     static_assert(std::is_trivially_destructible_v<T>);
-    return new (allocate(sizeof(T), alignof(T))) T(std::forward<Args>(args)...);
+    return new (allocate(sizeof(T), alignof(T))) T{std::forward<Args>(args)...};
   }
 
   template <class T>

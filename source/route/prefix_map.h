@@ -2,8 +2,9 @@
 // starts with; shorter ones that it also starts with follow by parent().
 //
 // The longest prefix is found by binary search over the distinct lengths of the texts (Waldvogel et al., SIGCOMM 1997):
-// one probe per step, 1 + log2(distinct lengths) at most, whatever the number of texts. Where the search has to be led to
-// a longer text, a marker stands on the way: a node that is no text of its own, but knows the longest text it starts with.
+// one probe per step, 1 + log2(distinct lengths) at most, whatever the number of texts. Where the search has to be led
+// to a longer text, a marker stands on the way: a node that is no text of its own, but knows the longest text it starts
+// with.
 //
 // Texts are not copied: they must outlive the map.
 //

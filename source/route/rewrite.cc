@@ -50,8 +50,11 @@ size_t matched_size(const Route& route, std::string_view path) {
 // The length of the UTF-8 sequence that `text` starts with; 0 if it is none.
 size_t rune_size(std::string_view text) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const size_t size = byte(0) < 0x80 ? 1 : byte(0) >= 0xc2 && byte(0) < 0xe0 ? 2 : (byte(0) & 0xf0) == 0xe0 ? 3
-                      : byte(0) >= 0xf0 && byte(0) < 0xf5 ? 4 : 0;
+  const size_t size = byte(0) < 0x80                      ? 1
+                      : byte(0) >= 0xc2 && byte(0) < 0xe0 ? 2
+                      : (byte(0) & 0xf0) == 0xe0          ? 3
+                      : byte(0) >= 0xf0 && byte(0) < 0xf5 ? 4
+                                                          : 0;
   if (size == 0 || size > text.size()) return 0;
   for (size_t i = 1; i < size; ++i)
     if ((byte(i) & 0xc0) != 0x80) return 0;
@@ -141,9 +144,10 @@ std::string_view rewritten_path(const Route& route, std::string_view path, Arena
     if (replacement.data() == nullptr) return {};
   }
   TextOut out(arena);
-  if (!replacement.starts_with('/') && !path.substr(replaced).starts_with('/')) out.append('/');
+  const std::string_view rest = path.substr(replaced);
+  if (!(replacement.empty() ? rest : replacement).starts_with('/')) out.append('/');
   append_url(out, replacement);
-  append_url(out, path.substr(replaced));
+  append_url(out, rest);
   return finished(out);
 }
 

@@ -161,7 +161,8 @@ class VirtualHost : public config::VirtualHostView {
 
   const RouteTable* table_ = nullptr;
   std::span<Route> routes_;
-  std::unique_ptr<PathIndex> index_;
+  std::unique_ptr<PathIndex> index_;  // nullptr: no route, or the catch-all only
+  bool catch_all_ = false;            // the first route takes every path that starts with '/'
   const Route* tls_redirect_ = nullptr;
   const FilterConfigs* filters_ = nullptr;
   const HeaderMutations* request_mutations_ = nullptr;

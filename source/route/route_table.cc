@@ -13,7 +13,8 @@ namespace {
 size_t port_start(std::string_view authority) {
   const size_t colon = authority.rfind(':');
   const size_t bracket = authority.rfind(']');
-  if (colon == std::string_view::npos || (bracket != std::string_view::npos && colon < bracket)) return authority.size();
+  if (colon == std::string_view::npos || (bracket != std::string_view::npos && colon < bracket))
+    return authority.size();
   return colon;
 }
 
@@ -70,10 +71,15 @@ Match RouteTable::match(const HeaderMap& request, const MatchContext& context) c
   }
   const Header* path = request.find(HeaderId::kPath);
   if (path == nullptr) return match;
-  const uint32_t at = host.index_->find({.path = without_query_and_fragment(path->value),
-                                         .path_with_query = path->value,
-                                         .headers = request,
-                                         .random = context.random});
+  uint32_t at = PathIndex::kNone;
+  if (host.catch_all_ && path->value.starts_with('/')) {
+    at = 0;
+  } else if (host.index_ != nullptr) {
+    at = host.index_->find({.path = without_query_and_fragment(path->value),
+                            .path_with_query = path->value,
+                            .headers = request,
+                            .random = context.random});
+  }
   if (at == PathIndex::kNone) return match;
   match.route = &host.routes_[at];
   if (const ForwardAction* action = match.route->forward(); action != nullptr && !action->weighted.empty())

@@ -1,6 +1,5 @@
 // TableBuilder: a RouteTableSpec into a RouteTable.
 #include <algorithm>
-#include <unordered_map>
 #include <unordered_set>
 
 #include "base/check.h"
@@ -17,7 +16,8 @@ using config::VirtualHostSpec;
 
 class TableBuilder {
  public:
-  explicit TableBuilder(const RouteTableSpec& spec) : spec_(spec), impl_(std::make_unique<RouteTable::Impl>()), t_(*impl_) {}
+  explicit TableBuilder(const RouteTableSpec& spec)
+      : spec_(spec), impl_(std::make_unique<RouteTable::Impl>()), t_(*impl_) {}
 
   std::shared_ptr<const RouteTable> build() {
     reserve();
@@ -32,6 +32,8 @@ class TableBuilder {
 
     std::shared_ptr<RouteTable> table(new RouteTable(std::move(impl_)));
     for (const VirtualHostSpec& host : spec_.virtual_hosts) add_virtual_host(*table, host);
+    t_.regexes.shrink_to_fit();
+    t_.clusters.shrink_to_fit();
     t_.exact_domains.shrink();
     t_.suffix_domains.finish();
     t_.prefix_domains.finish();
@@ -88,9 +90,16 @@ class TableBuilder {
       if (spec.routes[i].match.path.kind == config::PathMatchSpec::Kind::kRegex)
         regexes[i] = regex(spec.routes[i].match.path.value);
     }
-    host.index_ = std::make_unique<PathIndex>(host.routes_, regexes, t_.pool);
+    host.catch_all_ = !host.routes_.empty() && is_catch_all(host.routes_.front());
     t_.route_count += spec.routes.size();
+    if (host.routes_.size() <= (host.catch_all_ ? 1 : 0)) return;
+    host.index_ = std::make_unique<PathIndex>(host.routes_, regexes, t_.pool);
     t_.linear_routes += host.index_->linear_routes();
+  }
+
+  static bool is_catch_all(const Route& route) {
+    return route.path_kind() == config::PathMatchSpec::Kind::kPrefix && route.path_pattern() == "/" &&
+           route.unconditional();
   }
 
   void add_domain(const std::string& domain, uint32_t number) {
@@ -132,7 +141,8 @@ class TableBuilder {
     route.index_ = index;
     route.path_kind_ = spec.match.path.kind;
     route.path_pattern_ = t_.pool.copy(spec.match.path.value);
-    route.case_sensitive_ = spec.match.path.case_sensitive || spec.match.path.kind == config::PathMatchSpec::Kind::kRegex;
+    route.case_sensitive_ =
+        spec.match.path.case_sensitive || spec.match.path.kind == config::PathMatchSpec::Kind::kRegex;
     route.conditions_ = conditions(spec.match);
     route.request_mutations_ = mutations(spec.request_headers);
     route.response_mutations_ = mutations(spec.response_headers);
@@ -149,7 +159,8 @@ class TableBuilder {
   }
 
   const Route::Conditions* conditions(const config::RouteMatchSpec& match) {
-    const bool always = !match.runtime_fraction || match.runtime_fraction->numerator >= match.runtime_fraction->denominator;
+    const bool always =
+        !match.runtime_fraction || match.runtime_fraction->numerator >= match.runtime_fraction->denominator;
     if (match.headers.empty() && match.query_parameters.empty() && always) return nullptr;
     auto* out = t_.pool.make<Route::Conditions>();
     out->headers = append(t_.header_matchers, match.headers);
@@ -212,23 +223,23 @@ class TableBuilder {
   }
 
   const config::Regex* regex(const std::string& pattern) {
-    const config::Regex*& known = regexes_[pattern];
-    if (known == nullptr) {
-      t_.regexes.push_back(config::shared_regex(pattern));
-      known = t_.regexes.back().get();
-      CHECK(known != nullptr);
-    }
-    return known;
+    if (const uint32_t at = regexes_.exact(pattern); at != regexes_.kNone)
+      return t_.regexes[regexes_.payload(at)].get();
+    t_.regexes.push_back(config::shared_regex(pattern));
+    CHECK(t_.regexes.back() != nullptr);
+    regexes_.payload(regexes_.add(t_.regexes.back()->pattern())) = static_cast<uint32_t>(t_.regexes.size() - 1);
+    return t_.regexes.back().get();
   }
 
   ClusterName cluster(std::string_view name) {
     if (name.empty()) return {};
-    const auto known = clusters_.find(name);
-    if (known != clusters_.end()) return {*known, content_hash(name)};
-    const std::string_view own = t_.pool.copy(name);
-    clusters_.insert(own);
-    t_.clusters.push_back(own);
-    return {own, content_hash(own)};
+    uint32_t at = clusters_.exact(name);
+    if (at == clusters_.kNone) {
+      at = clusters_.add(t_.pool.copy(name));
+      clusters_.payload(at) = content_hash(name);
+      t_.clusters.push_back(clusters_.text(at));
+    }
+    return {clusters_.text(at), clusters_.payload(at)};
   }
 
   const HeaderMutations* mutations(const config::HeaderMutationSpec& spec) {
@@ -274,8 +285,8 @@ class TableBuilder {
   const RouteTableSpec& spec_;
   std::unique_ptr<RouteTable::Impl> impl_;
   RouteTable::Impl& t_;
-  std::unordered_map<std::string_view, const config::Regex*> regexes_;  // keys lie in the spec
-  std::unordered_set<std::string_view> clusters_;
+  PrefixMap<uint32_t> regexes_;   // to the index in t_.regexes
+  PrefixMap<uint64_t> clusters_;  // to the hash
   std::unordered_set<const FilterPart*> parts_;
 };
 

@@ -52,19 +52,19 @@ void compare(uint64_t seed, int tables, uint32_t max_routes, int requests) {
 TEST(Differential, SmallTables) {
   const uint64_t seed = first_seed();
   std::printf("OUTRIGGER_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed));
-  compare(seed, 1500, 6, 20);
+  compare(seed, 2500, 6, 20);
 }
 
 TEST(Differential, MediumTables) {
   const uint64_t seed = first_seed();
   std::printf("OUTRIGGER_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed));
-  compare(seed, 150, 40, 60);
+  compare(seed, 250, 40, 60);
 }
 
 TEST(Differential, LargeTables) {
   const uint64_t seed = first_seed();
   std::printf("OUTRIGGER_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed));
-  compare(seed, 10, 400, 150);
+  compare(seed, 20, 400, 150);
 }
 
 // What regex_literals promises, on random patterns: each full match has the prefix and contains every literal.

@@ -11,10 +11,13 @@
 
 namespace outrigger::test {
 
+using Fields = std::vector<std::pair<std::string, std::string>>;
+
 // A HeaderMap with its own arena.
 class Headers {
  public:
-  Headers(const std::vector<std::pair<std::string, std::string>>& fields) : map_(arena_) {
+  Headers() : map_(arena_) {}
+  Headers(const Fields& fields) : map_(arena_) {
     for (const auto& [name, value] : fields) map_.add(name, value);
   }
   HeaderMap& operator*() { return map_; }
@@ -29,7 +32,8 @@ inline OracleAnswer answer_of(const route::RouteTable& table, const OracleReques
   Headers headers(request.headers);
   const route::Match match = table.match(*headers, {.random = request.random, .tls = request.tls});
   OracleAnswer answer;
-  if (match.virtual_host != nullptr) answer.virtual_host = static_cast<int>(match.virtual_host - table.virtual_hosts().data());
+  if (match.virtual_host != nullptr)
+    answer.virtual_host = static_cast<int>(match.virtual_host - table.virtual_hosts().data());
   if (match.route != nullptr) {
     answer.tls_redirect = match.route->tls_redirect();
     if (!answer.tls_redirect) answer.route = static_cast<int>(match.route->index());
@@ -40,8 +44,8 @@ inline OracleAnswer answer_of(const route::RouteTable& table, const OracleReques
 }
 
 inline std::string describe(const OracleAnswer& answer) {
-  return "virtual host " + std::to_string(answer.virtual_host) + ", route " + std::to_string(answer.route) + ", weighted " +
-         std::to_string(answer.weighted) + (answer.tls_redirect ? ", redirect to https" : "");
+  return "virtual host " + std::to_string(answer.virtual_host) + ", route " + std::to_string(answer.route) +
+         ", weighted " + std::to_string(answer.weighted) + (answer.tls_redirect ? ", redirect to https" : "");
 }
 
 inline std::string describe(const OracleRequest& request) {

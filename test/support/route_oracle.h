@@ -179,8 +179,8 @@ inline OracleAnswer oracle_match(const config::RouteTableSpec& table, const Orac
   if (answer.virtual_host < 0) return answer;
   const config::VirtualHostSpec& host = table.virtual_hosts[static_cast<size_t>(answer.virtual_host)];
   using Tls = config::VirtualHostSpec::Tls;
-  if (!request.tls && (host.require_tls == Tls::kAll || (host.require_tls == Tls::kExternalOnly &&
-                                                         request.joined("x-envoy-internal") != "true"))) {
+  if (!request.tls && (host.require_tls == Tls::kAll ||
+                       (host.require_tls == Tls::kExternalOnly && request.joined("x-envoy-internal") != "true"))) {
     answer.tls_redirect = true;
     return answer;
   }

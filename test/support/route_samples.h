@@ -28,20 +28,22 @@ class RouteSamples {
     config::RouteTableSpec table;
     table.name = "t";
     table.ignore_port_in_host_matching = one_in(2);
-    std::vector<std::string> domains = {"*",     "a.com",     "b.com", "a.com:80", "*.com", "*.a.com", "*-x.a.com",
-                                        "*a.com", "a.*",      "a.c*",  "b.*",      "[::1]", "[::1]:80", "*m"};
+    std::vector<std::string> domains = {"*",      "a.com", "b.com", "a.com:80", "*.com", "*.a.com",  "*-x.a.com",
+                                        "*a.com", "a.*",   "a.c*",  "b.*",      "[::1]", "[::1]:80", "*m"};
     const uint32_t hosts = 1 + choose_(5);
     for (uint32_t v = 0; v < hosts; ++v) {
       config::VirtualHostSpec host;
       host.name = "v" + std::to_string(v);
       for (uint32_t d = 1 + choose_(3); d > 0 && !domains.empty(); --d) {
-        const uint32_t at = v == 0 && host.domains.empty() && !one_in(4) ? 0 : choose_(static_cast<uint32_t>(domains.size()));
+        const uint32_t at =
+            v == 0 && host.domains.empty() && !one_in(4) ? 0 : choose_(static_cast<uint32_t>(domains.size()));
         host.domains.push_back(domains[at]);
         domains.erase(domains.begin() + at);
       }
       if (host.domains.empty()) break;
-      host.require_tls = one_in(12) ? pick({config::VirtualHostSpec::Tls::kAll, config::VirtualHostSpec::Tls::kExternalOnly})
-                                    : config::VirtualHostSpec::Tls::kNone;
+      host.require_tls = one_in(12)
+                             ? pick({config::VirtualHostSpec::Tls::kAll, config::VirtualHostSpec::Tls::kExternalOnly})
+                             : config::VirtualHostSpec::Tls::kNone;
       style_ = choose_(4);
       const uint32_t routes = choose_(max_routes + 1);
       for (uint32_t r = 0; r < routes; ++r) host.routes.push_back(route());
@@ -55,9 +57,9 @@ class RouteSamples {
     request.random = choose_(1000);
     request.tls = one_in(2);
     if (!one_in(20))
-      request.headers.emplace_back(
-          ":authority", text({"a.com", "A.com", "b.com", "x.a.com", "y-x.a.com", ".a.com", "-x.a.com", "a.com:80", "b.com:443",
-                                           "a.org", "a.", "a.c", "b.net:1", "[::1]", "[::1]:80", "c", "", "xa.com", "m"}));
+      request.headers.emplace_back(":authority", text({"a.com", "A.com", "b.com", "x.a.com", "y-x.a.com", ".a.com",
+                                                       "-x.a.com", "a.com:80", "b.com:443", "a.org", "a.", "a.c",
+                                                       "b.net:1", "[::1]", "[::1]:80", "c", "", "xa.com", "m"}));
     std::string path = this->path();
     if (one_in(3)) path += query();
     if (!one_in(30)) request.headers.emplace_back(":path", path);
@@ -71,9 +73,11 @@ class RouteSamples {
     for (;;) {
       std::string out = one_in(5) ? "(?i)/" : one_in(8) ? "" : "/";
       for (uint32_t n = choose_(6); n > 0; --n) {
-        out += text({"a", "b", "k", "ab", "B", "/", "/a", "/ab/", "/s1", ".*", "[^/]+", "[^/]*", "(a|b)", "(ab|aB)",
-                                  "(?:a|/)", "a?", "b*", "(ab)+", "(?:a/){1,2}", "a{2}", "[ab]", "[^]a]", "\\.", "\\d", "\\w+",
-                                  "^", "$", ".", "(?P<n>ab)", "(a|)", "[[:alpha:]]", "b+?", "\\Qa.\\E", "\\x61", "|", "\\b", "\u017f"});
+        out += text({"a",        "b",     "k",           "ab",    "B",         "/",       "/a",          "/ab/",
+                     "/s1",      ".*",    "[^/]+",       "[^/]*", "(a|b)",     "(ab|aB)", "(?:a|/)",     "a?",
+                     "b*",       "(ab)+", "(?:a/){1,2}", "a{2}",  "[ab]",      "[^]a]",   "\\.",         "\\d",
+                     "\\w+",     "^",     "$",           ".",     "(?P<n>ab)", "(a|)",    "[[:alpha:]]", "b+?",
+                     "\\Qa.\\E", "\\x61", "|",           "\\b",   "\u017f"});
       }
       if (RE2(out, RE2::Quiet).ok()) return out;
     }
@@ -101,7 +105,8 @@ class RouteSamples {
   std::string query() {
     std::string out = text({"?", "?", "?", "#", "#?"});
     for (uint32_t n = choose_(4); n > 0; --n)
-      out += text({"q=1", "q=a", "q", "r=", "r=ab", "q=", "=", "", "Q=1", "%71=1", "q=1#f", "q=a=b"}) + (n > 1 ? "&" : "");
+      out +=
+          text({"q=1", "q=a", "q", "r=", "r=ab", "q=", "=", "", "Q=1", "%71=1", "q=1#f", "q=a=b"}) + (n > 1 ? "&" : "");
     return out;
   }
 
@@ -109,8 +114,8 @@ class RouteSamples {
     using Kind = config::StringMatchSpec::Kind;
     config::StringMatchSpec spec;
     spec.kind = pick({Kind::kExact, Kind::kPrefix, Kind::kSuffix, Kind::kContains, Kind::kRegex});
-    spec.value = spec.kind == Kind::kRegex ? text({"a.*", "[0-9]+", "", "a|A"})
-                                           : text({"a", "A", "1", "ab", "", "a,1", "1; a"});
+    spec.value =
+        spec.kind == Kind::kRegex ? text({"a.*", "[0-9]+", "", "a|A"}) : text({"a", "A", "1", "ab", "", "a,1", "1; a"});
     spec.ignore_case = spec.kind != Kind::kRegex && one_in(3);
     return spec;
   }
@@ -133,7 +138,8 @@ class RouteSamples {
       to.value = regex();
     } else {
       to.value = path();
-      if (to.kind != Kind::kExact && one_in(2)) to.value = to.value.substr(0, choose_(static_cast<uint32_t>(to.value.size()) + 1));
+      if (to.kind != Kind::kExact && one_in(2))
+        to.value = to.value.substr(0, choose_(static_cast<uint32_t>(to.value.size()) + 1));
       to.case_sensitive = !one_in(3);
     }
     if (one_in(2)) add_conditions(route.match);
