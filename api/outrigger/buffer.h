@@ -49,7 +49,8 @@ class Buffer {
   void append(Buffer&& other);
   // Shares bytes that lie inside `block` (kCopyLimit or more; fewer are copied).
   void append_shared(Block* block, const char* data, size_t size);
-  // Room for at least `want` contiguous bytes (want <= kMaxReserve) at the end; commit(n) makes n of them part of the buffer.
+  // Room for at least `want` contiguous bytes (want <= kMaxReserve) at the end; commit(n) makes n of them part of the
+  // buffer.
   static constexpr size_t kMaxReserve = 8 * 1024;
   char* reserve(size_t want);
   void commit(size_t bytes);

@@ -1,12 +1,14 @@
 // Filter: one step of an HTTP filter chain; StreamHandle: what a filter may ask of its stream.
 //
-// Life: FilterConfig (compiled once per config on the builder thread, immutable, shared by all workers) makes one Filter
-// per stream in the stream's arena. Request hooks run first to last filter, response hooks last to first. A filter
-// answers each event with a Verdict; it never blocks and never throws.
+// Life: FilterConfig (compiled once per config on the builder thread, immutable, shared by all workers) makes one
+// Filter per stream in the stream's arena. Request hooks run first to last filter, response hooks last to first. A
+// filter answers each event with a Verdict; it never blocks and never throws.
 //
 //   Continue  the event goes on to the next filter.
-//   Pause     the event, and all that follow in this direction, wait until resume_request(*this)/resume_response(*this). What the
-//             codec delivers meanwhile stays in the stream's bounded buffer and pauses its reader (source/docs/flow_control.md).
+//   Pause     the event, and all that follow in this direction, wait until
+//   resume_request(*this)/resume_response(*this). What the
+//             codec delivers meanwhile stays in the stream's bounded buffer and pauses its reader
+//             (source/docs/flow_control.md).
 //   Buffer    as Pause, but body events go on reaching this filter (with the data so far held back by the stream) until
 //             it answers Continue or the end of the message arrives, when all goes on by itself. More than the stream's
 //             buffer limit: requests get 413, responses 500.
@@ -69,22 +71,23 @@ class StreamHandle {
 
   // Ends the request here with a reply of our own. Call at most once, from a request hook (then answer Pause) or later.
   void reply(const LocalReply& reply);
-  // Goes on after the Pause or Buffer that `who` (the calling filter) answered. Not from inside the hook that answers it.
+  // Goes on after the Pause or Buffer that `who` (the calling filter) answered. Not from inside the hook that answers
+  // it.
   void resume_request(Filter& who);
   void resume_response(Filter& who);
   // Forgets the chosen route; it is matched again, in the same snapshot, after the current filter.
   void clear_route();
 
-  // The per-route config of the filter named by `filter_id` (config::filter_name_id), the most specific of route table <
-  // virtual host < route < weighted cluster; nullptr if there is none.
+  // The per-route config of the filter named by `filter_id` (config::filter_name_id), the most specific of route table
+  // < virtual host < route < weighted cluster; nullptr if there is none.
   const FilterPart* route_config(uint16_t filter_id) const;
   // The same, least specific first: calls f(part) for each level that has one.
   void for_each_route_config(uint16_t filter_id, const std::function<void(const FilterPart&)>& f) const;
   // The matched route; nullptr if none matched.
   const void* route() const;  // route::Route
 
-  int64_t now_ns() const;   // the loop's steady time
-  uint64_t random();        // one value per stream, for fractions
+  int64_t now_ns() const;  // the loop's steady time
+  uint64_t random();       // one value per stream, for fractions
   uint32_t worker_index() const;
 
  protected:

@@ -7,7 +7,8 @@
 // answers 431 (requests) or 502 (responses) and forwards nothing.
 //
 // Thread rule: the stream's worker. Views live as long as the stream.
-// Use:  if (const Header* h = headers.find(HeaderId::kContentType)) ...h->value;   headers.set(HeaderId::kServer, "outrigger");
+// Use:  if (const Header* h = headers.find(HeaderId::kContentType)) ...h->value;   headers.set(HeaderId::kServer,
+// "outrigger");
 #pragma once
 
 #include <cstdint>
@@ -18,69 +19,69 @@
 namespace outrigger {
 
 // X(id, name). The order is free; kNone is 0.
-#define OUTRIGGER_HEADERS(X)                                   \
-  X(Method, ":method")                                         \
-  X(Scheme, ":scheme")                                         \
-  X(Authority, ":authority")                                   \
-  X(Path, ":path")                                             \
-  X(Status, ":status")                                         \
-  X(Protocol, ":protocol")                                     \
-  X(Host, "host")                                              \
-  X(Accept, "accept")                                          \
-  X(AcceptEncoding, "accept-encoding")                         \
-  X(Age, "age")                                                \
-  X(Allow, "allow")                                            \
-  X(Authorization, "authorization")                            \
-  X(CacheControl, "cache-control")                             \
-  X(Connection, "connection")                                  \
-  X(ContentEncoding, "content-encoding")                       \
-  X(ContentLength, "content-length")                           \
-  X(ContentType, "content-type")                               \
-  X(Cookie, "cookie")                                          \
-  X(Date, "date")                                              \
-  X(Etag, "etag")                                              \
-  X(Expect, "expect")                                          \
-  X(Expires, "expires")                                        \
-  X(GrpcMessage, "grpc-message")                               \
-  X(GrpcStatus, "grpc-status")                                 \
-  X(GrpcTimeout, "grpc-timeout")                               \
-  X(Http2Settings, "http2-settings")                           \
-  X(IfModifiedSince, "if-modified-since")                      \
-  X(IfNoneMatch, "if-none-match")                              \
-  X(KeepAlive, "keep-alive")                                   \
-  X(LastModified, "last-modified")                             \
-  X(Location, "location")                                      \
-  X(Origin, "origin")                                          \
-  X(ProxyAuthenticate, "proxy-authenticate")                   \
-  X(ProxyAuthorization, "proxy-authorization")                 \
-  X(ProxyConnection, "proxy-connection")                       \
-  X(Range, "range")                                            \
-  X(Referer, "referer")                                        \
-  X(RetryAfter, "retry-after")                                 \
-  X(Server, "server")                                          \
-  X(SetCookie, "set-cookie")                                   \
-  X(Te, "te")                                                  \
-  X(Traceparent, "traceparent")                                \
-  X(Tracestate, "tracestate")                                  \
-  X(Trailer, "trailer")                                        \
-  X(TransferEncoding, "transfer-encoding")                     \
-  X(Upgrade, "upgrade")                                        \
-  X(UserAgent, "user-agent")                                   \
-  X(Vary, "vary")                                              \
-  X(Via, "via")                                                \
-  X(WwwAuthenticate, "www-authenticate")                       \
-  X(XEnvoyAttemptCount, "x-envoy-attempt-count")               \
-  X(XEnvoyDecoratorOperation, "x-envoy-decorator-operation")   \
+#define OUTRIGGER_HEADERS(X)                                     \
+  X(Method, ":method")                                           \
+  X(Scheme, ":scheme")                                           \
+  X(Authority, ":authority")                                     \
+  X(Path, ":path")                                               \
+  X(Status, ":status")                                           \
+  X(Protocol, ":protocol")                                       \
+  X(Host, "host")                                                \
+  X(Accept, "accept")                                            \
+  X(AcceptEncoding, "accept-encoding")                           \
+  X(Age, "age")                                                  \
+  X(Allow, "allow")                                              \
+  X(Authorization, "authorization")                              \
+  X(CacheControl, "cache-control")                               \
+  X(Connection, "connection")                                    \
+  X(ContentEncoding, "content-encoding")                         \
+  X(ContentLength, "content-length")                             \
+  X(ContentType, "content-type")                                 \
+  X(Cookie, "cookie")                                            \
+  X(Date, "date")                                                \
+  X(Etag, "etag")                                                \
+  X(Expect, "expect")                                            \
+  X(Expires, "expires")                                          \
+  X(GrpcMessage, "grpc-message")                                 \
+  X(GrpcStatus, "grpc-status")                                   \
+  X(GrpcTimeout, "grpc-timeout")                                 \
+  X(Http2Settings, "http2-settings")                             \
+  X(IfModifiedSince, "if-modified-since")                        \
+  X(IfNoneMatch, "if-none-match")                                \
+  X(KeepAlive, "keep-alive")                                     \
+  X(LastModified, "last-modified")                               \
+  X(Location, "location")                                        \
+  X(Origin, "origin")                                            \
+  X(ProxyAuthenticate, "proxy-authenticate")                     \
+  X(ProxyAuthorization, "proxy-authorization")                   \
+  X(ProxyConnection, "proxy-connection")                         \
+  X(Range, "range")                                              \
+  X(Referer, "referer")                                          \
+  X(RetryAfter, "retry-after")                                   \
+  X(Server, "server")                                            \
+  X(SetCookie, "set-cookie")                                     \
+  X(Te, "te")                                                    \
+  X(Traceparent, "traceparent")                                  \
+  X(Tracestate, "tracestate")                                    \
+  X(Trailer, "trailer")                                          \
+  X(TransferEncoding, "transfer-encoding")                       \
+  X(Upgrade, "upgrade")                                          \
+  X(UserAgent, "user-agent")                                     \
+  X(Vary, "vary")                                                \
+  X(Via, "via")                                                  \
+  X(WwwAuthenticate, "www-authenticate")                         \
+  X(XEnvoyAttemptCount, "x-envoy-attempt-count")                 \
+  X(XEnvoyDecoratorOperation, "x-envoy-decorator-operation")     \
   X(XEnvoyExpectedRqTimeoutMs, "x-envoy-expected-rq-timeout-ms") \
-  X(XEnvoyExternalAddress, "x-envoy-external-address")         \
-  X(XEnvoyInternal, "x-envoy-internal")                        \
-  X(XEnvoyOriginalPath, "x-envoy-original-path")               \
+  X(XEnvoyExternalAddress, "x-envoy-external-address")           \
+  X(XEnvoyInternal, "x-envoy-internal")                          \
+  X(XEnvoyOriginalPath, "x-envoy-original-path")                 \
   X(XEnvoyUpstreamRqTimeoutMs, "x-envoy-upstream-rq-timeout-ms") \
-  X(XEnvoyUpstreamServiceTime, "x-envoy-upstream-service-time") \
-  X(XForwardedClientCert, "x-forwarded-client-cert")           \
-  X(XForwardedFor, "x-forwarded-for")                          \
-  X(XForwardedHost, "x-forwarded-host")                        \
-  X(XForwardedProto, "x-forwarded-proto")                      \
+  X(XEnvoyUpstreamServiceTime, "x-envoy-upstream-service-time")  \
+  X(XForwardedClientCert, "x-forwarded-client-cert")             \
+  X(XForwardedFor, "x-forwarded-for")                            \
+  X(XForwardedHost, "x-forwarded-host")                          \
+  X(XForwardedProto, "x-forwarded-proto")                        \
   X(XRequestId, "x-request-id")
 
 enum class HeaderId : uint8_t {

@@ -15,13 +15,13 @@ namespace outrigger {
 enum class Errc : uint8_t {
   kInvalidArgument,  // config or input that does not parse or is out of range
   kNotFound,
-  kProtocol,    // the peer broke its protocol
-  kRefused,     // connection refused
-  kReset,       // connection reset or closed early
-  kTimeout,     // a deadline of ours passed
-  kOverflow,    // one of our limits was reached
-  kUnavailable, // no host, not ready, shutting down
-  kIo,          // any other system error
+  kProtocol,     // the peer broke its protocol
+  kRefused,      // connection refused
+  kReset,        // connection reset or closed early
+  kTimeout,      // a deadline of ours passed
+  kOverflow,     // one of our limits was reached
+  kUnavailable,  // no host, not ready, shutting down
+  kIo,           // any other system error
 };
 
 enum class Origin : uint8_t { kDownstream, kUpstream, kLocal };
@@ -38,7 +38,8 @@ struct Error {
 template <class T>
 using Result [[nodiscard]] = tl::expected<T, Error>;
 
-inline tl::unexpected<Error> fail(Errc code, std::string detail, Origin origin = Origin::kLocal, bool retryable = false) {
+inline tl::unexpected<Error> fail(Errc code, std::string detail, Origin origin = Origin::kLocal,
+                                  bool retryable = false) {
   return tl::unexpected<Error>(Error{code, origin, retryable, std::move(detail)});
 }
 
@@ -46,14 +47,14 @@ inline tl::unexpected<Error> fail(Errc code, std::string detail, Origin origin =
 
 #define OUTRIGGER_CONCAT_INNER(a, b) a##b
 #define OUTRIGGER_CONCAT(a, b) OUTRIGGER_CONCAT_INNER(a, b)
-#define OUTRIGGER_TRY_IMPL(tmp, decl, expr)                  \
-  auto tmp = (expr);                                         \
-  if (!tmp) return tl::unexpected(std::move(tmp.error()));   \
+#define OUTRIGGER_TRY_IMPL(tmp, decl, expr)                \
+  auto tmp = (expr);                                       \
+  if (!tmp) return tl::unexpected(std::move(tmp.error())); \
   decl = std::move(*tmp)
 // TRY(declaration, expression): passes an error up, else binds the value.
 #define TRY(decl, expr) OUTRIGGER_TRY_IMPL(OUTRIGGER_CONCAT(try_result_, __LINE__), decl, expr)
 // TRY_VOID(expression): passes an error up.
-#define TRY_VOID(expr)                                                                                \
-  do {                                                                                                \
+#define TRY_VOID(expr)                                                                               \
+  do {                                                                                               \
     if (auto try_result = (expr); !try_result) return tl::unexpected(std::move(try_result.error())); \
   } while (0)

@@ -11,28 +11,28 @@
 namespace outrigger {
 
 // Envoy's response flags; the letters are %RESPONSE_FLAGS%. X(name, bit, short, long)
-#define OUTRIGGER_RESPONSE_FLAGS(X)                                       \
-  X(FailedLocalHealthCheck, 0, "LH", "FailedLocalHealthCheck")            \
-  X(NoHealthyUpstream, 1, "UH", "NoHealthyUpstream")                      \
-  X(UpstreamRequestTimeout, 2, "UT", "UpstreamRequestTimeout")            \
-  X(LocalReset, 3, "LR", "LocalReset")                                    \
-  X(UpstreamRemoteReset, 4, "UR", "UpstreamRemoteReset")                  \
-  X(UpstreamConnectionFailure, 5, "UF", "UpstreamConnectionFailure")      \
-  X(UpstreamConnectionTermination, 6, "UC", "UpstreamConnectionTermination") \
-  X(UpstreamOverflow, 7, "UO", "UpstreamOverflow")                        \
-  X(NoRouteFound, 8, "NR", "NoRouteFound")                                \
-  X(DelayInjected, 9, "DI", "DelayInjected")                              \
-  X(FaultInjected, 10, "FI", "FaultInjected")                             \
-  X(RateLimited, 11, "RL", "RateLimited")                                 \
-  X(UnauthorizedExternalService, 12, "UAEX", "UnauthorizedExternalService") \
-  X(DownstreamConnectionTermination, 13, "DC", "DownstreamConnectionTermination") \
-  X(UpstreamRetryLimitExceeded, 14, "URX", "UpstreamRetryLimitExceeded")  \
-  X(StreamIdleTimeout, 15, "SI", "StreamIdleTimeout")                     \
-  X(DownstreamProtocolError, 16, "DPE", "DownstreamProtocolError")        \
-  X(UpstreamProtocolError, 17, "UPE", "UpstreamProtocolError")            \
+#define OUTRIGGER_RESPONSE_FLAGS(X)                                                    \
+  X(FailedLocalHealthCheck, 0, "LH", "FailedLocalHealthCheck")                         \
+  X(NoHealthyUpstream, 1, "UH", "NoHealthyUpstream")                                   \
+  X(UpstreamRequestTimeout, 2, "UT", "UpstreamRequestTimeout")                         \
+  X(LocalReset, 3, "LR", "LocalReset")                                                 \
+  X(UpstreamRemoteReset, 4, "UR", "UpstreamRemoteReset")                               \
+  X(UpstreamConnectionFailure, 5, "UF", "UpstreamConnectionFailure")                   \
+  X(UpstreamConnectionTermination, 6, "UC", "UpstreamConnectionTermination")           \
+  X(UpstreamOverflow, 7, "UO", "UpstreamOverflow")                                     \
+  X(NoRouteFound, 8, "NR", "NoRouteFound")                                             \
+  X(DelayInjected, 9, "DI", "DelayInjected")                                           \
+  X(FaultInjected, 10, "FI", "FaultInjected")                                          \
+  X(RateLimited, 11, "RL", "RateLimited")                                              \
+  X(UnauthorizedExternalService, 12, "UAEX", "UnauthorizedExternalService")            \
+  X(DownstreamConnectionTermination, 13, "DC", "DownstreamConnectionTermination")      \
+  X(UpstreamRetryLimitExceeded, 14, "URX", "UpstreamRetryLimitExceeded")               \
+  X(StreamIdleTimeout, 15, "SI", "StreamIdleTimeout")                                  \
+  X(DownstreamProtocolError, 16, "DPE", "DownstreamProtocolError")                     \
+  X(UpstreamProtocolError, 17, "UPE", "UpstreamProtocolError")                         \
   X(UpstreamMaxStreamDurationReached, 18, "UMSDR", "UpstreamMaxStreamDurationReached") \
-  X(NoClusterFound, 19, "NC", "NoClusterFound")                           \
-  X(OverloadManager, 20, "OM", "OverloadManagerTerminated")               \
+  X(NoClusterFound, 19, "NC", "NoClusterFound")                                        \
+  X(OverloadManager, 20, "OM", "OverloadManagerTerminated")                            \
   X(DurationTimeout, 21, "DT", "DurationTimeout")
 
 enum class ResponseFlag : uint32_t {
@@ -67,13 +67,13 @@ struct StreamInfo {
   std::string_view route_name;
   std::string_view virtual_host;
   std::string_view cluster;
-  std::string_view upstream_host;            // "ip:port"
+  std::string_view upstream_host;  // "ip:port"
   std::string_view upstream_local_address;
   std::string_view downstream_remote_address;         // after trusting x-forwarded-for as configured; "ip:port"
   std::string_view downstream_direct_remote_address;  // the peer of the connection
   std::string_view downstream_local_address;
   std::string_view response_code_details;  // static text, Envoy's %RESPONSE_CODE_DETAILS%
-  std::string_view client_name;  // who the request was authenticated as by a filter; empty: nobody
+  std::string_view client_name;            // who the request was authenticated as by a filter; empty: nobody
 
   void set(ResponseFlag flag) { response_flags |= static_cast<uint32_t>(flag); }
   bool has(ResponseFlag flag) const { return (response_flags & static_cast<uint32_t>(flag)) != 0; }

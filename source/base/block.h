@@ -1,5 +1,5 @@
-// Block, BlockPool: recycled memory for buffers and arenas, in two sizes. Blocks are reference-counted without atomics and
-// stay on their thread; a thread's free blocks are kept up to a cap, the rest goes back to the heap.
+// Block, BlockPool: recycled memory for buffers and arenas, in two sizes. Blocks are reference-counted without atomics
+// and stay on their thread; a thread's free blocks are kept up to a cap, the rest goes back to the heap.
 //
 // Thread rule: each thread has its own pool (BlockPool::local()).
 // Use:  Block* b = BlockPool::local().acquire(Block::kSmall);  ...  b->release();
@@ -11,8 +11,8 @@
 namespace outrigger {
 
 struct Block {
-  static constexpr uint32_t kSmall = 16 * 1024 - 64;   // usable bytes
-  static constexpr uint32_t kLarge = 64 * 1024 - 64;   // one read of a socket
+  static constexpr uint32_t kSmall = 16 * 1024 - 64;  // usable bytes
+  static constexpr uint32_t kLarge = 64 * 1024 - 64;  // one read of a socket
 
   uint32_t refs = 1;
   uint32_t capacity = 0;  // kSmall or kLarge

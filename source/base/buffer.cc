@@ -43,7 +43,8 @@ char* Buffer::reserve(size_t want) {
     Slice& last = slices_[tail_ - 1];
     Block* block = last.block;
     // Only the sole owner of a block may grow into it, and only where the slice ends at the block's used mark.
-    if (block->refs == 1 && last.data + last.size == block->data() + block->used && block->capacity - block->used >= want)
+    if (block->refs == 1 && last.data + last.size == block->data() + block->used &&
+        block->capacity - block->used >= want)
       return block->data() + block->used;
   }
   Block* block = BlockPool::local().acquire(Block::kSmall);

@@ -5,8 +5,8 @@ namespace outrigger {
 [[noreturn]] void check_failed(const char* condition, const char* file, int line);
 }
 
-#define CHECK(condition)                                                          \
-  do {                                                                            \
-    if (!(condition)) [[unlikely]]                                                \
-      ::outrigger::check_failed(#condition, __FILE__, __LINE__);                  \
+#define CHECK(condition)                                         \
+  do {                                                           \
+    if (!(condition)) [[unlikely]]                               \
+      ::outrigger::check_failed(#condition, __FILE__, __LINE__); \
   } while (0)

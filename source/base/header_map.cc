@@ -9,10 +9,9 @@
 namespace outrigger {
 namespace {
 
-constexpr std::string_view kNames[kHeaderIdCount] = {
-    "",
+constexpr std::string_view kNames[kHeaderIdCount] = {"",
 #define OUTRIGGER_HEADER_NAME(id, name) name,
-    OUTRIGGER_HEADERS(OUTRIGGER_HEADER_NAME)
+                                                     OUTRIGGER_HEADERS(OUTRIGGER_HEADER_NAME)
 #undef OUTRIGGER_HEADER_NAME
 };
 

@@ -30,9 +30,9 @@ void write(Level level, std::string_view room, std::string_view message) {
   const int millis = static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count() % 1000);
   tm utc{};
   gmtime_r(&seconds, &utc);
-  std::string line = fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z {:<8} {:<8} {}\n", utc.tm_year + 1900,
-                                 utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, millis,
-                                 level_name(level), room, message);
+  std::string line =
+      fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z {:<8} {:<8} {}\n", utc.tm_year + 1900, utc.tm_mon + 1,
+                  utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, millis, level_name(level), room, message);
   // One write a line: lines of several threads do not mix. A full pipe or closed stderr loses the line, no more.
   [[maybe_unused]] ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
 }

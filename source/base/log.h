@@ -23,8 +23,8 @@ void write(Level level, std::string_view room, std::string_view message);
 
 }  // namespace outrigger::log
 
-#define OUTRIGGER_LOG(lvl, room, ...)                                                             \
-  do {                                                                                            \
-    if (::outrigger::log::Level::lvl >= ::outrigger::log::level()) [[unlikely]]                   \
-      ::outrigger::log::write(::outrigger::log::Level::lvl, room, ::fmt::format(__VA_ARGS__));    \
+#define OUTRIGGER_LOG(lvl, room, ...)                                                          \
+  do {                                                                                         \
+    if (::outrigger::log::Level::lvl >= ::outrigger::log::level()) [[unlikely]]                \
+      ::outrigger::log::write(::outrigger::log::Level::lvl, room, ::fmt::format(__VA_ARGS__)); \
   } while (0)

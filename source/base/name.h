@@ -1,5 +1,5 @@
-// Name: a resource name with its hash, computed once at compile time, so that a request finds a cluster or a route table
-// with one probe. NameMap: an open-addressed table from Name to V.
+// Name: a resource name with its hash, computed once at compile time, so that a request finds a cluster or a route
+// table with one probe. NameMap: an open-addressed table from Name to V.
 //
 // Thread rule: Name is a value. NameMap: const use from any thread, changes by its owner.
 // Use:  NameMap<Cluster> map;  map.insert(Name("a"), ...);  Cluster* c = map.find(route.cluster);

@@ -1,7 +1,7 @@
-// FilterType, FilterRef: how one HTTP filter plugs into config. source/server/filters.cc lists every FilterType by hand;
-// translation finds a filter by the type of its typed_config, lets it check and compile its message, and keeps compiled
-// configs while they are equal (FilterRef compares by type and canonical bytes, and the interner gives equal ones the
-// same pointer).
+// FilterType, FilterRef: how one HTTP filter plugs into config. source/server/filters.cc lists every FilterType by
+// hand; translation finds a filter by the type of its typed_config, lets it check and compile its message, and keeps
+// compiled configs while they are equal (FilterRef compares by type and canonical bytes, and the interner gives equal
+// ones the same pointer).
 //
 // Thread rule: builder thread; compiled parts are immutable and shared with the workers.
 #pragma once
@@ -30,7 +30,8 @@ namespace outrigger::config {
 // same filter; it dies with its last user.
 class StateRegistry {
  public:
-  // The state under `key`, made by make() (a std::shared_ptr<T>) if nobody holds it any more. Keys carry their type's name.
+  // The state under `key`, made by make() (a std::shared_ptr<T>) if nobody holds it any more. Keys carry their type's
+  // name.
   template <class T, class Make>
   std::shared_ptr<T> find_or_make(const std::string& key, Make&& make) {
     std::weak_ptr<void>& slot = states_[key];
@@ -50,10 +51,11 @@ struct CompileContext {
   Faults& faults;
   StateRegistry& states;
   stats::Registry& stats;
-  std::string scope;  // where the config stands, stable across updates: "listener/chain/filter" or "route_table/vhost/route/filter"
-  uint16_t filter_id = 0;   // filter_name_id of the filter's configured name, for StreamHandle::route_config
+  std::string scope;         // where the config stands, stable across updates: "listener/chain/filter" or
+                             // "route_table/vhost/route/filter"
+  uint16_t filter_id = 0;    // filter_name_id of the filter's configured name, for StreamHandle::route_config
   std::string node_cluster;  // the node's cluster, for rate limit actions; empty: unknown
-  std::string http_prefix;  // the connection manager's stat_prefix (stats label "http"); empty for per-route configs
+  std::string http_prefix;   // the connection manager's stat_prefix (stats label "http"); empty for per-route configs
 };
 
 // Compiles `message` (of type config_type or route_type); nullptr with at least one fault, or the part.
@@ -70,8 +72,8 @@ struct FilterType {
   CompileRouteFilter compile_route = nullptr;
 };
 
-// Process-wide id of a filter's configured name (HttpFilter.name, the key of typed_per_filter_config); ids are small and
-// never reused. kNoFilterId: 65,535 names were seen already. Any thread.
+// Process-wide id of a filter's configured name (HttpFilter.name, the key of typed_per_filter_config); ids are small
+// and never reused. kNoFilterId: 65,535 names were seen already. Any thread.
 inline constexpr uint16_t kNoFilterId = UINT16_MAX;
 uint16_t filter_name_id(std::string_view name);
 
@@ -81,7 +83,9 @@ struct CompiledRef {
   std::string type;   // message full name
   std::string bytes;  // deterministic serialisation
   std::shared_ptr<const Part> part;
-  bool operator==(const CompiledRef& other) const { return part == other.part || (type == other.type && bytes == other.bytes); }
+  bool operator==(const CompiledRef& other) const {
+    return part == other.part || (type == other.type && bytes == other.bytes);
+  }
 };
 using FilterRef = CompiledRef<FilterConfig>;
 

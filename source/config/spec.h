@@ -1,6 +1,6 @@
-// Specs: config as plain comparable values. The wire format is translated at the door (translate.h) and seen no further:
-// route, upstream and proxy compile Specs. Two equal Specs compile to interchangeable parts, so the Store keeps the old
-// part when a resource comes again unchanged.
+// Specs: config as plain comparable values. The wire format is translated at the door (translate.h) and seen no
+// further: route, upstream and proxy compile Specs. Two equal Specs compile to interchangeable parts, so the Store
+// keeps the old part when a resource comes again unchanged.
 //
 // Durations are milliseconds unless a name says otherwise. Defaults are Envoy's unless a comment says otherwise.
 // Field names follow the Envoy fields that they come from (envoy.config.*.v3).
@@ -124,8 +124,16 @@ struct RetryPolicySpec {
 // Actions that make one descriptor each; a descriptor is the list of entries of all actions of one RateLimitSpec.
 struct RateLimitActionSpec {
   enum class Kind : uint8_t {
-    kSourceCluster, kDestinationCluster, kRequestHeaders, kRemoteAddress, kGenericKey,
-    kHeaderValueMatch, kQueryParameterValueMatch, kQueryParameters, kMaskedRemoteAddress };
+    kSourceCluster,
+    kDestinationCluster,
+    kRequestHeaders,
+    kRemoteAddress,
+    kGenericKey,
+    kHeaderValueMatch,
+    kQueryParameterValueMatch,
+    kQueryParameters,
+    kMaskedRemoteAddress
+  };
   Kind kind = Kind::kGenericKey;
   std::string descriptor_key;
   std::string descriptor_value;
@@ -154,10 +162,10 @@ struct ClusterWeightSpec {
   bool operator==(const ClusterWeightSpec&) const = default;
 };
 
-struct ForwardSpec {  // RouteAction
-  std::string cluster;                       // exactly one of these three is set
-  std::string cluster_header;                // lower-case
-  std::vector<ClusterWeightSpec> weighted;   // total weight >= 1
+struct ForwardSpec {                        // RouteAction
+  std::string cluster;                      // exactly one of these three is set
+  std::string cluster_header;               // lower-case
+  std::vector<ClusterWeightSpec> weighted;  // total weight >= 1
   uint16_t cluster_not_found_status = 503;
   std::string prefix_rewrite;
   std::optional<RegexRewriteSpec> regex_rewrite;
@@ -168,7 +176,7 @@ struct ForwardSpec {  // RouteAction
   uint64_t timeout_ms = 15'000;  // 0: none
   std::optional<uint64_t> idle_timeout_ms;
   std::optional<uint64_t> max_stream_duration_ms;  // instead of HcmSpec's; 0: none
-  std::optional<RetryPolicySpec> retry;  // the virtual host's if the route has none
+  std::optional<RetryPolicySpec> retry;            // the virtual host's if the route has none
   std::vector<RateLimitSpec> rate_limits;
   bool include_vh_rate_limits = false;
   bool operator==(const ForwardSpec&) const = default;
@@ -244,9 +252,9 @@ struct AccessLogSpec {
   enum class Sink : uint8_t { kFile, kStdout, kStderr };
   Sink sink = Sink::kFile;
   std::string path;
-  std::string format;  // text format string; empty: Envoy's default format
+  std::string format;                                            // text format string; empty: Envoy's default format
   std::vector<std::pair<std::string, std::string>> json_format;  // non-empty: JSON lines instead; sorted by key
-  bool omit_empty_values = false;  // text: nothing instead of "-"; JSON: no entry
+  bool omit_empty_values = false;                                // text: nothing instead of "-"; JSON: no entry
   bool operator==(const AccessLogSpec&) const = default;
 };
 
@@ -263,13 +271,17 @@ struct HcmSpec {  // HttpConnectionManager
   std::string rds_name;  // either this (with rds_source), or route_table
   ConfigSourceSpec rds_source;
   std::shared_ptr<const RouteTableSpec> route_table;  // compared by value
-  std::vector<HttpFilterSpec> filters;  // the router is last and not in this list
+  std::vector<HttpFilterSpec> filters;                // the router is last and not in this list
   bool router_suppress_envoy_headers = false;
   bool respect_expected_rq_timeout = false;
   std::vector<AccessLogSpec> access_logs;
 
   std::string server_name = "outrigger";
-  enum class ServerHeader : uint8_t { kOverwrite, kAppendIfAbsent, kPassThrough } server_header = ServerHeader::kOverwrite;
+  enum class ServerHeader : uint8_t {
+    kOverwrite,
+    kAppendIfAbsent,
+    kPassThrough
+  } server_header = ServerHeader::kOverwrite;
   uint32_t max_request_headers_kb = 60;
   uint32_t max_headers_count = 100;
   enum class Underscores : uint8_t { kAllow, kReject, kDrop } underscores = Underscores::kAllow;
@@ -294,14 +306,25 @@ struct HcmSpec {  // HttpConnectionManager
   bool generate_request_id = true;
   bool preserve_external_request_id = false;
   bool always_set_request_id_in_response = false;
-  enum class ForwardClientCert : uint8_t { kSanitize, kForwardOnly, kAppendForward, kSanitizeSet, kAlwaysForwardOnly } forward_client_cert = ForwardClientCert::kSanitize;
-  bool normalize_path = true;   // ours: on by default, as at an edge (Envoy: off)
+  enum class ForwardClientCert : uint8_t {
+    kSanitize,
+    kForwardOnly,
+    kAppendForward,
+    kSanitizeSet,
+    kAlwaysForwardOnly
+  } forward_client_cert = ForwardClientCert::kSanitize;
+  bool normalize_path = true;  // ours: on by default, as at an edge (Envoy: off)
   bool merge_slashes = false;
-  enum class EscapedSlashes : uint8_t { kKeep, kReject, kUnescapeAndRedirect, kUnescapeAndForward } escaped_slashes = EscapedSlashes::kKeep;
+  enum class EscapedSlashes : uint8_t {
+    kKeep,
+    kReject,
+    kUnescapeAndRedirect,
+    kUnescapeAndForward
+  } escaped_slashes = EscapedSlashes::kKeep;
   bool strip_matching_host_port = false;
   bool strip_any_host_port = false;
   bool strip_trailing_host_dot = false;
-  std::vector<CidrSpec> internal_cidrs;  // empty: RFC 1918, loopback, link-local, unique local
+  std::vector<CidrSpec> internal_cidrs;         // empty: RFC 1918, loopback, link-local, unique local
   bool operator==(const HcmSpec& other) const;  // compares *route_table, defined in spec.cc
 };
 
@@ -365,7 +388,7 @@ struct ClusterSpec {
   uint32_t per_connection_buffer_limit_bytes = 1024 * 1024;
   // Circuit breakers, default priority.
   uint32_t max_connections = 1024, max_pending_requests = 1024, max_requests = 1024, max_retries = 3;
-  uint64_t idle_timeout_ms = 3'600'000;      // of an upstream connection; 0: none
+  uint64_t idle_timeout_ms = 3'600'000;  // of an upstream connection; 0: none
   uint64_t max_connection_duration_ms = 0;
   uint32_t max_requests_per_connection = 0;  // 0: unlimited
   uint32_t max_response_headers_count = 100;
@@ -380,8 +403,8 @@ struct ClusterSpec {
 
 struct NodeSpec {
   std::string id, cluster, region, zone, sub_zone;
-  std::string metadata_json;   // google.protobuf.Struct
-  std::string serialized;      // the whole node as envoy.config.core.v3.Node bytes, user agent filled in
+  std::string metadata_json;  // google.protobuf.Struct
+  std::string serialized;     // the whole node as envoy.config.core.v3.Node bytes, user agent filled in
   bool operator==(const NodeSpec&) const = default;
 };
 

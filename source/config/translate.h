@@ -1,5 +1,5 @@
-// Translator: envoy.* messages into Specs, every fault with its field path. What a field means is Envoy's documentation;
-// what we do not honour is a fault (README, table of honoured fields).
+// Translator: envoy.* messages into Specs, every fault with its field path. What a field means is Envoy's
+// documentation; what we do not honour is a fault (README, table of honoured fields).
 //
 // Thread rule: builder thread (or any single thread that owns its Translator, as the control plane's validation).
 // Use:  Translator translator(filter_types, states, stats, {});
@@ -17,7 +17,7 @@
 namespace google::protobuf {
 class Any;
 class Message;
-}
+}  // namespace google::protobuf
 
 namespace outrigger::config {
 
@@ -26,7 +26,8 @@ struct TranslateOptions {
   bool api_listeners = false;  // accept Listener.api_listener (control plane: for gRPC clients)
 };
 
-// One resource as translation leaves it. `spec` is empty if there was any error; `name` is known whenever it could be read.
+// One resource as translation leaves it. `spec` is empty if there was any error; `name` is known whenever it could be
+// read.
 struct TranslatedResource {
   ResourceType type = ResourceType::kListener;
   std::string name;
@@ -36,7 +37,7 @@ struct TranslatedResource {
 };
 
 struct TranslatedBootstrap {
-  std::optional<BootstrapSpec> spec;  // empty: errors
+  std::optional<BootstrapSpec> spec;          // empty: errors
   std::vector<TranslatedResource> resources;  // static listeners and clusters, for dumps
   std::string bytes;
   Faults faults;  // all of them, those of the resources too
@@ -44,7 +45,8 @@ struct TranslatedBootstrap {
 
 class Translator {
  public:
-  Translator(std::span<const FilterType> filters, StateRegistry& states, stats::Registry& stats, TranslateOptions options);
+  Translator(std::span<const FilterType> filters, StateRegistry& states, stats::Registry& stats,
+             TranslateOptions options);
   ~Translator();
 
   // A bootstrap file's text (YAML or JSON). `file` is for messages.

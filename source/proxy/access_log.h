@@ -1,6 +1,6 @@
-// AccessLogger: one configured access log, compiled: a format and a sink. AccessLogSinks: the files behind them, written by
-// one thread of their own. A worker formats its line into its own ring (single producer, single consumer); a full ring
-// drops the line and counts it ("access_log.dropped"). Nothing here ever blocks a worker.
+// AccessLogger: one configured access log, compiled: a format and a sink. AccessLogSinks: the files behind them,
+// written by one thread of their own. A worker formats its line into its own ring (single producer, single consumer); a
+// full ring drops the line and counts it ("access_log.dropped"). Nothing here ever blocks a worker.
 //
 // Thread rule: compile and AccessLogSinks on the builder or main thread; log() on workers, each with its own index.
 // Use:  auto logger = AccessLogger::compile(spec, sinks);   logger->log(worker_index, context);

@@ -1,8 +1,8 @@
-// Snapshot: all live config, immutable, reference-closed. Compiled parts linked by name; equal resources keep their part
-// from one snapshot to the next. Assembled by the Store on the builder, posted to each worker as one pointer.
+// Snapshot: all live config, immutable, reference-closed. Compiled parts linked by name; equal resources keep their
+// part from one snapshot to the next. Assembled by the Store on the builder, posted to each worker as one pointer.
 //
-// Thread rule: immutable; any thread. Workers never drop the last reference to a part: they give it back to the builder.
-// Use:  const LinkedCluster* c = snapshot.clusters.find(name, hash);
+// Thread rule: immutable; any thread. Workers never drop the last reference to a part: they give it back to the
+// builder. Use:  const LinkedCluster* c = snapshot.clusters.find(name, hash);
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,9 @@ struct HttpStats {
   stats::Group group;
   stats::Counter cx_total, cx_destroy, cx_idle_timeout, cx_protocol_error, cx_drain_close, cx_delayed_close_timeout;
   stats::Gauge cx_active;
-  stats::Counter rq_total, rq_completed, rq_class[6], rq_rx_reset, rq_tx_reset, rq_timeout, rq_idle_timeout, rq_header_timeout,
-      rq_too_large, rq_non_relative_path, no_route, no_cluster, rq_redirect, rq_direct_response, rs_too_large, failed_path_normalization;
+  stats::Counter rq_total, rq_completed, rq_class[6], rq_rx_reset, rq_tx_reset, rq_timeout, rq_idle_timeout,
+      rq_header_timeout, rq_too_large, rq_non_relative_path, no_route, no_cluster, rq_redirect, rq_direct_response,
+      rs_too_large, failed_path_normalization;
   stats::Gauge rq_active;
   stats::Histogram rq_time;
 };
@@ -40,7 +41,7 @@ struct HttpChain {
   Name rds_name;  // empty: the routes are inline
   std::shared_ptr<const route::RouteTable> inline_routes;
   struct FilterEntry {
-    uint16_t id = 0;  // config::filter_name_id
+    uint16_t id = 0;                       // config::filter_name_id
     const FilterConfig* config = nullptr;  // held by spec.hcm.filters
     bool disabled = false;
   };

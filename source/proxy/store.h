@@ -1,11 +1,12 @@
 // Store: everything that was accepted, from every source, and what of it is live. Sources stage specs; assemble() makes
-// the next reference-closed Snapshot: a part whose references are not all there and warm waits, and its previous version
-// goes on serving; a cluster or table that a live part still names is not removed.
+// the next reference-closed Snapshot: a part whose references are not all there and warm waits, and its previous
+// version goes on serving; a cluster or table that a live part still names is not removed.
 //
-//   accept/remove/replace_all -> staged -> (closed and warm, or its hold expired) -> live -> (unnamed and removed) -> gone
+//   accept/remove/replace_all -> staged -> (closed and warm, or its hold expired) -> live -> (unnamed and removed) ->
+//   gone
 //
-// A hold is timed from the first version held; after the resource's initial fetch timeout it is published as Envoy would
-// (counted as "store.forced"). Structural sharing: an equal spec keeps its compiled part.
+// A hold is timed from the first version held; after the resource's initial fetch timeout it is published as Envoy
+// would (counted as "store.forced"). Structural sharing: an equal spec keeps its compiled part.
 //
 // Thread rule: one thread (the builder); the control plane's validation uses one of its own.
 // Use:  store.accept(spec, bytes, Source::kXds);  if (auto snapshot = store.assemble()) publish(snapshot);
@@ -51,8 +52,8 @@ struct StoreOptions {
   stats::Registry* stats = nullptr;      // required
   AccessLogSinks* access_log = nullptr;  // nullptr: access logs are checked but not opened (validation)
   uint32_t workers = 1;
-  bool bind = true;                      // false: sockets are not made (validation)
-  std::function<int64_t()> now_ms;       // steady
+  bool bind = true;                 // false: sockets are not made (validation)
+  std::function<int64_t()> now_ms;  // steady
 };
 
 class Store {
@@ -60,8 +61,9 @@ class Store {
   explicit Store(StoreOptions options);
   ~Store();
 
-  // Stages one resource. A fault (with field path) refuses it: a name that a static resource has, an address that another
-  // listener has or that cannot be bound, an access log file that cannot be opened. The last good version stays.
+  // Stages one resource. A fault (with field path) refuses it: a name that a static resource has, an address that
+  // another listener has or that cannot be bound, an access log file that cannot be opened. The last good version
+  // stays.
   Result<void> accept(config::Spec spec, std::string bytes, Source source, std::string version = {});
   // Notes a refusal that happened before accept (translation), for status.
   void refuse(config::ResourceType type, std::string_view name, std::string_view version, const config::Faults& faults);
@@ -76,7 +78,8 @@ class Store {
   std::shared_ptr<const Snapshot> live() const;
   std::shared_ptr<const StoreStatus> status() const;
 
-  // What discovery should ask for: the EDS service names of all clusters staged or live, the RDS names of all listeners.
+  // What discovery should ask for: the EDS service names of all clusters staged or live, the RDS names of all
+  // listeners.
   std::vector<std::string> wanted_endpoints() const;
   std::vector<std::string> wanted_route_tables() const;
   // Clusters to resolve: names and specs of all kStrictDns clusters staged or live.

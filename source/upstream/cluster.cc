@@ -31,7 +31,8 @@ ClusterStats::ClusterStats(stats::Registry& registry, const std::string& name) :
   rq_retry_limit_exceeded = counter("upstream_rq_retry_limit_exceeded");
   rq_per_try_timeout = counter("upstream_rq_per_try_timeout");
   for (int c = 1; c < 6; ++c)
-    rq_class[c] = group.counter("cluster.{cluster}.upstream_rq_{response_code_class}xx", {{"response_code_class", std::to_string(c)}});
+    rq_class[c] = group.counter("cluster.{cluster}.upstream_rq_{response_code_class}xx",
+                                {{"response_code_class", std::to_string(c)}});
   rq_active = gauge("upstream_rq_active");
   rq_pending_active = gauge("upstream_rq_pending_active");
   membership_total = gauge("membership_total");
@@ -45,7 +46,8 @@ std::shared_ptr<const Cluster> Cluster::compile(const config::ClusterSpec& spec,
   auto cluster = std::make_shared<Cluster>();
   cluster->spec_ = spec;
   cluster->state_ = state == nullptr ? std::make_shared<ClusterState>() : std::move(state);
-  cluster->stats_ = std::make_unique<ClusterStats>(registry, spec.alt_stat_name.empty() ? spec.name : spec.alt_stat_name);
+  cluster->stats_ =
+      std::make_unique<ClusterStats>(registry, spec.alt_stat_name.empty() ? spec.name : spec.alt_stat_name);
   return cluster;
 }
 

@@ -35,11 +35,12 @@ inline void give(std::atomic<int32_t>& count) { count.fetch_sub(1, std::memory_o
 struct ClusterStats {
   explicit ClusterStats(stats::Registry& registry, const std::string& name);
   stats::Group group;
-  stats::Counter cx_total, cx_connect_fail, cx_connect_timeout, cx_overflow, cx_destroy_local, cx_destroy_remote, cx_idle_timeout,
-      cx_max_requests, cx_protocol_error, cx_none_healthy;
+  stats::Counter cx_total, cx_connect_fail, cx_connect_timeout, cx_overflow, cx_destroy_local, cx_destroy_remote,
+      cx_idle_timeout, cx_max_requests, cx_protocol_error, cx_none_healthy;
   stats::Gauge cx_active;
-  stats::Counter rq_total, rq_completed, rq_timeout, rq_pending_total, rq_pending_overflow, rq_pending_failure_eject, rq_cancelled,
-      rq_rx_reset, rq_tx_reset, rq_retry, rq_retry_success, rq_retry_overflow, rq_retry_limit_exceeded, rq_per_try_timeout;
+  stats::Counter rq_total, rq_completed, rq_timeout, rq_pending_total, rq_pending_overflow, rq_pending_failure_eject,
+      rq_cancelled, rq_rx_reset, rq_tx_reset, rq_retry, rq_retry_success, rq_retry_overflow, rq_retry_limit_exceeded,
+      rq_per_try_timeout;
   stats::Counter rq_class[6];  // by status / 100; [0]: none
   stats::Gauge rq_active, rq_pending_active;
   stats::Gauge membership_total, membership_healthy;

@@ -17,7 +17,8 @@ net::Address to_address(const config::AddressSpec& spec) {
 
 }  // namespace
 
-std::shared_ptr<const HostSet> HostSet::compile(const std::vector<config::EndpointSpec>& endpoints, const HostSet* previous) {
+std::shared_ptr<const HostSet> HostSet::compile(const std::vector<config::EndpointSpec>& endpoints,
+                                                const HostSet* previous) {
   std::unordered_map<std::string, std::shared_ptr<Host>> known;
   if (previous != nullptr)
     for (const Entry& entry : previous->all_) known.emplace(entry.host->text + '\0' + entry.host->hostname, entry.host);

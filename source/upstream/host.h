@@ -1,5 +1,5 @@
-// Host, HostSet: the endpoints of a cluster. A Host is the run-time identity of one address; it is shared by all workers
-// and by every version of its HostSet, so its counts survive endpoint updates. A HostSet is an immutable part.
+// Host, HostSet: the endpoints of a cluster. A Host is the run-time identity of one address; it is shared by all
+// workers and by every version of its HostSet, so its counts survive endpoint updates. A HostSet is an immutable part.
 //
 // Thread rule: HostSet::compile on the builder; const use anywhere; Host's atomics anywhere.
 // Use:  auto set = HostSet::compile(spec, previous.get());   set->usable()[i].host->address
@@ -34,13 +34,15 @@ class HostSet {
     bool operator==(const Entry&) const = default;
   };
 
-  // Addresses in `endpoints` must be IP literals or Unix paths (names have been resolved). Hosts with the same address and
-  // hostname are taken over from `previous`. Endpoints named twice count once, the last wins.
-  static std::shared_ptr<const HostSet> compile(const std::vector<config::EndpointSpec>& endpoints, const HostSet* previous);
+  // Addresses in `endpoints` must be IP literals or Unix paths (names have been resolved). Hosts with the same address
+  // and hostname are taken over from `previous`. Endpoints named twice count once, the last wins.
+  static std::shared_ptr<const HostSet> compile(const std::vector<config::EndpointSpec>& endpoints,
+                                                const HostSet* previous);
 
   // Every endpoint that is not draining.
   const std::vector<Entry>& all() const { return all_; }
-  // What load balancing chooses from: the healthy ones; all of them in panic (under half are healthy, as Envoy's default).
+  // What load balancing chooses from: the healthy ones; all of them in panic (under half are healthy, as Envoy's
+  // default).
   const std::vector<Entry>& usable() const { return panic_ ? all_ : healthy_; }
   bool in_panic() const { return panic_; }
   size_t healthy_count() const { return healthy_.size(); }

@@ -3,8 +3,8 @@
 namespace outrigger::upstream {
 namespace {
 
-// Host i of n is picked in generation g if (stride_i * g + i * half) mod 2^16 reaches over 2^16 - stride_i: a host of the
-// largest weight in every generation, one of half that weight in every second, without any state but a counter.
+// Host i of n is picked in generation g if (stride_i * g + i * half) mod 2^16 reaches over 2^16 - stride_i: a host of
+// the largest weight in every generation, one of half that weight in every second, without any state but a counter.
 class RoundRobin final : public LoadBalancer {
  public:
   explicit RoundRobin(uint64_t start) : next_(start) {}
@@ -77,9 +77,12 @@ class LeastRequest final : public LoadBalancer {
 
 std::unique_ptr<LoadBalancer> make_load_balancer(config::ClusterSpec::Lb kind, uint32_t choice_count, uint64_t start) {
   switch (kind) {
-    case config::ClusterSpec::Lb::kLeastRequest: return std::make_unique<LeastRequest>(choice_count);
-    case config::ClusterSpec::Lb::kRandom: return std::make_unique<Random>();
-    case config::ClusterSpec::Lb::kRoundRobin: break;
+    case config::ClusterSpec::Lb::kLeastRequest:
+      return std::make_unique<LeastRequest>(choice_count);
+    case config::ClusterSpec::Lb::kRandom:
+      return std::make_unique<Random>();
+    case config::ClusterSpec::Lb::kRoundRobin:
+      break;
   }
   return std::make_unique<RoundRobin>(start);
 }

@@ -1,7 +1,8 @@
 // LoadBalancer: chooses a host of a HostSet. State is per worker and per cluster and survives changes of the set.
 //
 // Thread rule: its worker's thread.
-// Use:  auto lb = make_load_balancer(spec.lb, choice_count);   const HostSet::Entry* e = lb->pick(hosts, loop.random());
+// Use:  auto lb = make_load_balancer(spec.lb, choice_count);   const HostSet::Entry* e = lb->pick(hosts,
+// loop.random());
 #pragma once
 
 #include <cstdint>
