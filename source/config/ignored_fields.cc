@@ -334,7 +334,7 @@ void check_field_use(const google::protobuf::Message& message, const FieldPath& 
 std::string xds_fields_document() {
   std::string out =
       "# The xDS fields\n\n"
-      "Printed from source/config/ignored_fields.cc by `xds_fields`; a test compares the two. A field that is not\n"
+      "Printed from source/config/ignored_fields.cc by config_test, which also compares the two. A field that is not\n"
       "listed does not exist here: when set, it is an error that names its path (`--unknown-fields=warn`: a warning).\n"
       "\"No effect\" fields are accepted and do nothing. \"Refused\" ones are errors when set. The messages of the "
       "HTTP\n"

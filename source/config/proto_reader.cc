@@ -10,6 +10,7 @@
 #include <google/protobuf/timestamp.pb.h>
 #include <google/protobuf/util/time_util.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -607,9 +608,10 @@ bool read_yaml(std::string_view text, std::string_view file, Message& out, Fault
   return document.parse(text, file, faults) && read_message(document, out, faults, mode);
 }
 
-std::vector<ReadResource> read_resources(const YamlDocument& document, std::string& version_info, Faults& file_faults,
-                                         UnknownFields mode) {
-  Reader reader(document, mode, file_faults);
+namespace {
+
+// The resources of a DiscoveryResponse; what else it holds is read into `version_info` and `reader`'s faults.
+std::vector<NodeId> response_items(const YamlDocument& document, Reader& reader, std::string& version_info) {
   envoy::service::discovery::v3::DiscoveryResponse response;
   reader.fields(document.root(), response, FieldPath(), 0, "resources");
   version_info = response.version_info();
@@ -630,13 +632,40 @@ std::vector<ReadResource> read_resources(const YamlDocument& document, std::stri
       items.push_back(entry.value);
     }
   }
+  return items;
+}
+
+bool has_type(const YamlDocument& document) {
+  size_t visited = 0;
+  const std::vector<YamlDocument::Entry> entries = document.entries(document.root(), visited);
+  return std::any_of(entries.begin(), entries.end(),
+                     [&](const YamlDocument::Entry& entry) { return document.node(entry.key).text == "@type"; });
+}
+
+}  // namespace
+
+std::vector<ReadResource> read_resources(const YamlDocument& document, std::string& version_info, Faults& file_faults,
+                                         UnknownFields mode) {
+  Reader reader(document, mode, file_faults);
+  const Node& root = document.node(document.root());
+  const bool list = root.kind == Kind::kSequence;
+  const bool single = !list && has_type(document);
+  std::vector<NodeId> items;
+  if (list) {
+    items = root.children;
+  } else if (single) {
+    items = {document.root()};
+  } else {
+    items = response_items(document, reader, version_info);
+  }
   reader.finish();
 
   if (reader.stopped()) return {};
   std::vector<ReadResource> out(items.size());
-  const FieldPath list("resources");
+  const FieldPath top;
+  const FieldPath resources("resources");
   for (size_t i = 0; i < items.size() && !reader.stopped(); ++i) {
-    const FieldPath path = list.index(i);
+    const FieldPath path = single ? top : (list ? top : resources).index(i);
     out[i].path = path.str();
     out[i].line = document.node(items[i]).line;
     reader.set_faults(out[i].faults);
@@ -648,7 +677,7 @@ std::vector<ReadResource> read_resources(const YamlDocument& document, std::stri
   }
   if (!reader.stopped()) return out;
   reader.set_faults(file_faults);
-  reader.fault(*resources, list, fmt::format("aliases make this file larger than {} nodes", YamlDocument::kMaxNodes));
+  reader.fault(root, resources, fmt::format("aliases make this file larger than {} nodes", YamlDocument::kMaxNodes));
   return {};
 }
 

@@ -42,13 +42,13 @@ bool read_message(const YamlDocument& document, google::protobuf::Message& out, 
 struct ReadResource {
   std::string type_url;  // "type.googleapis.com/envoy.config.cluster.v3.Cluster"; empty if there is none to be read
   std::string bytes;     // the message, serialised deterministically; with errors: what could be read of it
-  std::string path;      // "resources[3]"
+  std::string path;      // "resources[3]"; in a bare list "[3]"; of a single resource ""
   int line = 0;
   Faults faults;  // paths begin with `path`
 };
 
-// A file in Envoy's format, a DiscoveryResponse: its resources one by one, so that a bad one does not take the others
-// along. Faults of the file's top level go to `file_faults`; `version_info` is the file's, if it has one.
+// A file in Envoy's format, a DiscoveryResponse, or a bare list of resources, or a single one with "@type" at the top:
+// the resources one by one, so that a bad one does not take the others along. Faults of the file's top level go to `file_faults`; `version_info` is the file's, if it has one.
 std::vector<ReadResource> read_resources(const YamlDocument& document, std::string& version_info, Faults& file_faults,
                                          UnknownFields mode = UnknownFields::kError);
 

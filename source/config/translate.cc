@@ -30,14 +30,15 @@ using envoy::config::route::v3::RouteConfiguration;
 using DiscoveryResource = envoy::service::discovery::v3::Resource;
 
 // Adds the faults of meaning to those of form, leaving out what only follows from them: if a field could not be read,
-// that it is missing or wrong is no news.
-void append_unshadowed(const Faults& meaning, Faults& form) {
+// that it is missing or wrong is no news. `below`: nor is anything below it (text that could not be read leaves holes;
+// what came over the wire was read in full).
+void append_unshadowed(const Faults& meaning, bool below, Faults& form) {
   std::set<std::string, std::less<>> broken, warned;
   for (const Fault& fault : form.all()) (fault.warning ? warned : broken).insert(fault.path);
   const auto shadowed = [&](const Fault& fault) {
     if (fault.warning && warned.contains(fault.path)) return true;
     if (broken.contains(fault.path)) return true;
-    for (size_t i = 1; i < fault.path.size(); ++i) {
+    for (size_t i = 1; below && i < fault.path.size(); ++i) {
       const char c = fault.path[i];
       if ((c == '.' || c == '[') && broken.contains(std::string_view(fault.path).substr(0, i))) return true;
     }
@@ -111,7 +112,7 @@ struct Translator::Impl {
     check_field_use(message, path, meaning);
     out.spec = translate(message, t);
     out.name = resource_name(*out.spec);
-    append_unshadowed(meaning, out.faults);
+    append_unshadowed(meaning, !strict, out.faults);
   }
 
   // `out.faults` may hold faults of form already. `strict`: the bytes came over the wire.
@@ -191,7 +192,7 @@ TranslatedBootstrap Translator::bootstrap(std::string_view text, std::string_vie
   const FieldPath root;
   check_field_use(message, root, meaning);
   BootstrapSpec spec = bootstrap_spec(message, root, t);
-  append_unshadowed(meaning, out.faults);
+  append_unshadowed(meaning, true, out.faults);
   document.locate(out.faults);
   name_resource(out.faults, std::string(file), "");
 
@@ -237,7 +238,6 @@ std::vector<TranslatedResource> Translator::resource_file(std::string_view text,
     TranslatedResource& added = out.emplace_back();
     added.faults = std::move(read.faults);
     const FieldPath path(read.path);
-    if (read.type_url.empty() && added.faults.ok()) added.faults.add(path.field("@type"), "is required");
     if (!read.type_url.empty()) impl_->translate(read.type_url, read.bytes, false, path, added);
     if (!added.name.empty()) {
       const auto [it, first] = seen.emplace(std::pair(added.type, added.name), read.path);
@@ -248,6 +248,9 @@ std::vector<TranslatedResource> Translator::resource_file(std::string_view text,
     }
     if (!added.faults.ok()) added.spec.reset();
     document.locate(added.faults);
+    for (Fault& fault : added.faults.all()) {
+      if (fault.line == 0) fault.line = read.line;
+    }
     name_resource(added.faults, std::string(file), added.name.empty() ? "" : resource_label(added.type, added.name));
   }
   return out;

@@ -56,9 +56,9 @@ class Translator {
   TranslatedResource resource(const google::protobuf::Any& any, const FieldPath& path);
   TranslatedResource resource(std::string_view type_url, std::string_view message_bytes, const FieldPath& path);
 
-  // A file of resources in Envoy's format (a DiscoveryResponse in YAML or JSON), or one resource with "@type" at its
-  // top: all of them, each with its own faults; what concerns the whole file (syntax, unknown keys at the top) goes to
-  // `file_faults`.
+  // A file of resources in Envoy's format (a DiscoveryResponse in YAML or JSON), a bare list of them, or one resource
+  // with "@type" at its top: all of them, each with its own faults; what concerns the whole file (syntax, unknown keys
+  // at the top) goes to `file_faults`.
   std::vector<TranslatedResource> resource_file(std::string_view text, std::string_view file, Faults& file_faults);
 
  private:

@@ -242,8 +242,8 @@ bool YamlDocument::parse(std::string_view text, std::string_view file, Faults& f
     return refuse(0, fmt::format("YAML: {}", e.what()));
   }
   if (node(root_).kind == Kind::kNull) return refuse(0, "the file is empty");
-  if (node(root_).kind != Kind::kMapping) {
-    return refuse(node(root_).line, "a mapping is expected at the top of the file");
+  if (node(root_).kind == Kind::kScalar) {
+    return refuse(node(root_).line, "a mapping or a list is expected at the top of the file");
   }
   return true;
 }

@@ -42,7 +42,7 @@ class YamlDocument {
     bool merged;
   };
 
-  // Exactly one document, whose top is a mapping. False: `faults` says why.
+  // Exactly one document, whose top is a mapping or a list. False: `faults` says why.
   bool parse(std::string_view text, std::string_view file, Faults& faults);
 
   const std::string& file() const { return file_; }

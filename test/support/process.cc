@@ -163,6 +163,26 @@ ControlProcess::ControlProcess(const std::string& config_dir, uint16_t port) {
   port_ = port_of(process_->wait_for_output("listening[^\\n]*127\\.0\\.0\\.1:([1-9][0-9]*)"));
 }
 
+LoadProcess::LoadProcess(uint16_t port, std::vector<std::string> arguments) {
+  std::vector<std::string> argv = {program_path("bench_client"), "--port", std::to_string(port)};
+  argv.insert(argv.end(), arguments.begin(), arguments.end());
+  process_ = std::make_unique<Process>(argv);
+}
+
+LoadProcess::Report LoadProcess::stop() {
+  process_->signal(SIGTERM);
+  process_->wait_exit();
+  const auto count = [&](const char* name) -> std::optional<uint64_t> {
+    const auto text = process_->wait_for_output(std::string("\"") + name + "\": ([0-9]+)");
+    return text ? std::optional<uint64_t>(std::stoull(*text)) : std::nullopt;
+  };
+  Report report;
+  report.requests = count("requests").value_or(0);
+  report.failed = count("failed").value_or(1);  // no report is a failure
+  report.text = process_->output();
+  return report;
+}
+
 std::string program_path(std::string_view name) {
   return std::string(OUTRIGGER_BINARY_DIR "/bin/") + std::string(name);
 }

@@ -99,6 +99,22 @@ class ControlProcess {
   uint16_t port_ = 0;
 };
 
+// Load of the build's bench_client on a port; stop() ends it and tells how it went.
+class LoadProcess {
+ public:
+  explicit LoadProcess(uint16_t port, std::vector<std::string> arguments = {"--connections", "16"});
+
+  struct Report {
+    uint64_t requests = 0;
+    uint64_t failed = 0;
+    std::string text;  // the whole report
+  };
+  Report stop();
+
+ private:
+  std::unique_ptr<Process> process_;
+};
+
 // The path of a program of this build.
 std::string program_path(std::string_view name);
 

@@ -5,6 +5,8 @@
 #include <map>
 #include <regex>
 
+#include "support/resources.h"
+
 namespace outrigger::test {
 namespace {
 
@@ -42,12 +44,6 @@ std::vector<std::string> split_lines(std::string_view text) {
     text.remove_prefix(std::min(end + 1, text.size()));
   }
   return lines;
-}
-
-std::string indented(std::string_view text, size_t columns) {
-  std::string result;
-  for (const std::string& line : split_lines(text)) result += std::string(columns, ' ') + line + "\n";
-  return result;
 }
 
 // "/regex/" or the text itself.
