@@ -125,6 +125,7 @@ TEST(H1Parser, AgreesWithTheNaiveParserOnMutations) {
 }
 
 TEST(H1Parser, LargeHeadsInPieces) {
+  const size_t blocks = BlockPool::local().blocks_in_use();
   std::string text = "GET / HTTP/1.1\r\nHost: a\r\n";
   std::string expect = "HEAD 1.1 keep\n:method=GET\n:path=/\n:authority=a\n";
   for (int i = 0; i < 50; ++i) {
@@ -138,7 +139,7 @@ TEST(H1Parser, LargeHeadsInPieces) {
     for (size_t at = 0; at < text.size(); at += step) pieces.push_back(std::string_view(text).substr(at, step));
     EXPECT_TRUE(transcript(pieces, {}) == expect) << step;
   }
-  EXPECT_EQ(BlockPool::local().blocks_in_use(), 0u);
+  EXPECT_EQ(BlockPool::local().blocks_in_use(), blocks);
 }
 
 TEST(H1Parser, TheLargestHeadFitsABlock) {
