@@ -18,6 +18,15 @@ constexpr H1Fault kBadStatusLine{502, "http1.invalid_status_line"};
 
 constexpr size_t kMaxConnectionFields = 4;  // more lines than that are no honest message's
 constexpr size_t kMaxNominated = 16;
+constexpr size_t kPadding = 16;  // behind a copied head, so that its last bytes too can be loaded 16 at a time
+
+#if defined(__SSE2__)
+constexpr std::array<char, 32> kPrefixMask = [] {
+  std::array<char, 32> mask{};
+  for (size_t i = 0; i < 16; ++i) mask[i] = static_cast<char>(0xff);
+  return mask;
+}();
+#endif
 
 constexpr std::array<bool, 256> kRegName = [] {
   std::array<bool, 256> table{};
@@ -56,15 +65,59 @@ struct FieldLine {
   std::string_view text() const { return {value, value_size}; }
 };
 
-// Reads the line at `at` and moves past its CRLF; false if the name is no token or the colon is not next to it.
-bool read_field(char*& at, const char* end, FieldLine& out) {
-  char* const name = at;
+// Lower-cases the token at `at`; its end.
+char* lower_token(char* at) {
+#if defined(__SSE2__)
+  for (;;) {  // letters, digits, '-' and '_', which most names are made of
+    const __m128i bytes = load16(at);
+    const __m128i upper = in_range(bytes, 'A', 'Z');
+    const __m128i folded = _mm_or_si128(bytes, _mm_and_si128(upper, _mm_set1_epi8(0x20)));
+    const __m128i plain = _mm_or_si128(
+        _mm_or_si128(in_range(folded, 'a', 'z'), in_range(bytes, '0', '9')),
+        _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('-')), _mm_cmpeq_epi8(bytes, _mm_set1_epi8('_'))));
+    const unsigned other = ~static_cast<unsigned>(_mm_movemask_epi8(plain)) & 0xffffu;
+    const int size = other == 0 ? 16 : __builtin_ctz(other);
+    const __m128i ours = load16(kPrefixMask.data() + 16 - size);  // what follows stays as it is
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(at),
+                     _mm_or_si128(_mm_and_si128(ours, folded), _mm_andnot_si128(ours, bytes)));
+    at += size;
+    if (size < 16) break;
+  }
+#endif
   char lower;
   while ((lower = token_lower(*at)) != 0) *at++ = lower;
-  if (at == name || *at != ':') return false;
-  out.name = {name, static_cast<size_t>(at - name)};
-  char* const value = skip_ows(at + 1);
-  const char* const eol = find_cr(value, end, name);
+  return at;
+}
+
+// The CR that is known to follow.
+const char* next_cr(const char* at) {
+#if defined(__SSE2__)
+  for (;; at += 16)
+    if (const unsigned m = byte_mask(load16(at), '\r'); m != 0) return at + __builtin_ctz(m);
+#else
+  while (*at != '\r') ++at;
+  return at;
+#endif
+}
+
+// A copy of a head or trailer section whose every field line can be read 16 bytes at a time. nullptr: the arena is
+// full.
+char* copy_padded(std::string_view raw, Arena& arena) {
+  auto* const copy = static_cast<char*>(arena.try_allocate(raw.size() + kPadding, 1));
+  if (copy == nullptr) return nullptr;
+  std::memcpy(copy, raw.data(), raw.size());
+  std::memset(copy + raw.size(), 0, kPadding);
+  return copy;
+}
+
+// Reads the line at `at` and moves past its CRLF; false if the name is no token or the colon is not next to it.
+bool read_field(char*& at, FieldLine& out) {
+  char* const name = at;
+  char* const colon = lower_token(name);
+  if (colon == name || *colon != ':') return false;
+  out.name = {name, static_cast<size_t>(colon - name)};
+  char* const value = skip_ows(colon + 1);
+  const char* const eol = next_cr(value);
   const char* last = eol;
   while (last > value && is_ows(last[-1])) --last;
   out.value = value;
@@ -88,7 +141,7 @@ bool te_has_trailers(std::string_view value) {
 H1Fault read_fields(char* at, const char* end, const H1Options& options, bool request, HeaderMap& map, Facts& facts) {
   FieldLine field;
   while (at < end) {
-    if (!read_field(at, end, field)) return kBadName;
+    if (!read_field(at, field)) return kBadName;
     const HeaderId id = find_header_id(field.name);
     switch (id) {
       case HeaderId::kHost:
@@ -334,13 +387,12 @@ bool valid_authority(std::string_view text, bool port_needed) {
     if (close == std::string_view::npos || !valid_ip_literal(text.substr(1, close - 1))) return false;
     at = close + 1;
   } else {
-    for (; at < text.size() && text[at] != ':'; ++at) {
-      const auto c = static_cast<unsigned char>(text[at]);
-      if (kRegName[c]) continue;
-      if (c != '%' || text.size() - at < 3) return false;
-      if (kHexDigit[static_cast<unsigned char>(text[at + 1])] < 0) return false;
-      if (kHexDigit[static_cast<unsigned char>(text[at + 2])] < 0) return false;
-      at += 2;
+    const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+    for (;;) {
+      while (at < text.size() && kRegName[byte(at)]) ++at;
+      if (at == text.size() || text[at] != '%') break;
+      if (text.size() - at < 3 || kHexDigit[byte(at + 1)] < 0 || kHexDigit[byte(at + 2)] < 0) return false;
+      at += 3;
     }
     if (at == 0) return false;
   }
@@ -390,7 +442,7 @@ H1Fault build_request(std::string_view raw, const StartLine& line, const H1Optio
                       H1Message& out) {
   if (line.http_10 && !options.accept_http_10) return {426, "low_version"};
   if (line.form == StartLine::Form::kAbsolute && !options.allow_absolute_url) return kBadUrl;
-  char* const head = const_cast<char*>(arena.copy(raw).data());
+  char* const head = copy_padded(raw, arena);
   if (head == nullptr) return kHeadTooLarge;
   HeaderMap* const map = arena.make<HeaderMap>(arena);
   if (map == nullptr) return kHeadTooLarge;
@@ -422,7 +474,7 @@ H1Fault build_request(std::string_view raw, const StartLine& line, const H1Optio
 
 H1Fault build_response(std::string_view raw, const StartLine& line, const H1Options& options, Arena& arena,
                        bool to_head, bool to_connect, H1Message& out) {
-  char* const head = const_cast<char*>(arena.copy(raw).data());
+  char* const head = copy_padded(raw, arena);
   if (head == nullptr) return kHeadTooLarge;
   HeaderMap* const map = arena.make<HeaderMap>(arena);
   if (map == nullptr) return kHeadTooLarge;
@@ -457,14 +509,14 @@ H1Fault build_response(std::string_view raw, const StartLine& line, const H1Opti
 
 HeaderMap* build_trailers(std::string_view raw, Arena& arena, H1Fault& fault) {
   fault = kHeadTooLarge;
-  char* at = const_cast<char*>(arena.copy(raw).data());
+  char* at = copy_padded(raw, arena);
   if (at == nullptr) return nullptr;
   HeaderMap* const map = arena.make<HeaderMap>(arena);
   if (map == nullptr) return nullptr;
   const char* const end = at + raw.size() - 2;
   FieldLine field;
   while (at < end) {
-    if (!read_field(at, end, field)) {
+    if (!read_field(at, field)) {
       fault = kBadName;
       return nullptr;
     }

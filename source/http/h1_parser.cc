@@ -33,6 +33,11 @@ H1Parser::Event H1Parser::fail(H1Fault fault) {
   return Event::kFault;
 }
 
+bool H1Parser::refuse(H1Fault fault) {
+  fail(fault);
+  return true;
+}
+
 H1Parser::Event H1Parser::next(const char*& at, const char* end) {
   switch (state_) {
     case State::kStart:
@@ -160,47 +165,33 @@ void H1Parser::release_gathered() {
 bool H1Parser::scan(const char* base, size_t size) {
   const char* const end = base + std::min<size_t>(size, max_section_bytes_);
   const char* at = base + scanned_;
+  const char* line = base + line_at_;
   for (;;) {
     at = find_control(at, end, base);
     const bool whole_line_end = end - at >= 2;
-    if (at < end && (*at != '\r' || (whole_line_end && at[1] != '\n'))) {
-      fail(kBadCharacter);
-      return true;
-    }
-    if (!whole_line_end) {
-      scanned_ = static_cast<uint32_t>(at - base);
-      if (static_cast<size_t>(end - base) < max_section_bytes_) return false;
-      fail({431, state_ == State::kHead ? "http1.headers_too_large" : "http1.trailers_too_large"});
-      return true;
-    }
-    const char* const line = base + line_at_;
+    if (at < end && (*at != '\r' || (whole_line_end && at[1] != '\n'))) return refuse(kBadCharacter);
+    if (!whole_line_end) break;
+    const size_t line_size = static_cast<size_t>(at - line);
     at += 2;
-    line_at_ = static_cast<uint32_t>(at - base);
-    if (at - line == 2 && !first_line_) {
-      section_size_ = line_at_;
+    if (first_line_) {
+      first_line_ = false;
+      const H1Fault fault = kind_ == Kind::kRequest ? parse_request_line({line, line_size}, line_)
+                                                    : parse_status_line({line, line_size}, line_);
+      if (fault) return refuse(fault);
+    } else if (line_size == 0) {
+      section_size_ = static_cast<uint32_t>(at - base);
       return true;
+    } else if (is_ows(*line)) {
+      return refuse({400, "http1.obsolete_line_folding"});
+    } else if (++field_count_ > options_.max_headers_count) {
+      return refuse({431, "http1.too_many_headers"});
     }
-    if (!take_line({line, static_cast<size_t>(at - line) - 2})) return true;
+    line = at;
   }
-}
-
-bool H1Parser::take_line(std::string_view line) {
-  if (first_line_) {
-    first_line_ = false;
-    H1Fault fault = kind_ == Kind::kRequest ? parse_request_line(line, line_) : parse_status_line(line, line_);
-    if (!fault) return true;
-    fail(fault);
-    return false;
-  }
-  if (is_ows(line.front())) {
-    fail({400, "http1.obsolete_line_folding"});
-    return false;
-  }
-  if (++field_count_ > options_.max_headers_count) {
-    fail({431, "http1.too_many_headers"});
-    return false;
-  }
-  return true;
+  scanned_ = static_cast<uint32_t>(at - base);
+  line_at_ = static_cast<uint32_t>(line - base);
+  if (static_cast<size_t>(end - base) < max_section_bytes_) return false;
+  return refuse({431, state_ == State::kHead ? "http1.headers_too_large" : "http1.trailers_too_large"});
 }
 
 bool H1Parser::parse_head(Arena& arena, H1Message& out) {

@@ -90,6 +90,7 @@ class H1Parser {
   enum class Chunk : uint8_t { kDigits, kExtension, kSizeLf, kDataCr, kDataLf };
 
   Event fail(H1Fault fault);
+  bool refuse(H1Fault fault);  // fail(), for scan()
   Event next_start(const char*& at, const char* end);
   Event next_section(const char*& at, const char* end, Event done);
   Event next_chunk_size(const char*& at, const char* end);
@@ -98,7 +99,6 @@ class H1Parser {
 
   // Scans [base, base + size) from scanned_ on, line by line. True: complete (section_size_) or failed.
   bool scan(const char* base, size_t size);
-  bool take_line(std::string_view line);
   void begin_section(State state);
   void gather(const char* at, size_t size);
   void release_gathered();

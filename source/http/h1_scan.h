@@ -40,10 +40,9 @@ inline constexpr std::array<int8_t, 256> kHexDigit = [] {
 
 inline char token_lower(char c) { return kTokenLower[static_cast<unsigned char>(c)]; }
 inline bool is_token(std::string_view text) {
-  if (text.empty()) return false;
-  for (const char c : text)
-    if (token_lower(c) == 0) return false;
-  return true;
+  bool good = !text.empty();
+  for (const char c : text) good &= token_lower(c) != 0;
+  return good;
 }
 inline bool is_ows(char c) { return c == ' ' || c == '\t'; }
 inline std::string_view trim_ows(std::string_view text) {
@@ -79,6 +78,11 @@ inline unsigned control_mask(__m128i bytes) {
 inline unsigned byte_mask(__m128i bytes, char c) {
   return static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(c))));
 }
+// 0xff where a byte is in [first, last], both of which are ASCII.
+inline __m128i in_range(__m128i bytes, char first, char last) {
+  return _mm_and_si128(_mm_cmpgt_epi8(bytes, _mm_set1_epi8(static_cast<char>(first - 1))),
+                       _mm_cmplt_epi8(bytes, _mm_set1_epi8(static_cast<char>(last + 1))));
+}
 inline __m128i load16(const char* at) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at)); }
 
 // The first byte in [at, end) whose bit `mask_of` sets, else end; [base, end) is readable, base <= at.
@@ -101,9 +105,6 @@ const char* scan16(const char* at, const char* end, const char* base, MaskOf mas
 inline const char* find_control(const char* at, const char* end, const char* base) {
   return scan16(at, end, base, [](__m128i bytes) { return control_mask(bytes); });
 }
-inline const char* find_cr(const char* at, const char* end, const char* base) {
-  return scan16(at, end, base, [](__m128i bytes) { return byte_mask(bytes, '\r'); });
-}
 // The first byte that no request target may hold: white space, controls, DEL, bytes above 0x7f, '#'.
 inline const char* find_target_end(const char* at, const char* end, const char* base) {
   return scan16(at, end, base, [](__m128i bytes) {
@@ -114,10 +115,6 @@ inline const char* find_target_end(const char* at, const char* end, const char* 
 #else
 inline const char* find_control(const char* at, const char* end, const char*) {
   while (at < end && !is_control(*at)) ++at;
-  return at;
-}
-inline const char* find_cr(const char* at, const char* end, const char*) {
-  while (at < end && *at != '\r') ++at;
   return at;
 }
 inline const char* find_target_end(const char* at, const char* end, const char*) {
