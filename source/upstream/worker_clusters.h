@@ -1,0 +1,91 @@
+// WorkerCluster, WorkerClusters: one worker's run-time view of the clusters: current endpoints, balancer, pools. Made on
+// first use by name; refreshed when the worker adopts a snapshot. A cluster that has left the snapshot is kept while a
+// stream uses it or an older snapshot is pinned.
+//
+// Thread rule: the worker's thread.
+// Use:  WorkerCluster* c = clusters.find(name, hash);  const HostSet::Entry* e = c->pick();  c->pool(*e).acquire(client);
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/name.h"
+#include "event/loop.h"
+#include "stats/stats.h"
+#include "upstream/cluster.h"
+#include "upstream/conn_pool.h"
+#include "upstream/load_balancer.h"
+
+namespace outrigger::upstream {
+
+class WorkerClusters;
+
+class WorkerCluster {
+ public:
+  WorkerCluster(WorkerClusters& owner, std::shared_ptr<const Cluster> cluster, std::shared_ptr<const HostSet> hosts);
+  ~WorkerCluster();
+
+  const Cluster& cluster() const { return *cluster_; }
+  const ClusterStats& stats() const { return cluster_->stats(); }
+  const HostSet& hosts() const { return *hosts_; }
+  event::Loop& loop();
+  stats::Shard& shard();
+
+  // A host for a new attempt; nullptr: none is usable.
+  const HostSet::Entry* pick();
+  HostPool& pool(const HostSet::Entry& entry);
+
+  void update(std::shared_ptr<const Cluster> cluster, std::shared_ptr<const HostSet> hosts);
+  void drain();
+  void shutdown();
+  bool empty() const { return users_ == 0 && pools_.empty(); }
+  // Streams hold what they use.
+  void hold() { ++users_; }
+  void drop() { --users_; }
+  // A pool of a departed host goes when it is empty.
+  void maybe_remove(HostPool& pool);
+
+ private:
+  struct Reaper;
+  WorkerClusters& owner_;
+  std::shared_ptr<const Cluster> cluster_;
+  std::shared_ptr<const HostSet> hosts_;
+  std::unique_ptr<LoadBalancer> balancer_;
+  std::unordered_map<const Host*, std::unique_ptr<HostPool>> pools_;
+  uint32_t users_ = 0;
+  bool draining_ = false;
+};
+
+class WorkerClusters {
+ public:
+  // What the adopted snapshot says of a name; false: nothing.
+  using Lookup = std::function<bool(std::string_view name, uint64_t hash, std::shared_ptr<const Cluster>&,
+                                    std::shared_ptr<const HostSet>&)>;
+  WorkerClusters(event::Loop& loop, stats::Shard& shard,
+                 std::function<void(std::shared_ptr<const void>)> release);
+
+  // The cluster, made now if the snapshot (of `lookup`) has it; nullptr: unknown.
+  WorkerCluster* find(std::string_view name, uint64_t hash, const Lookup& lookup);
+  // After a snapshot was adopted: refreshes all that were made. Departed ones drain; sweep() erases them.
+  void adopt(const Lookup& lookup);
+  // Erases departed clusters that nobody uses.
+  void sweep();
+  void shutdown();
+  bool empty() const { return map_.size() == 0; }
+
+ private:
+  friend class WorkerCluster;
+  struct Slot {
+    std::unique_ptr<WorkerCluster> cluster;
+    bool departed = false;
+  };
+  event::Loop& loop_;
+  stats::Shard& shard_;
+  std::function<void(std::shared_ptr<const void>)> release_;
+  NameMap<Slot> map_;
+};
+
+}  // namespace outrigger::upstream
