@@ -36,7 +36,7 @@ struct StoreStatus {
     std::string live_version;    // version_info of the live one; empty: none is live
     std::string staged_version;  // differs from live_version while it waits
     std::string live_bytes;      // serialised message, for /config_dump; empty: none
-    std::string staged_bytes;
+    std::string staged_bytes;    // only while it waits
     std::vector<std::string> waits_for;  // "cluster b: endpoints", "route table r: cluster x"; empty: nothing
     bool removed_but_named = false;      // its removal waits, something live names it
     std::string refused;                 // faults of the last refused version; empty: none
@@ -68,18 +68,19 @@ class Store {
   // Notes a refusal that happened before accept (translation), for status.
   void refuse(config::ResourceType type, std::string_view name, std::string_view version, const config::Faults& faults);
   void remove(config::ResourceType type, std::string_view name, Source source);
-  // SotW for listeners and clusters: everything of that source that is not named is removed.
+  // SotW for listeners and clusters: everything of that source that is not named is removed. Call it before accept() of
+  // the response's resources: then a listener may take over the address (and sockets) of one that goes.
   void retain_only(config::ResourceType type, Source source, const std::vector<std::string>& names);
   // DNS: the addresses that a kStrictDns cluster's names resolve to now (IP literals); marks it warm.
   void set_resolved(std::string_view cluster, std::vector<config::EndpointSpec> endpoints);
 
   // The next snapshot, or nullptr when nothing changed since the last. Cannot fail.
   std::shared_ptr<const Snapshot> assemble();
-  std::shared_ptr<const Snapshot> live() const;
+  std::shared_ptr<const Snapshot> live() const;  // never nullptr; version 0 before the first
   std::shared_ptr<const StoreStatus> status() const;
 
-  // What discovery should ask for: the EDS service names of all clusters staged or live, the RDS names of all
-  // listeners.
+  // Ask after each assemble(), which may drop what nothing names any more. What discovery should ask for: the EDS
+  // service names of all clusters staged or live, the RDS names of all listeners.
   std::vector<std::string> wanted_endpoints() const;
   std::vector<std::string> wanted_route_tables() const;
   // Clusters to resolve: names and specs of all kStrictDns clusters staged or live.

@@ -1,0 +1,149 @@
+#include "proxy/listener_part.h"
+
+namespace outrigger::proxy {
+namespace {
+
+using config::AddressSpec;
+using config::FilterChainMatchSpec;
+
+// Text that two different lists of fields never share: every field with its length.
+class Identity {
+ public:
+  Identity& add(std::string_view field) {
+    text_ += std::to_string(field.size());
+    text_ += ':';
+    text_ += field;
+    return *this;
+  }
+  Identity& add(uint64_t number) { return add(std::to_string(number)); }
+  template <class T, class F>
+  Identity& list(const std::vector<T>& items, F&& field) {
+    add(items.size());
+    for (const T& item : items) field(item);
+    return *this;
+  }
+  std::string take() { return std::move(text_); }
+
+ private:
+  std::string text_;
+};
+
+// What a connection of the chain is bound to: the chain's name and match, its codec and the codec's limits.
+std::string identity(const config::FilterChainSpec& spec, const std::string& listener) {
+  Identity id;
+  const auto cidr = [&](const config::CidrSpec& range) { id.add(range.prefix).add(range.length); };
+  const auto text = [&](const std::string& item) { id.add(item); };
+  const auto number = [&](uint32_t item) { id.add(item); };
+  const FilterChainMatchSpec& match = spec.match;
+  id.add(listener).add(spec.name).add(match.destination_port).add(match.transport_protocol);
+  id.add(static_cast<uint64_t>(match.source_type));
+  id.list(match.prefix_ranges, cidr)
+      .list(match.source_prefix_ranges, cidr)
+      .list(match.direct_source_prefix_ranges, cidr);
+  id.list(match.server_names, text).list(match.application_protocols, text).list(match.source_ports, number);
+  const config::HcmSpec& hcm = spec.hcm;
+  id.add(static_cast<uint64_t>(hcm.codec)).add(hcm.max_request_headers_kb).add(hcm.max_headers_count);
+  id.add(hcm.accept_http_10).add(hcm.default_host_for_http_10).add(hcm.allow_absolute_url).add(hcm.enable_trailers);
+  return id.take();
+}
+
+std::shared_ptr<const HttpChain> find_equal(const ListenerPart* previous, const config::FilterChainSpec& spec) {
+  if (previous == nullptr) return nullptr;
+  for (const auto& chain : previous->chains) {
+    if (chain->spec == spec) return chain;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+std::string address_path(size_t index) {
+  return index == 0 ? "address" : "additional_addresses[" + std::to_string(index - 1) + "].address";
+}
+
+Result<std::vector<net::Address>> ListenerCompiler::addresses(const config::ListenerSpec& spec) {
+  std::vector<net::Address> parsed;
+  for (size_t i = 0; i < spec.addresses.size(); ++i) {
+    const AddressSpec& address = spec.addresses[i];
+    auto one = address.kind == AddressSpec::Kind::kPipe ? net::Address::unix_path(address.host)
+                                                        : net::Address::parse(address.host, address.port);
+    if (!one) return fail(Errc::kInvalidArgument, address_path(i) + ": " + one.error().detail);
+    parsed.push_back(*one);
+  }
+  return parsed;
+}
+
+Result<std::shared_ptr<net::SocketSet>> ListenerCompiler::socket(const config::ListenerSpec& spec, size_t index,
+                                                                 const net::Address& address) {
+  std::string key = address.str();
+  if (address.is_ip() && address.port() == 0) {
+    size_t same = 0;  // among equal addresses of this listener
+    for (size_t i = 0; i < index; ++i) same += spec.addresses[i] == spec.addresses[index] ? 1 : 0;
+    key += "#" + std::to_string(same) + "#" + spec.name;
+  }
+  if (auto held = sockets_[key].lock()) return held;
+  auto made = net::SocketSet::create(address, workers_, spec.tcp_backlog_size, spec.addresses[index].mode);
+  if (!made) {
+    sockets_.erase(key);
+    return fail(made.error().code, address_path(index) + ": " + made.error().detail);
+  }
+  sockets_[key] = *made;
+  return *made;
+}
+
+Result<std::shared_ptr<const HttpChain>> ListenerCompiler::compile_chain(const config::FilterChainSpec& spec,
+                                                                         const std::string& listener) {
+  auto chain = std::make_shared<HttpChain>();
+  chain->spec = spec;
+  chain->identity = identity(spec, listener);
+  const config::HcmSpec& hcm = chain->spec.hcm;
+  if (hcm.route_table != nullptr) {
+    chain->inline_routes = route::RouteTable::compile(*hcm.route_table);
+  } else {
+    chain->rds_name = Name(hcm.rds_name);
+  }
+  for (const config::HttpFilterSpec& filter : hcm.filters) {
+    const uint16_t id = config::filter_name_id(filter.name);
+    chain->filters.push_back({.id = id, .config = filter.config.part.get(), .disabled = filter.disabled});
+  }
+  if (access_log_ != nullptr) {
+    for (size_t i = 0; i < hcm.access_logs.size(); ++i) {
+      auto log = AccessLogger::compile(hcm.access_logs[i], *access_log_);
+      if (!log) return fail(log.error().code, "access_log[" + std::to_string(i) + "]: " + log.error().detail);
+      chain->access_logs.push_back(std::move(*log));
+    }
+  }
+  chain->stats = std::make_unique<HttpStats>(stats_, hcm.stat_prefix);
+  return chain;
+}
+
+Result<std::shared_ptr<const ListenerPart>> ListenerCompiler::compile(const config::ListenerSpec& spec,
+                                                                      const ListenerPart* previous) {
+  TRY(const std::vector<net::Address> parsed, addresses(spec));
+  auto part = std::make_shared<ListenerPart>();
+  part->spec = spec;
+  const auto add_chain = [&](const config::FilterChainSpec& chain, const std::string& path) -> Result<void> {
+    if (auto equal = find_equal(previous, chain)) {
+      part->chains.push_back(std::move(equal));
+      return {};
+    }
+    auto made = compile_chain(chain, spec.name);
+    if (!made) return fail(made.error().code, path + ": " + made.error().detail);
+    part->chains.push_back(std::move(*made));
+    return {};
+  };
+  for (size_t i = 0; i < spec.filter_chains.size(); ++i) {
+    TRY_VOID(add_chain(spec.filter_chains[i], "filter_chains[" + std::to_string(i) + "]"));
+  }
+  if (spec.default_filter_chain.has_value()) TRY_VOID(add_chain(*spec.default_filter_chain, "default_filter_chain"));
+  if (bind_ && !spec.api_listener) {
+    for (size_t i = 0; i < parsed.size(); ++i) {
+      TRY(auto set, socket(spec, i, parsed[i]));
+      part->sockets.push_back(std::move(set));
+    }
+  }
+  std::erase_if(sockets_, [](const auto& entry) { return entry.second.expired(); });
+  return part;
+}
+
+}  // namespace outrigger::proxy

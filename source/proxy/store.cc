@@ -1,0 +1,355 @@
+#include "proxy/store.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/log.h"
+#include "proxy/store_impl.h"
+
+namespace outrigger::proxy {
+namespace {
+
+class Collector final : public References {
+ public:
+  void cluster(std::string_view name) override { named_.clusters.emplace_back(name); }
+  void route_table(std::string_view name) override { named_.tables.emplace_back(name); }
+  void secret(std::string_view) override {}  // translation accepts none yet
+  Named take() {
+    for (auto* names : {&named_.clusters, &named_.tables}) {
+      std::sort(names->begin(), names->end());
+      names->erase(std::unique(names->begin(), names->end()), names->end());
+    }
+    return std::move(named_);
+  }
+
+ private:
+  Named named_;
+};
+
+template <class Part>
+Named names_of(const Part& part) {
+  Collector collector;
+  part.references(collector);
+  return collector.take();
+}
+
+int64_t unix_ms() {
+  using namespace std::chrono;
+  return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
+}
+
+// Endpoints must be addresses: HostSet::compile takes that for granted.
+Result<void> check_addresses_of(const std::vector<config::EndpointSpec>& endpoints) {
+  for (const config::EndpointSpec& endpoint : endpoints) {
+    const config::AddressSpec& address = endpoint.address;
+    const auto parsed = address.kind == config::AddressSpec::Kind::kPipe
+                            ? net::Address::unix_path(address.host)
+                            : net::Address::parse(address.host, address.port);
+    if (!parsed) return fail(Errc::kInvalidArgument, "endpoints: \"" + address.host + "\": " + parsed.error().detail);
+  }
+  return {};
+}
+
+void note_accepted(EntryBase& entry, Source source) {
+  entry.source = source;
+  entry.remove = false;
+  entry.refused.clear();
+  entry.refused_version.clear();
+  entry.updated_unix_ms = unix_ms();
+}
+
+// An equal version came again: only its name tags change.
+void retag(VersionBase& version, VersionBase base) {
+  version.bytes = std::move(base.bytes);
+  version.version = std::move(base.version);
+}
+
+template <class E, class V>
+void stage(Table<E>& table, const std::string& name, E& entry, std::shared_ptr<V> version) {
+  entry.staged = std::move(version);
+  if (entry.staged == entry.live) {
+    table.waiting.erase(name);
+    entry.held_since_ms = -1;
+  } else {
+    table.waiting.insert(name);
+  }
+  table.leaving.erase(name);
+}
+
+// Finds the version of an entry that is equal to what came: the staged one, or the live one (a step back).
+template <class E, class Equal>
+auto find_equal(E* entry, Equal&& equal) -> decltype(entry->staged) {
+  if (entry == nullptr) return nullptr;
+  if (entry->staged != nullptr && equal(*entry->staged)) return entry->staged;
+  if (entry->live != nullptr && entry->live != entry->staged && equal(*entry->live)) return entry->live;
+  return nullptr;
+}
+
+}  // namespace
+
+Store::Impl::Impl(StoreOptions o)
+    : options(std::move(o)),
+      compiler(*options.stats, options.access_log, options.workers, options.bind),
+      group(*options.stats, {}),
+      forced_counter(group.counter("store.forced")) {}
+
+Result<void> Store::Impl::check_owner(const EntryBase* entry, Source source, std::string_view name) const {
+  if (entry == nullptr || entry->source != Source::kStatic || source == Source::kStatic) return {};
+  return fail(Errc::kInvalidArgument,
+              "name: \"" + std::string(name) +
+                  "\" is a static resource of the bootstrap; no other source may replace or remove it");
+}
+
+Result<void> Store::Impl::check_addresses(const ListenerVersion& version, const std::string& name) const {
+  for (const auto& [other_name, other] : listeners.entries) {
+    if (other_name == name || other.remove) continue;
+    for (const auto* theirs : {other.staged.get(), other.live.get()}) {
+      if (theirs == nullptr) continue;
+      for (size_t i = 0; i < version.addresses.size(); ++i) {
+        const net::Address& mine = version.addresses[i];
+        if (mine.is_ip() && mine.port() == 0) continue;
+        if (std::find(theirs->addresses.begin(), theirs->addresses.end(), mine) == theirs->addresses.end()) continue;
+        return fail(Errc::kInvalidArgument,
+                    address_path(i) + ": listener \"" + other_name + "\" has the address " + mine.str() + " already");
+      }
+    }
+  }
+  return {};
+}
+
+Result<void> Store::Impl::accept(config::ListenerSpec spec, VersionBase base, Source source) {
+  const std::string name = spec.name;
+  Entry<ListenerVersion>* known = listeners.find(name);
+  TRY_VOID(check_owner(known, source, name));
+  auto version = find_equal(known, [&](const ListenerVersion& v) { return v.part->spec == spec; });
+  if (version != nullptr) {
+    retag(*version, std::move(base));
+  } else {
+    version = std::make_shared<ListenerVersion>();
+    static_cast<VersionBase&>(*version) = std::move(base);
+    TRY(version->addresses, ListenerCompiler::addresses(spec));
+    if (!spec.api_listener) TRY_VOID(check_addresses(*version, name));
+    const ListenerVersion* previous = known == nullptr ? nullptr : (known->staged ? known->staged : known->live).get();
+    TRY(version->part, compiler.compile(spec, previous == nullptr ? nullptr : previous->part.get()));
+    version->named = names_of(*version->part);
+  }
+  Entry<ListenerVersion>& entry = listeners.entries[name];
+  note_accepted(entry, source);
+  stage(listeners, name, entry, std::move(version));
+  listeners_changed = true;
+  return {};
+}
+
+Result<void> Store::Impl::accept(config::RouteTableSpec spec, VersionBase base, Source source) {
+  const std::string name = spec.name;
+  Entry<TableVersion>* known = tables.find(name);
+  TRY_VOID(check_owner(known, source, name));
+  auto version = find_equal(known, [&](const TableVersion& v) {
+    return v.spec.has_value() ? *v.spec == spec : !base.bytes.empty() && v.bytes == base.bytes;
+  });
+  if (version != nullptr) {
+    retag(*version, std::move(base));
+  } else {
+    version = std::make_shared<TableVersion>();
+    static_cast<VersionBase&>(*version) = std::move(base);
+    version->part = route::RouteTable::compile(spec);
+    version->named = names_of(*version->part);
+    if (version->bytes.empty()) version->spec = std::move(spec);
+  }
+  Entry<TableVersion>& entry = tables.entries[name];
+  note_accepted(entry, source);
+  stage(tables, name, entry, std::move(version));
+  return {};
+}
+
+Result<void> Store::Impl::accept(config::ClusterSpec spec, VersionBase base, Source source) {
+  const std::string name = spec.name;
+  ClusterEntry* known = clusters.find(name);
+  TRY_VOID(check_owner(known, source, name));
+  if (spec.discovery == config::ClusterSpec::Discovery::kStatic) TRY_VOID(check_addresses_of(spec.endpoints.endpoints));
+  auto version = find_equal(known, [&](const ClusterVersion& v) { return v.spec() == spec; });
+  if (version != nullptr) {
+    retag(*version, std::move(base));
+  } else {
+    version = std::make_shared<ClusterVersion>();
+    static_cast<VersionBase&>(*version) = std::move(base);
+    const ClusterVersion* previous = known == nullptr ? nullptr : (known->staged ? known->staged : known->live).get();
+    version->part = upstream::Cluster::compile(spec, *options.stats,
+                                               previous == nullptr ? nullptr : previous->part->shared_state());
+    // The same names to resolve: what they resolve to holds for the new version too.
+    if (previous != nullptr && previous->is_dns() && version->is_dns() &&
+        previous->spec().endpoints == spec.endpoints && previous->spec().dns_family == spec.dns_family) {
+      version->resolved = previous->resolved;
+    }
+  }
+  ClusterEntry& entry = clusters.entries[name];
+  note_accepted(entry, source);
+  stage(clusters, name, entry, std::move(version));
+  clusters_changed = true;
+  return {};
+}
+
+Result<void> Store::Impl::accept(config::EndpointsSpec spec, VersionBase base, Source source) {
+  const std::string name = spec.cluster_name;
+  Entry<EndpointsVersion>* known = endpoints.find(name);
+  TRY_VOID(check_owner(known, source, name));
+  TRY_VOID(check_addresses_of(spec.endpoints));
+  auto version = find_equal(known, [&](const EndpointsVersion& v) { return *v.spec == spec; });
+  if (version != nullptr) {
+    retag(*version, std::move(base));
+  } else {
+    version = std::make_shared<EndpointsVersion>();
+    static_cast<VersionBase&>(*version) = std::move(base);
+    version->spec = std::make_shared<const config::EndpointsSpec>(std::move(spec));
+  }
+  Entry<EndpointsVersion>& entry = endpoints.entries[name];
+  note_accepted(entry, source);
+  stage(endpoints, name, entry, std::move(version));
+  return {};
+}
+
+EntryBase* Store::Impl::find(ResourceType type, std::string_view name) {
+  switch (type) {
+    case ResourceType::kListener:
+      return listeners.find(name);
+    case ResourceType::kRouteTable:
+      return tables.find(name);
+    case ResourceType::kCluster:
+      return clusters.find(name);
+    case ResourceType::kEndpoints:
+      return endpoints.find(name);
+  }
+  return nullptr;
+}
+
+void Store::Impl::refuse(ResourceType type, std::string_view name, std::string_view version, std::string text) {
+  last_status = nullptr;
+  EntryBase* entry = find(type, name);
+  if (entry == nullptr) {
+    const std::string key(name);
+    switch (type) {
+      case ResourceType::kListener:
+        entry = &listeners.entries[key];
+        break;
+      case ResourceType::kRouteTable:
+        entry = &tables.entries[key];
+        break;
+      case ResourceType::kCluster:
+        entry = &clusters.entries[key];
+        break;
+      case ResourceType::kEndpoints:
+        entry = &endpoints.entries[key];
+        break;
+    }
+  }
+  entry->refused = std::move(text);
+  entry->refused_version = version;
+  entry->updated_unix_ms = unix_ms();
+}
+
+void Store::Impl::remove(ResourceType type, std::string_view name, Source source) {
+  EntryBase* base = find(type, name);
+  if (base == nullptr) return;
+  if (auto owner = check_owner(base, source, name); !owner) {
+    refuse(type, name, {}, owner.error().detail);
+    return;
+  }
+  if (base->source != source) return;  // another source has taken it over since
+  last_status = nullptr;
+  const auto take = [&](auto& table) {
+    const std::string key(name);
+    auto& entry = *table.find(name);
+    entry.remove = true;
+    entry.staged = entry.live;  // a version that waited will not come any more
+    entry.held_since_ms = -1;
+    table.waiting.erase(key);
+    table.leaving.insert(key);
+  };
+  switch (type) {
+    case ResourceType::kListener:
+      take(listeners);
+      listeners_changed = true;
+      break;
+    case ResourceType::kRouteTable:
+      take(tables);
+      break;
+    case ResourceType::kCluster:
+      take(clusters);
+      clusters_changed = true;
+      break;
+    case ResourceType::kEndpoints:
+      take(endpoints);
+      break;
+  }
+}
+
+void Store::Impl::set_resolved(std::string_view cluster, std::vector<config::EndpointSpec> found) {
+  ClusterEntry* entry = clusters.find(cluster);
+  if (entry == nullptr) return;
+  std::erase_if(found, [](const config::EndpointSpec& one) { return !check_addresses_of({one}); });
+  // The newest version is what dns_clusters() asked for.
+  ClusterVersion* version = (entry->staged ? entry->staged : entry->live).get();
+  if (version == nullptr || !version->is_dns()) return;
+  if (version->resolved != nullptr && *version->resolved == found) return;
+  version->resolved = std::make_shared<const std::vector<config::EndpointSpec>>(std::move(found));
+  clusters.waiting.insert(std::string(cluster));
+}
+
+// ---- Store ----
+
+Store::Store(StoreOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+Store::~Store() = default;
+
+Result<void> Store::accept(config::Spec spec, std::string bytes, Source source, std::string version) {
+  impl_->last_status = nullptr;
+  const auto type = static_cast<ResourceType>(spec.index());
+  const std::string name(config::resource_name(spec));
+  VersionBase base{.bytes = std::move(bytes), .version = version, .named = {}};
+  Result<void> verdict =
+      std::visit([&](auto&& s) { return impl_->accept(std::move(s), std::move(base), source); }, std::move(spec));
+  if (!verdict) impl_->refuse(type, name, version, verdict.error().detail);
+  return verdict;
+}
+
+void Store::refuse(ResourceType type, std::string_view name, std::string_view version, const config::Faults& faults) {
+  impl_->refuse(type, name, version, faults.str());
+}
+
+void Store::remove(ResourceType type, std::string_view name, Source source) { impl_->remove(type, name, source); }
+
+void Store::retain_only(ResourceType type, Source source, const std::vector<std::string>& names) {
+  const std::unordered_set<std::string_view> keep(names.begin(), names.end());
+  std::vector<std::string> gone;
+  const auto collect = [&](const auto& table) {
+    for (const auto& [name, entry] : table.entries) {
+      if (entry.source == source && !entry.remove && !keep.contains(name)) gone.push_back(name);
+    }
+  };
+  switch (type) {
+    case ResourceType::kListener:
+      collect(impl_->listeners);
+      break;
+    case ResourceType::kRouteTable:
+      collect(impl_->tables);
+      break;
+    case ResourceType::kCluster:
+      collect(impl_->clusters);
+      break;
+    case ResourceType::kEndpoints:
+      collect(impl_->endpoints);
+      break;
+  }
+  for (const std::string& name : gone) impl_->remove(type, name, source);
+}
+
+void Store::set_resolved(std::string_view cluster, std::vector<config::EndpointSpec> endpoints) {
+  impl_->last_status = nullptr;
+  impl_->set_resolved(cluster, std::move(endpoints));
+}
+
+std::shared_ptr<const Snapshot> Store::assemble() { return impl_->assemble(); }
+std::shared_ptr<const Snapshot> Store::live() const { return impl_->snapshot; }
+std::shared_ptr<const StoreStatus> Store::status() const { return impl_->status(); }
+int64_t Store::next_deadline_ms() const { return impl_->next_deadline_ms(); }
+
+}  // namespace outrigger::proxy

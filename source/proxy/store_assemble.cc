@@ -1,0 +1,271 @@
+#include <algorithm>
+
+#include "base/log.h"
+#include "proxy/store_impl.h"
+
+namespace outrigger::proxy {
+namespace {
+
+using config::ClusterSpec;
+
+// The entries of a set that may change while they are visited.
+std::vector<std::string> copy(const std::set<std::string, std::less<>>& names) { return {names.begin(), names.end()}; }
+
+}  // namespace
+
+bool Store::Impl::held_long_enough(EntryBase& entry, uint64_t timeout_ms) {
+  const int64_t now = options.now_ms();
+  if (entry.held_since_ms < 0) {
+    entry.held_since_ms = now;
+    last_status = nullptr;
+  }
+  return timeout_ms != 0 && now - entry.held_since_ms >= static_cast<int64_t>(timeout_ms);
+}
+
+template <class V>
+void Store::Impl::go_live(Entry<V>& entry, bool was_forced) {
+  if (was_forced) {
+    ++forced;
+    options.stats->add(forced_counter);
+  }
+  entry.live = entry.staged;
+  entry.held_since_ms = -1;
+}
+
+void Store::Impl::update_hosts(ClusterEntry& entry) {
+  const ClusterVersion& version = *entry.live;
+  std::shared_ptr<const void> from;
+  const std::vector<config::EndpointSpec>* list = nullptr;
+  switch (version.spec().discovery) {
+    case ClusterSpec::Discovery::kStatic:
+      from = version.part;
+      list = &version.spec().endpoints.endpoints;
+      break;
+    case ClusterSpec::Discovery::kStrictDns:
+      from = version.resolved;
+      list = version.resolved.get();
+      break;
+    case ClusterSpec::Discovery::kEds:
+      if (const auto* known = endpoints.find(version.service()); known != nullptr && known->staged != nullptr) {
+        from = known->staged->spec;
+        list = &known->staged->spec->endpoints;
+      }
+      break;
+  }
+  if (entry.hosts != nullptr && from == entry.hosts_from) return;
+  static const std::vector<config::EndpointSpec> kNone;
+  entry.hosts = upstream::HostSet::compile(list == nullptr ? kNone : *list, entry.hosts.get());
+  entry.hosts_from = std::move(from);
+  options.stats->set(version.part->stats().membership_total, static_cast<int64_t>(entry.hosts->all().size()));
+  options.stats->set(version.part->stats().membership_healthy, static_cast<int64_t>(entry.hosts->healthy_count()));
+  changed_clusters.insert(version.spec().name);
+}
+
+void Store::Impl::publish_clusters() {
+  for (const std::string& name : copy(clusters.waiting)) {
+    ClusterEntry& entry = *clusters.find(name);
+    if (entry.staged != entry.live) {
+      const bool ready = warm(*entry.staged);
+      if (!ready && !held_long_enough(entry, hold_ms(*entry.staged))) continue;
+      if (!ready) {
+        OUTRIGGER_LOG(kWarning, "proxy", "cluster {}: published without endpoints, none came in {} ms", name,
+                      hold_ms(*entry.staged));
+      }
+      go_live(entry, !ready);
+      changed_clusters.insert(name);
+      clusters_changed = true;
+    }
+    clusters.waiting.erase(name);
+    update_hosts(entry);
+  }
+}
+
+// Endpoints name nothing: they are live at once, and so are the hosts of all clusters that use them.
+void Store::Impl::publish_endpoints() {
+  if (endpoints.waiting.empty()) return;
+  for (const std::string& name : endpoints.waiting) {
+    auto& entry = *endpoints.find(name);
+    entry.live = entry.staged;
+    entry.was_wanted = entry.was_wanted || wanted_services.contains(name);
+  }
+  for (auto& [name, cluster] : clusters.entries) {
+    if (cluster.live != nullptr && cluster.live->is_eds() && endpoints.waiting.contains(cluster.live->service())) {
+      update_hosts(cluster);
+    }
+  }
+  endpoints.waiting.clear();
+}
+
+void Store::Impl::drop_listeners() {
+  for (const std::string& name : copy(listeners.leaving)) {
+    if (const auto& live = listeners.find(name)->live; live != nullptr) {
+      live_named_clusters.drop(live->named.clusters);
+      live_named_tables.drop(live->named.tables);
+      changed_listeners.insert(name);
+    }
+    listeners.erase(name);
+    listeners_changed = true;
+  }
+}
+
+void Store::Impl::publish_tables() {
+  if (listeners_changed) wanted_tables = named_tables();
+  for (const std::string& name : copy(tables.waiting)) {
+    Entry<TableVersion>& entry = *tables.find(name);
+    if (!wanted_tables.contains(name)) continue;
+    entry.was_wanted = true;
+    const bool ready = closed(entry.staged->named);
+    if (!ready && !held_long_enough(entry, kDefaultHoldMs)) continue;
+    if (!ready)
+      OUTRIGGER_LOG(kWarning, "proxy", "route table {}: published though clusters that it names are missing", name);
+    live_named_clusters.add(entry.staged->named.clusters);
+    if (entry.live != nullptr) live_named_clusters.drop(entry.live->named.clusters);
+    go_live(entry, !ready);
+    tables.waiting.erase(name);
+    changed_tables.insert(name);
+  }
+}
+
+void Store::Impl::publish_listeners() {
+  for (const std::string& name : copy(listeners.waiting)) {
+    Entry<ListenerVersion>& entry = *listeners.find(name);
+    const bool ready = closed(entry.staged->named);
+    if (!ready && !held_long_enough(entry, hold_ms(*entry.staged))) continue;
+    if (!ready) OUTRIGGER_LOG(kWarning, "proxy", "listener {}: published though what it names is missing", name);
+    live_named_clusters.add(entry.staged->named.clusters);
+    live_named_tables.add(entry.staged->named.tables);
+    if (entry.live != nullptr) {
+      live_named_clusters.drop(entry.live->named.clusters);
+      live_named_tables.drop(entry.live->named.tables);
+    }
+    go_live(entry, !ready);
+    listeners.waiting.erase(name);
+    changed_listeners.insert(name);
+    listeners_changed = true;
+  }
+}
+
+// Tables whose removal is wanted and that no live listener names; and those of discovery that no listener, staged or
+// live, names any more: state-of-the-world RDS does not say that a table is gone.
+void Store::Impl::drop_tables() {
+  std::vector<std::string> gone;
+  for (const std::string& name : tables.leaving) {
+    if (!live_named_tables.has(name)) gone.push_back(name);
+  }
+  if (listeners_changed) {
+    wanted_tables = named_tables();
+    for (auto& [name, entry] : tables.entries) {
+      if (wanted_tables.contains(name)) {
+        entry.was_wanted = true;
+      } else if (entry.was_wanted && entry.source == Source::kXds && !entry.remove) {
+        gone.push_back(name);
+      }
+    }
+    listeners_changed = false;
+  }
+  for (const std::string& name : gone) {
+    if (const auto& live = tables.find(name)->live; live != nullptr) {
+      live_named_clusters.drop(live->named.clusters);
+      changed_tables.insert(name);
+    }
+    tables.erase(name);
+  }
+}
+
+void Store::Impl::drop_clusters() {
+  for (const std::string& name : copy(clusters.leaving)) {
+    if (live_named_clusters.has(name)) continue;
+    if (clusters.find(name)->live != nullptr) changed_clusters.insert(name);
+    clusters.erase(name);
+    clusters_changed = true;
+  }
+}
+
+void Store::Impl::drop_endpoints() {
+  if (!clusters_changed && endpoints.leaving.empty()) return;
+  wanted_services = named_services();
+  std::vector<std::string> gone;
+  for (auto& [name, entry] : endpoints.entries) {
+    if (wanted_services.contains(name)) {
+      entry.was_wanted = true;
+    } else if (entry.remove || (entry.was_wanted && entry.source == Source::kXds)) {
+      gone.push_back(name);
+    }
+  }
+  for (const std::string& name : gone) endpoints.erase(name);
+  clusters_changed = false;
+}
+
+LinkedListener Store::Impl::link_listener(const ListenerVersion& version) const {
+  LinkedListener linked{.part = version.part, .chains = {}};
+  for (const auto& chain : version.part->chains) {
+    LinkedChain one{.chain = chain.get(), .routes = chain->inline_routes};
+    if (!chain->rds_name.empty()) {
+      const auto* table = tables.find(chain->rds_name.text);
+      if (table != nullptr && table->live != nullptr) one.routes = table->live->part;
+    }
+    linked.chains.push_back(std::move(one));
+  }
+  return linked;
+}
+
+std::shared_ptr<const Snapshot> Store::Impl::link() {
+  if (!changed_tables.empty()) {
+    for (const auto& [name, entry] : listeners.entries) {
+      if (entry.live == nullptr) continue;
+      const auto& named = entry.live->named.tables;
+      if (std::any_of(named.begin(), named.end(), [&](const auto& table) { return changed_tables.contains(table); })) {
+        changed_listeners.insert(name);
+      }
+    }
+  }
+  if (changed_listeners.empty() && changed_tables.empty() && changed_clusters.empty()) return nullptr;
+  auto next = std::make_shared<Snapshot>(*snapshot);
+  ++next->version;
+  for (const std::string& name : changed_clusters) {
+    const ClusterEntry* entry = clusters.find(name);
+    if (entry == nullptr || entry->live == nullptr) {
+      next->clusters.erase(name);
+    } else {
+      next->clusters.insert(name, LinkedCluster{.cluster = entry->live->part, .hosts = entry->hosts});
+    }
+  }
+  for (const std::string& name : changed_tables) {
+    const auto* entry = tables.find(name);
+    if (entry == nullptr || entry->live == nullptr) {
+      next->route_tables.erase(name);
+    } else {
+      next->route_tables.insert(name, entry->live->part);
+    }
+  }
+  for (const std::string& name : changed_listeners) {
+    const auto* entry = listeners.find(name);
+    if (entry == nullptr || entry->live == nullptr) {
+      next->listeners.erase(name);
+    } else {
+      next->listeners.insert(name, link_listener(*entry->live));
+    }
+  }
+  changed_listeners.clear();
+  changed_tables.clear();
+  changed_clusters.clear();
+  last_status = nullptr;
+  snapshot = std::move(next);
+  return snapshot;
+}
+
+// What is named goes first: clusters, then tables, then listeners. Nothing is dropped before the parts that named it
+// have given way to their next versions.
+std::shared_ptr<const Snapshot> Store::Impl::assemble() {
+  publish_clusters();
+  publish_endpoints();
+  drop_listeners();
+  publish_tables();
+  publish_listeners();
+  drop_tables();
+  drop_clusters();
+  drop_endpoints();
+  return link();
+}
+
+}  // namespace outrigger::proxy

@@ -1,0 +1,178 @@
+// Store::Impl: the Store's tables, shared by store.cc (staging), store_assemble.cc and store_status.cc.
+//
+// Every resource is an Entry with two versions of it: `staged` (the newest accepted) and `live` (in the snapshot). They
+// are the same object when nothing waits. `waiting` names the entries whose versions differ, `leaving` those whose
+// removal is wanted, so that assemble() looks at no others.
+//
+// Thread rule: the Store's thread.
+#pragma once
+
+#include <map>
+#include <set>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "proxy/listener_part.h"
+#include "proxy/store.h"
+
+namespace outrigger::proxy {
+
+using config::ResourceType;
+
+inline constexpr int64_t kDefaultHoldMs = 15'000;  // Envoy's default initial_fetch_timeout
+
+// The clusters and route tables that a part names, sorted, each once.
+struct Named {
+  std::vector<std::string> clusters, tables;
+};
+
+struct VersionBase {
+  std::string bytes, version;
+  Named named;
+};
+struct ListenerVersion : VersionBase {
+  std::shared_ptr<const ListenerPart> part;
+  std::vector<net::Address> addresses;
+};
+struct TableVersion : VersionBase {
+  std::shared_ptr<const route::RouteTable> part;
+  std::optional<config::RouteTableSpec> spec;  // only where there are no bytes to compare by
+};
+struct ClusterVersion : VersionBase {
+  std::shared_ptr<const upstream::Cluster> part;
+  std::shared_ptr<const std::vector<config::EndpointSpec>> resolved;  // kStrictDns: nullptr until the first answer
+  const config::ClusterSpec& spec() const { return part->spec(); }
+  bool is_eds() const { return spec().discovery == config::ClusterSpec::Discovery::kEds; }
+  bool is_dns() const { return spec().discovery == config::ClusterSpec::Discovery::kStrictDns; }
+  const std::string& service() const { return spec().eds_service_name.empty() ? spec().name : spec().eds_service_name; }
+};
+struct EndpointsVersion : VersionBase {
+  std::shared_ptr<const config::EndpointsSpec> spec;
+};
+
+struct EntryBase {
+  Source source = Source::kXds;
+  bool remove = false;      // wanted, as soon as nothing live names it
+  bool was_wanted = false;  // route tables, endpoints: something has named it
+  int64_t held_since_ms = -1;
+  std::string refused, refused_version;
+  int64_t updated_unix_ms = 0;
+};
+template <class V>
+struct Entry : EntryBase {
+  std::shared_ptr<V> staged, live;
+};
+struct ClusterEntry : Entry<ClusterVersion> {
+  std::shared_ptr<const upstream::HostSet> hosts;  // of the live version
+  std::shared_ptr<const void> hosts_from;          // what they were compiled from
+};
+
+template <class E>
+struct Table {
+  std::map<std::string, E, std::less<>> entries;
+  std::set<std::string, std::less<>> waiting, leaving;
+  E* find(std::string_view name) {
+    const auto it = entries.find(name);
+    return it == entries.end() ? nullptr : &it->second;
+  }
+  const E* find(std::string_view name) const { return const_cast<Table*>(this)->find(name); }
+  bool is_live(std::string_view name) const {
+    const E* entry = find(name);
+    return entry != nullptr && entry->live != nullptr;
+  }
+  void erase(std::string_view name) {
+    const auto forget = [&](auto& set) {
+      if (auto it = set.find(name); it != set.end()) set.erase(it);
+    };
+    forget(waiting);
+    forget(leaving);
+    if (auto it = entries.find(name); it != entries.end()) entries.erase(it);
+  }
+};
+
+// How many live parts name each resource.
+class NamedCounts {
+ public:
+  void add(const std::vector<std::string>& names) {
+    for (const std::string& name : names) ++counts_[name];
+  }
+  void drop(const std::vector<std::string>& names) {
+    for (const std::string& name : names) {
+      if (auto it = counts_.find(name); it != counts_.end() && --it->second == 0) counts_.erase(it);
+    }
+  }
+  bool has(const std::string& name) const { return counts_.contains(name); }
+
+ private:
+  std::unordered_map<std::string, uint32_t> counts_;
+};
+
+struct Store::Impl {
+  explicit Impl(StoreOptions options);
+
+  // ---- staging (store.cc) ----
+  Result<void> accept(config::ListenerSpec spec, VersionBase base, Source source);
+  Result<void> accept(config::RouteTableSpec spec, VersionBase base, Source source);
+  Result<void> accept(config::ClusterSpec spec, VersionBase base, Source source);
+  Result<void> accept(config::EndpointsSpec spec, VersionBase base, Source source);
+  Result<void> check_owner(const EntryBase* entry, Source source, std::string_view name) const;
+  Result<void> check_addresses(const ListenerVersion& version, const std::string& name) const;
+  void refuse(ResourceType type, std::string_view name, std::string_view version, std::string text);
+  void remove(ResourceType type, std::string_view name, Source source);
+  void set_resolved(std::string_view cluster, std::vector<config::EndpointSpec> endpoints);
+  EntryBase* find(ResourceType type, std::string_view name);
+
+  // ---- closure (store_assemble.cc) ----
+  std::shared_ptr<const Snapshot> assemble();
+  void publish_clusters();
+  void publish_endpoints();
+  void drop_listeners();
+  void publish_tables();
+  void publish_listeners();
+  void drop_tables();
+  void drop_clusters();
+  void drop_endpoints();
+  void update_hosts(ClusterEntry& entry);
+  template <class V>
+  void go_live(Entry<V>& entry, bool forced);
+  // True if the hold is over; begins it if need be. `timeout_ms` 0: it never is.
+  bool held_long_enough(EntryBase& entry, uint64_t timeout_ms);
+  std::shared_ptr<const Snapshot> link();
+  LinkedListener link_listener(const ListenerVersion& version) const;
+
+  // ---- questions (store_status.cc and all) ----
+  bool warm(const ClusterVersion& version) const;
+  bool closed(const Named& named) const;
+  uint64_t hold_ms(const ClusterVersion& version) const;
+  uint64_t hold_ms(const ListenerVersion& version) const;
+  std::set<std::string> named_tables() const;    // by listeners, staged or live
+  std::set<std::string> named_services() const;  // by EDS clusters, staged or live
+  std::vector<std::string> waits_of_cluster(const ClusterVersion& version) const;
+  std::vector<std::string> waits_of_table(const std::string& name) const;
+  std::vector<std::string> waits_for_clusters(const std::vector<std::string>& names) const;
+  std::vector<std::string> waits_of_listener(const ListenerVersion& version) const;
+  std::shared_ptr<const StoreStatus> status();
+  int64_t next_deadline_ms() const;
+
+  StoreOptions options;
+  ListenerCompiler compiler;
+  stats::Group group;
+  stats::Counter forced_counter;
+  uint64_t forced = 0;
+
+  Table<Entry<ListenerVersion>> listeners;
+  Table<Entry<TableVersion>> tables;
+  Table<ClusterEntry> clusters;
+  Table<Entry<EndpointsVersion>> endpoints;
+  NamedCounts live_named_clusters;                       // clusters that live listeners and tables name
+  NamedCounts live_named_tables;                         // tables that live listeners name
+  std::set<std::string> wanted_tables, wanted_services;  // as of the last change of a listener, a cluster
+  bool listeners_changed = false, clusters_changed = false;
+
+  // What the next snapshot differs in.
+  std::set<std::string> changed_listeners, changed_tables, changed_clusters;
+  std::shared_ptr<const Snapshot> snapshot = std::make_shared<Snapshot>();
+  std::shared_ptr<const StoreStatus> last_status;  // nullptr: out of date
+};
+
+}  // namespace outrigger::proxy

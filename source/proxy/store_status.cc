@@ -1,0 +1,195 @@
+#include <algorithm>
+
+#include "proxy/store_impl.h"
+
+namespace outrigger::proxy {
+
+using config::ConfigSourceSpec;
+
+bool Store::Impl::warm(const ClusterVersion& version) const {
+  if (version.is_dns()) return version.resolved != nullptr;
+  if (!version.is_eds()) return true;
+  const auto* known = endpoints.find(version.service());
+  return known != nullptr && known->staged != nullptr;
+}
+
+bool Store::Impl::closed(const Named& named) const {
+  const auto is_live = [](const auto& table) {
+    return [&table](const std::string& name) { return table.is_live(name); };
+  };
+  return std::all_of(named.clusters.begin(), named.clusters.end(), is_live(clusters)) &&
+         std::all_of(named.tables.begin(), named.tables.end(), is_live(tables));
+}
+
+uint64_t Store::Impl::hold_ms(const ClusterVersion& version) const {
+  return version.is_eds() ? version.spec().eds_source.initial_fetch_timeout_ms : kDefaultHoldMs;
+}
+
+// The longest of its missing tables' timeouts; 0 if one of them may be waited for without end.
+uint64_t Store::Impl::hold_ms(const ListenerVersion& version) const {
+  uint64_t longest = 0;
+  for (const auto& chain : version.part->chains) {
+    if (chain->rds_name.empty() || tables.is_live(chain->rds_name.text)) continue;
+    const uint64_t timeout = chain->spec.hcm.rds_source.initial_fetch_timeout_ms;
+    if (timeout == 0) return 0;
+    longest = std::max(longest, timeout);
+  }
+  return longest == 0 ? kDefaultHoldMs : longest;
+}
+
+std::set<std::string> Store::Impl::named_tables() const {
+  std::set<std::string> names;
+  for (const auto& [name, entry] : listeners.entries) {
+    if (entry.staged != nullptr) names.insert(entry.staged->named.tables.begin(), entry.staged->named.tables.end());
+    if (entry.live != nullptr) names.insert(entry.live->named.tables.begin(), entry.live->named.tables.end());
+  }
+  return names;
+}
+
+std::set<std::string> Store::Impl::named_services() const {
+  std::set<std::string> names;
+  for (const auto& [name, entry] : clusters.entries) {
+    for (const auto* version : {entry.staged.get(), entry.live.get()}) {
+      if (version != nullptr && version->is_eds()) names.insert(version->service());
+    }
+  }
+  return names;
+}
+
+std::vector<std::string> Store::Impl::waits_of_cluster(const ClusterVersion& version) const {
+  if (warm(version)) return {};
+  if (version.is_dns()) return {"the addresses of its DNS names"};
+  return {"endpoints " + version.service()};
+}
+
+std::vector<std::string> Store::Impl::waits_for_clusters(const std::vector<std::string>& names) const {
+  std::vector<std::string> waits;
+  for (const std::string& name : names) {
+    if (clusters.is_live(name)) continue;
+    const ClusterEntry* entry = clusters.find(name);
+    const bool staged = entry != nullptr && entry->staged != nullptr;
+    waits.push_back("cluster " + name + (!staged ? ": unknown" : entry->staged->is_dns() ? ": DNS" : ": endpoints"));
+  }
+  return waits;
+}
+
+std::vector<std::string> Store::Impl::waits_of_table(const std::string& name) const {
+  std::vector<std::string> waits = waits_for_clusters(tables.find(name)->staged->named.clusters);
+  if (waits.empty() && !named_tables().contains(name)) waits.push_back("a listener that names it");
+  return waits;
+}
+
+std::vector<std::string> Store::Impl::waits_of_listener(const ListenerVersion& version) const {
+  std::vector<std::string> waits;
+  for (const std::string& name : version.named.tables) {
+    if (tables.is_live(name)) continue;
+    const auto* table = tables.find(name);
+    if (table == nullptr || table->staged == nullptr) {
+      waits.push_back("route table " + name + ": unknown");
+      continue;
+    }
+    for (const std::string& cluster : waits_of_table(name)) waits.push_back("route table " + name + ": " + cluster);
+  }
+  for (std::string& cluster : waits_for_clusters(version.named.clusters)) waits.push_back(std::move(cluster));
+  return waits;
+}
+
+std::shared_ptr<const StoreStatus> Store::Impl::status() {
+  if (last_status != nullptr) return last_status;
+  auto status = std::make_shared<StoreStatus>();
+  status->version = snapshot->version;
+  status->forced = forced;
+  const auto add_all = [&](ResourceType type, const auto& table, auto&& waits) {
+    for (const auto& [name, entry] : table.entries) {
+      StoreStatus::Resource& r = status->resources.emplace_back();
+      r.type = type;
+      r.name = name;
+      r.source = entry.source;
+      if (entry.live != nullptr) {
+        r.live_version = entry.live->version;
+        r.live_bytes = entry.live->bytes;
+      }
+      if (entry.staged != nullptr) {
+        r.staged_version = entry.staged->version;
+        if (entry.staged != entry.live) {
+          r.staged_bytes = entry.staged->bytes;
+          r.waits_for = waits(name, *entry.staged);
+        }
+      }
+      r.removed_but_named = entry.remove && entry.live != nullptr;
+      r.refused = entry.refused;
+      r.refused_version = entry.refused_version;
+      r.updated_unix_ms = entry.updated_unix_ms;
+    }
+  };
+  const auto nothing = [](const std::string&, const EndpointsVersion&) { return std::vector<std::string>(); };
+  add_all(ResourceType::kListener, listeners, [&](const auto&, const auto& v) { return waits_of_listener(v); });
+  add_all(ResourceType::kRouteTable, tables, [&](const auto& name, const auto&) { return waits_of_table(name); });
+  add_all(ResourceType::kCluster, clusters, [&](const auto&, const auto& v) { return waits_of_cluster(v); });
+  add_all(ResourceType::kEndpoints, endpoints, nothing);
+  last_status = status;
+  return status;
+}
+
+int64_t Store::Impl::next_deadline_ms() const {
+  int64_t next = -1;
+  const auto consider = [&](const EntryBase& entry, uint64_t timeout_ms) {
+    if (entry.held_since_ms < 0 || timeout_ms == 0) return;
+    const int64_t at = entry.held_since_ms + static_cast<int64_t>(timeout_ms);
+    next = next < 0 ? at : std::min(next, at);
+  };
+  for (const std::string& name : clusters.waiting) {
+    const ClusterEntry& entry = *clusters.find(name);
+    consider(entry, hold_ms(*entry.staged));
+  }
+  for (const std::string& name : tables.waiting) consider(*tables.find(name), kDefaultHoldMs);
+  for (const std::string& name : listeners.waiting) {
+    const auto& entry = *listeners.find(name);
+    consider(entry, hold_ms(*entry.staged));
+  }
+  return next;
+}
+
+bool Store::settled() const {
+  const std::set<std::string> wanted = impl_->named_tables();
+  const auto& waiting = impl_->tables.waiting;
+  return impl_->clusters.waiting.empty() && impl_->endpoints.waiting.empty() && impl_->listeners.waiting.empty() &&
+         std::none_of(waiting.begin(), waiting.end(), [&](const auto& name) { return wanted.contains(name); });
+}
+
+std::vector<std::string> Store::wanted_endpoints() const {
+  std::set<std::string> names;
+  for (const auto& [name, entry] : impl_->clusters.entries) {
+    for (const auto* version : {entry.staged.get(), entry.live.get()}) {
+      if (version == nullptr || !version->is_eds()) continue;
+      if (version->spec().eds_source.kind != ConfigSourceSpec::Kind::kFile) names.insert(version->service());
+    }
+  }
+  return {names.begin(), names.end()};
+}
+
+std::vector<std::string> Store::wanted_route_tables() const {
+  std::set<std::string> names;
+  for (const auto& [name, entry] : impl_->listeners.entries) {
+    for (const auto* version : {entry.staged.get(), entry.live.get()}) {
+      if (version == nullptr || entry.remove) continue;
+      for (const auto& chain : version->part->chains) {
+        if (!chain->rds_name.empty() && chain->spec.hcm.rds_source.kind != ConfigSourceSpec::Kind::kFile) {
+          names.insert(chain->rds_name.text);
+        }
+      }
+    }
+  }
+  return {names.begin(), names.end()};
+}
+
+std::vector<std::shared_ptr<const config::ClusterSpec>> Store::dns_clusters() const {
+  std::vector<std::shared_ptr<const config::ClusterSpec>> specs;
+  for (const auto& [name, entry] : impl_->clusters.entries) {
+    const auto& version = entry.staged != nullptr ? entry.staged : entry.live;
+    if (version != nullptr && version->is_dns()) specs.emplace_back(version->part, &version->spec());
+  }
+  return specs;
+}
+
+}  // namespace outrigger::proxy
