@@ -33,10 +33,10 @@ struct StoreStatus {
     config::ResourceType type;
     std::string name;
     Source source;
-    std::string live_version;    // version_info of the live one; empty: none is live
-    std::string staged_version;  // differs from live_version while it waits
-    std::string live_bytes;      // serialised message, for /config_dump; empty: none
-    std::string staged_bytes;    // only while it waits
+    std::string live_version;            // version_info of the live one; empty: none is live
+    std::string staged_version;          // differs from live_version while it waits
+    std::string live_bytes;              // serialised message, for /config_dump; empty: none
+    std::string staged_bytes;            // only while it waits
     std::vector<std::string> waits_for;  // "cluster b: endpoints", "route table r: cluster x"; empty: nothing
     bool removed_but_named = false;      // its removal waits, something live names it
     std::string refused;                 // faults of the last refused version; empty: none
