@@ -293,8 +293,20 @@ void Connection::flush() {
     if (sent < static_cast<int>(total)) start_blocked_write();
     if (state_ >= State::kClosing) return;
   }
+  compact_waiting();
   update_watermark();
   if (!write_active_ && output_.empty()) on_all_written();
+}
+
+// Small slices that wait for a slow reader would each pin a whole block. Looked at every so many bytes, since what was
+// compacted once is not copied again.
+void Connection::compact_waiting() {
+  if (!write_active_) {
+    compact_at_ = kCompactStep;
+  } else if (output_.size() >= compact_at_) {
+    output_.compact();
+    compact_at_ = output_.size() + kCompactStep;
+  }
 }
 
 // The socket is full: libuv waits for room with the first few slices; what is written meanwhile gathers behind them.

@@ -135,6 +135,7 @@ class Connection final : public event::Deferred, public event::TurnEnd {
   void on_peer_eof();
   void flush();
   void start_blocked_write();
+  void compact_waiting();
   void update_watermark();
   void on_all_written();
   void send_fin();
@@ -160,6 +161,8 @@ class Connection final : public event::Deferred, public event::TurnEnd {
   Address local_, remote_;
   uint64_t id_;
   uint64_t bytes_read_ = 0, bytes_written_ = 0;
+  static constexpr size_t kCompactStep = 64 * 1024;
+  size_t compact_at_ = kCompactStep;
   size_t flush_left_ = 0;          // kFlushing: bytes unsent when the timer was armed
   int64_t linger_until_ns_ = 0;    // kFlushing: no later, once FIN is sent
   std::unique_ptr<Error> error_;   // for on_close
