@@ -184,8 +184,8 @@ Result<void> Store::Impl::accept(config::ClusterSpec spec, VersionBase base, Sou
   }
   ClusterEntry& entry = clusters.entries[name];
   note_accepted(entry, source);
+  if (entry.staged == nullptr || !entry.staged->same_service(*version)) services_changed = true;
   stage(clusters, name, entry, std::move(version));
-  clusters_changed = true;
   return {};
 }
 
@@ -275,7 +275,7 @@ void Store::Impl::remove(ResourceType type, std::string_view name, Source source
       break;
     case ResourceType::kCluster:
       take(clusters);
-      clusters_changed = true;
+      services_changed = true;
       break;
     case ResourceType::kEndpoints:
       take(endpoints);

@@ -71,9 +71,9 @@ void Store::Impl::publish_clusters() {
         OUTRIGGER_LOG(kWarning, "proxy", "cluster {}: published without endpoints, none came in {} ms", name,
                       hold_ms(*entry.staged));
       }
+      if (entry.live != nullptr && !entry.live->same_service(*entry.staged)) services_changed = true;
       go_live(entry, !ready);
       changed_clusters.insert(name);
-      clusters_changed = true;
     }
     clusters.waiting.erase(name);
     update_hosts(entry);
@@ -83,14 +83,16 @@ void Store::Impl::publish_clusters() {
 // Endpoints name nothing: they are live at once, and so are the hosts of all clusters that use them.
 void Store::Impl::publish_endpoints() {
   if (endpoints.waiting.empty()) return;
+  if (services_changed) service_users = service_users_now();
   for (const std::string& name : endpoints.waiting) {
     auto& entry = *endpoints.find(name);
     entry.live = entry.staged;
-    entry.was_wanted = entry.was_wanted || wanted_services.contains(name);
-  }
-  for (auto& [name, cluster] : clusters.entries) {
-    if (cluster.live != nullptr && cluster.live->is_eds() && endpoints.waiting.contains(cluster.live->service())) {
-      update_hosts(cluster);
+    const auto users = service_users.find(name);
+    if (users == service_users.end()) continue;
+    entry.was_wanted = true;
+    for (const std::string& user : users->second) {
+      if (ClusterEntry* cluster = clusters.find(user); cluster != nullptr && cluster->live != nullptr)
+        update_hosts(*cluster);
     }
   }
   endpoints.waiting.clear();
@@ -177,23 +179,23 @@ void Store::Impl::drop_clusters() {
     if (live_named_clusters.has(name)) continue;
     if (clusters.find(name)->live != nullptr) changed_clusters.insert(name);
     clusters.erase(name);
-    clusters_changed = true;
+    services_changed = true;
   }
 }
 
 void Store::Impl::drop_endpoints() {
-  if (!clusters_changed && endpoints.leaving.empty()) return;
-  wanted_services = named_services();
+  if (!services_changed && endpoints.leaving.empty()) return;
+  if (services_changed) service_users = service_users_now();
   std::vector<std::string> gone;
   for (auto& [name, entry] : endpoints.entries) {
-    if (wanted_services.contains(name)) {
+    if (service_users.contains(name)) {
       entry.was_wanted = true;
     } else if (entry.remove || (entry.was_wanted && entry.source == Source::kXds)) {
       gone.push_back(name);
     }
   }
   for (const std::string& name : gone) endpoints.erase(name);
-  clusters_changed = false;
+  services_changed = false;
 }
 
 LinkedListener Store::Impl::link_listener(const ListenerVersion& version) const {

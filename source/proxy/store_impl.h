@@ -44,6 +44,9 @@ struct ClusterVersion : VersionBase {
   const config::ClusterSpec& spec() const { return part->spec(); }
   bool is_eds() const { return spec().discovery == config::ClusterSpec::Discovery::kEds; }
   bool is_dns() const { return spec().discovery == config::ClusterSpec::Discovery::kStrictDns; }
+  bool same_service(const ClusterVersion& other) const {
+    return is_eds() == other.is_eds() && (!is_eds() || service() == other.service());
+  }
   const std::string& service() const { return spec().eds_service_name.empty() ? spec().name : spec().eds_service_name; }
 };
 struct EndpointsVersion : VersionBase {
@@ -107,6 +110,9 @@ class NamedCounts {
   std::unordered_map<std::string, uint32_t> counts_;
 };
 
+// EDS service names, and the clusters that name them, staged or live.
+using ServiceUsers = std::unordered_map<std::string, std::vector<std::string>>;
+
 struct Store::Impl {
   explicit Impl(StoreOptions options);
 
@@ -145,8 +151,8 @@ struct Store::Impl {
   bool closed(const Named& named) const;
   uint64_t hold_ms(const ClusterVersion& version) const;
   uint64_t hold_ms(const ListenerVersion& version) const;
-  std::set<std::string> named_tables() const;    // by listeners, staged or live
-  std::set<std::string> named_services() const;  // by EDS clusters, staged or live
+  std::set<std::string> named_tables() const;  // by listeners, staged or live
+  ServiceUsers service_users_now() const;
   std::vector<std::string> waits_of_cluster(const ClusterVersion& version) const;
   std::vector<std::string> waits_of_table(const std::string& name) const;
   std::vector<std::string> waits_for_clusters(const std::vector<std::string>& names) const;
@@ -164,10 +170,11 @@ struct Store::Impl {
   Table<Entry<TableVersion>> tables;
   Table<ClusterEntry> clusters;
   Table<Entry<EndpointsVersion>> endpoints;
-  NamedCounts live_named_clusters;                       // clusters that live listeners and tables name
-  NamedCounts live_named_tables;                         // tables that live listeners name
-  std::set<std::string> wanted_tables, wanted_services;  // as of the last change of a listener, a cluster
-  bool listeners_changed = false, clusters_changed = false;
+  NamedCounts live_named_clusters;      // clusters that live listeners and tables name
+  NamedCounts live_named_tables;        // tables that live listeners name
+  std::set<std::string> wanted_tables;  // as of the last change of a listener
+  ServiceUsers service_users;           // as of the last change of a service name
+  bool listeners_changed = false, services_changed = false;
 
   // What the next snapshot differs in.
   std::set<std::string> changed_listeners, changed_tables, changed_clusters;

@@ -46,14 +46,16 @@ std::set<std::string> Store::Impl::named_tables() const {
   return names;
 }
 
-std::set<std::string> Store::Impl::named_services() const {
-  std::set<std::string> names;
+ServiceUsers Store::Impl::service_users_now() const {
+  ServiceUsers users;
   for (const auto& [name, entry] : clusters.entries) {
     for (const auto* version : {entry.staged.get(), entry.live.get()}) {
-      if (version != nullptr && version->is_eds()) names.insert(version->service());
+      if (version == nullptr || !version->is_eds()) continue;
+      auto& of_service = users[version->service()];
+      if (of_service.empty() || of_service.back() != name) of_service.push_back(name);
     }
   }
-  return names;
+  return users;
 }
 
 std::vector<std::string> Store::Impl::waits_of_cluster(const ClusterVersion& version) const {
