@@ -2,11 +2,15 @@
 
 #include <ares.h>
 #include <netinet/in.h>
+#include <strings.h>
+#include <sys/socket.h>
 #include <sys/time.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include <algorithm>
 #include <cstring>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 
@@ -61,6 +65,26 @@ Resolved collect(const ares_addrinfo* info) {
   }
   out.ttl_ms = ttl_s > 0 ? static_cast<uint64_t>(ttl_s) * 1000 : 0;
   return out;
+}
+
+// "localhost" and names under it are loopback whatever any file or server says (RFC 6761 section 6.3).
+bool is_localhost(std::string_view name) {
+  constexpr std::string_view kLocalhost = "localhost";
+  if (name.ends_with('.')) name.remove_suffix(1);
+  if (name.size() < kLocalhost.size()) return false;
+  const std::string_view last = name.substr(name.size() - kLocalhost.size());
+  if (strncasecmp(last.data(), kLocalhost.data(), last.size()) != 0) return false;
+  return name.size() == last.size() || name[name.size() - last.size() - 1] == '.';
+}
+
+// Many containers have no IPv6, and ::1 would lead nowhere.
+bool has_v6_loopback() {
+  const int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return false;
+  const Address loopback = *Address::parse("::1", 0);
+  const bool has = bind(fd, loopback.get(), loopback.size()) == 0;
+  ::close(fd);
+  return has;
 }
 
 }  // namespace
@@ -241,6 +265,21 @@ void Resolver::resolve(const std::string& name, Family family, Callback callback
       impl_->answer(std::move(callback), Resolved{{*literal}, 0});
     } else {
       impl_->answer(std::move(callback), tl::unexpected(ares_error(ARES_ENODATA, name)));
+    }
+    return;
+  }
+  if (is_localhost(name)) {
+    // Not left to c-ares 1.18, which leaks a few bytes when it answers for localhost itself.
+    const Address four = *Address::parse("127.0.0.1", 0), six = *Address::parse("::1", 0);
+    const bool has_six = has_v6_loopback();
+    Resolved answer;
+    if (has_six && first != AF_INET) answer.addresses.push_back(six);
+    if (first == AF_INET || family == Family::kAll || (answer.addresses.empty() && second == AF_INET))
+      answer.addresses.push_back(four);
+    if (answer.addresses.empty()) {
+      impl_->answer(std::move(callback), tl::unexpected(ares_error(ARES_ENODATA, name)));
+    } else {
+      impl_->answer(std::move(callback), std::move(answer));
     }
     return;
   }

@@ -41,7 +41,8 @@ class Resolver {
   Resolver& operator=(const Resolver&) = delete;
   // Answers later, in a turn of its own, never from inside this call; at least one address, or an error that names the
   // name: kNotFound (no such name, or none of that family), kTimeout, kUnavailable (no server answers),
-  // kInvalidArgument, kIo. An IP literal answers itself. The callback may destroy the resolver.
+  // kInvalidArgument, kIo. An IP literal answers itself; localhost is loopback (::1 only where IPv6 is). The callback
+  // may destroy the resolver.
   void resolve(const std::string& name, Family family, Callback callback);
 
  private:
