@@ -1,0 +1,324 @@
+#include "proxy/stream.h"
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "proxy/downstream_connection.h"
+#include "proxy/request_headers.h"
+
+namespace outrigger::proxy {
+namespace {
+
+double ms_between(int64_t from_ns, int64_t to_ns) { return static_cast<double>(to_ns - from_ns) / 1e6; }
+
+}  // namespace
+
+Stream::Stream(WorkerState& worker, DownstreamConnection& connection, const LinkedChain& chain, PinnedSnapshot* pin,
+               http::CodecStream& downstream)
+    : worker_(worker),
+      connection_(connection),
+      chain_(chain),
+      pin_(pin),
+      downstream_(&downstream),
+      random_(worker.loop().random()),
+      idle_timeout_([](void* s) { static_cast<Stream*>(s)->on_idle_timeout(); }, this),
+      request_timeout_([](void* s) { static_cast<Stream*>(s)->on_request_timeout(); }, this),
+      response_timeout_([](void* s) { static_cast<Stream*>(s)->on_response_timeout(); }, this),
+      per_try_timeout_([](void* s) { static_cast<Stream*>(s)->on_per_try_timeout(); }, this),
+      duration_timeout_([](void* s) { static_cast<Stream*>(s)->on_max_duration(); }, this),
+      retry_timer_([](void* s) { static_cast<Stream*>(s)->start_attempt(); }, this) {
+  info_.snapshot_version = pin_->snapshot->version;
+  info_.protocol = downstream.protocol();
+  info_.start_ns = worker_.loop().now_ns();
+  info_.start_time_unix_us = worker_.loop().wall_us();
+  info_.connection_id = connection_.id();
+  info_.downstream_remote_address = info_.downstream_direct_remote_address = connection_.remote_text();
+  info_.downstream_local_address = connection_.local_text();
+  ++worker_.active_requests;
+  worker_.shard().add(http_stats().rq_total);
+  worker_.shard().inc(http_stats().rq_active);
+}
+
+Stream::~Stream() {
+  CHECK(finished_);
+  for (int i = 0; i < stage_count_; ++i) {
+    for (Held* held : stages_[i].held)
+      if (held != nullptr) held->~Held();
+    stages_[i].filter->~Filter();
+  }
+  worker_.unpin(pin_);
+}
+
+// --- the downstream codec's events -------------------------------------------------------------------------------------
+
+void Stream::on_headers(HeaderMap& headers, bool end_stream) {
+  headers_[kRequest] = &headers;
+  request_ended_ = head_ends_request_ = end_stream;
+  info_.protocol = downstream_->protocol();
+  if (end_stream) info_.request_end_ns = worker_.loop().now_ns();
+  const config::HcmSpec& config = hcm();
+  idle_ms_ = config.stream_idle_timeout_ms;
+  touch();
+  if (config.request_timeout_ms != 0 && !end_stream) worker_.loop().timers().arm(request_timeout_, config.request_timeout_ms);
+  if (config.max_stream_duration_ms != 0) worker_.loop().timers().arm(duration_timeout_, config.max_stream_duration_ms);
+
+  const RequestContext context{connection_.remote(), connection_.remote_ip(), worker_.loop()};
+  if (auto refused = prepare_request(headers, config, context, info_); refused) {
+    const std::string_view location = refused->location;
+    local_reply({.status = refused->status, .details = refused->details, .edit = [location](HeaderMap& h) {
+                   if (!location.empty()) h.add(HeaderId::kLocation, location);
+                 }});
+    return;
+  }
+  // As Envoy: the proxy itself invites the body, and the upstream is not asked (RFC 9110 section 10.1.1).
+  if (const std::string_view expect = headers.get(HeaderId::kExpect); !expect.empty()) {
+    if (!end_stream && info_.protocol == Protocol::kHttp11) {
+      HeaderMap* interim = arena_.make<HeaderMap>(arena_);
+      if (interim != nullptr) {
+        interim->set_view(HeaderId::kStatus, "100");
+        downstream_->encode_1xx(*interim);
+      }
+    }
+    headers.remove(HeaderId::kExpect);
+  }
+  match_route();
+  if (!make_filters()) {
+    local_reply({.status = 431, .details = "request_headers_too_large"});
+    return;
+  }
+  pass_headers(kRequest, 0);
+}
+
+void Stream::match_route() {
+  match_ = {};
+  if (chain_.routes != nullptr) match_ = chain_.routes->match(*headers_[kRequest], {.random = random_, .tls = false});
+  info_.route_name = match_.route == nullptr ? std::string_view{} : match_.route->name;
+  info_.virtual_host = match_.virtual_host == nullptr ? std::string_view{} : match_.virtual_host->name;
+  if (const auto* forward = match_.route == nullptr ? nullptr : match_.route->forward();
+      forward != nullptr && forward->idle_timeout_ms.has_value()) {
+    idle_ms_ = *forward->idle_timeout_ms;
+    touch();
+  }
+}
+
+void Stream::on_data(Buffer& data, bool end_stream) {
+  if (finished_) return;
+  info_.request_bytes += data.size();
+  touch();
+  if (end_stream) {
+    request_ended_ = true;
+    info_.request_end_ns = worker_.loop().now_ns();
+    request_timeout_.disarm();
+  }
+  if (request_stopped_) return;
+  pass_data(kRequest, 0, data, end_stream);
+}
+
+void Stream::on_trailers(HeaderMap& trailers) {
+  if (finished_) return;
+  trailers_[kRequest] = &trailers;
+  request_ended_ = true;
+  info_.request_end_ns = worker_.loop().now_ns();
+  request_timeout_.disarm();
+  if (!request_stopped_) pass_trailers(kRequest, 0, trailers);
+}
+
+void Stream::on_bad_request(uint16_t status, std::string_view details) {
+  if (finished_) return;
+  worker_.shard().add(http_stats().cx_protocol_error);
+  info_.set(ResponseFlag::kDownstreamProtocolError);
+  if (response_begun_) {
+    cut(ResponseFlag::kDownstreamProtocolError, details);
+  } else {
+    local_reply({.status = status, .details = details});
+  }
+}
+
+void Stream::on_reset(http::ResetReason reason, std::string_view details) {
+  downstream_ = nullptr;
+  if (finished_) return;
+  worker_.shard().add(http_stats().rq_rx_reset);
+  info_.set(reason == http::ResetReason::kProtocolError ? ResponseFlag::kDownstreamProtocolError
+                                                        : ResponseFlag::kDownstreamConnectionTermination);
+  info_.response_code_details = details.empty() ? "downstream_remote_disconnect" : details;
+  finish();
+}
+
+void Stream::on_write_watermark(bool above) {
+  if (upstream_ == nullptr) return;
+  if (above) {
+    upstream_->pause_read(net::Pause::kBackpressure);
+  } else {
+    upstream_->resume_read(net::Pause::kBackpressure);
+  }
+}
+
+void Stream::abort(std::string_view details) {
+  if (!finished_) cut(ResponseFlag::kLocalReset, details);
+}
+
+// --- the response's way to the downstream codec ------------------------------------------------------------------------
+
+void Stream::send_headers(bool end) {
+  HeaderMap& headers = *headers_[kResponse];
+  prepare_response(headers, hcm(), worker_.http_date(), info_);
+  if (headers.overflowed()) {
+    cut(ResponseFlag::kLocalReset, "response_headers_too_large");
+    return;
+  }
+  const std::string_view status = headers.get(HeaderId::kStatus);
+  info_.response_code = 0;
+  for (const char c : status) info_.response_code = static_cast<uint16_t>(info_.response_code * 10 + (c - '0'));
+  info_.response_first_byte_ns = worker_.loop().now_ns();
+  response_head_sent_ = true;
+  downstream_->encode_headers(headers, end);
+  if (end) {
+    response_ended_ = true;
+    finish();
+  }
+}
+
+void Stream::send_data(Buffer& data, bool end) {
+  info_.response_bytes += data.size();
+  downstream_->encode_data(std::move(data), end);
+  if (end && !finished_) {
+    response_ended_ = true;
+    finish();
+  }
+}
+
+void Stream::send_trailers(HeaderMap& trailers) {
+  downstream_->encode_trailers(trailers);
+  if (finished_) return;
+  response_ended_ = true;
+  finish();
+}
+
+void Stream::local_reply(const LocalReply& reply) {
+  if (finished_) return;
+  info_.response_flags |= reply.flags;
+  if (response_begun_) {
+    cut(ResponseFlag::kLocalReset, reply.details);
+    return;
+  }
+  request_stopped_ = true;
+  response_begun_ = local_ = true;
+  info_.response_code_details = reply.details;
+  end_attempt(true);
+  response_timeout_.disarm();
+  HeaderMap* headers = arena_.make<HeaderMap>(arena_);
+  if (headers == nullptr) {
+    cut(ResponseFlag::kLocalReset, "stream_memory_exhausted");
+    return;
+  }
+  char digits[8];
+  *fmt::format_to(digits, "{}", reply.status) = '\0';
+  headers->add(HeaderId::kStatus, digits);
+  const bool has_body = !reply.body.empty() && reply.status >= 200 && reply.status != 204 && reply.status != 304;
+  if (has_body) {
+    char length[24];
+    char* end = fmt::format_to(length, "{}", reply.body.size());
+    headers->add(HeaderId::kContentLength, {length, static_cast<size_t>(end - length)});
+    headers->set_view(HeaderId::kContentType, "text/plain");
+  }
+  if (reply.edit) reply.edit(*headers);
+  headers_[kResponse] = headers;
+  head_ends_response_ = !has_body;
+  pass_headers(kResponse, stage_count_ - 1);
+  if (finished_ || !has_body) return;
+  Buffer body(reply.body);
+  pass_data(kResponse, stage_count_ - 1, body, true);
+}
+
+// Ends it without a whole response: nothing better can be said any more.
+void Stream::cut(ResponseFlag flag, std::string_view details) {
+  info_.set(flag);
+  if (info_.response_code_details.empty() || !local_) info_.response_code_details = details;
+  worker_.shard().add(http_stats().rq_tx_reset);
+  if (http::CodecStream* downstream = std::exchange(downstream_, nullptr); downstream != nullptr)
+    downstream->reset(http::ResetReason::kLocalReset);
+  finish();
+}
+
+// --- timeouts ----------------------------------------------------------------------------------------------------------
+
+void Stream::touch() {
+  if (idle_ms_ != 0) {
+    worker_.loop().timers().arm(idle_timeout_, idle_ms_);
+  } else {
+    idle_timeout_.disarm();
+  }
+}
+
+void Stream::on_idle_timeout() {
+  worker_.shard().add(http_stats().rq_idle_timeout);
+  if (response_begun_) {
+    cut(ResponseFlag::kStreamIdleTimeout, "stream_idle_timeout");
+    return;
+  }
+  local_reply({.status = static_cast<uint16_t>(request_ended_ ? 504 : 408),
+               .body = "stream timeout",
+               .details = "stream_idle_timeout",
+               .flags = static_cast<uint32_t>(ResponseFlag::kStreamIdleTimeout)});
+}
+
+void Stream::on_request_timeout() {
+  worker_.shard().add(http_stats().rq_timeout);
+  local_reply({.status = 408, .body = "request timeout", .details = "request_overall_timeout"});
+}
+
+void Stream::on_max_duration() {
+  if (response_begun_) {
+    cut(ResponseFlag::kDurationTimeout, "max_duration_timeout");
+    return;
+  }
+  local_reply({.status = 504,
+               .body = "stream timeout",
+               .details = "max_duration_timeout",
+               .flags = static_cast<uint32_t>(ResponseFlag::kDurationTimeout)});
+}
+
+// --- the end -----------------------------------------------------------------------------------------------------------
+
+void Stream::finish() {
+  if (finished_) return;
+  finished_ = true;
+  info_.end_ns = worker_.loop().now_ns();
+  end_attempt(!response_ended_ || upstream_ != nullptr);
+  for (event::Timeout* t : {&idle_timeout_, &request_timeout_, &response_timeout_, &per_try_timeout_, &duration_timeout_,
+                            &retry_timer_})
+    t->disarm();
+  for (int i = 0; i < stage_count_; ++i) stages_[i].filter->on_finish();
+
+  stats::Shard& shard = worker_.shard();
+  const HttpStats& stats = http_stats();
+  shard.dec(stats.rq_active);
+  shard.add(stats.rq_completed);
+  if (const int c = info_.response_code / 100; c >= 1 && c <= 5) shard.add(stats.rq_class[c]);
+  shard.record(stats.rq_time, ms_between(info_.start_ns, info_.end_ns));
+  if (cluster_ != nullptr) {
+    if (!local_) shard.record(cluster_->stats().rq_time, ms_between(info_.start_ns, info_.end_ns));
+    cluster_->drop();
+  }
+  log();
+  --worker_.active_requests;
+  downstream_ = nullptr;
+  connection_.on_stream_finished(*this);
+  worker_.retire(*this);
+}
+
+void Stream::log() {
+  const auto& loggers = chain_.chain->access_logs;
+  if (loggers.empty()) return;
+  const route::FormatContext context = format_context();
+  for (const auto& logger : loggers) logger->log(worker_.index(), context);
+}
+
+route::FormatContext Stream::format_context() const {
+  return {.request = headers_[kRequest],
+          .response = headers_[kResponse],
+          .response_trailers = trailers_[kResponse],
+          .info = &info_};
+}
+
+}  // namespace outrigger::proxy

@@ -1,0 +1,198 @@
+// Stream: one request and its response: filter chain, routing decision, upstream attempts, timeouts, and the one end
+// (finish) where stats and access logs are written.
+//
+//   request:   codec -> on_headers/on_data/on_trailers -> filters first..last -> router -> upstream codec
+//   response:  upstream codec (or a local reply) -> filters last..first -> downstream codec
+//
+// Each filter is a stage. A stage that answered Pause or Buffer holds what has arrived for it (Held); several may hold at
+// once. What is held counts against the buffer limit and pauses its named reader (source/docs/flow_control.md).
+//
+// Thread rule: the worker's thread. Made in WorkerState::stream_memory(), destroyed at the turn's end after finish().
+// Use:  see DownstreamConnection::on_new_stream.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "event/timer.h"
+#include "http/codec.h"
+#include "outrigger/filter.h"
+#include "proxy/worker_state.h"
+#include "route/route_table.h"
+#include "upstream/worker_clusters.h"
+
+namespace outrigger::proxy {
+
+class DownstreamConnection;
+
+class Stream final : public StreamHandle, public http::StreamSink, public upstream::PoolClient {
+ public:
+  Stream(WorkerState& worker, DownstreamConnection& connection, const LinkedChain& chain, PinnedSnapshot* pin,
+         http::CodecStream& downstream);
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  // The downstream codec's events.
+  Arena& arena() override { return arena_; }
+  void on_1xx(HeaderMap&) override {}
+  void on_headers(HeaderMap& headers, bool end_stream) override;
+  void on_data(Buffer& data, bool end_stream) override;
+  void on_trailers(HeaderMap& trailers) override;
+  void on_bad_request(uint16_t status, std::string_view details) override;
+  void on_reset(http::ResetReason reason, std::string_view details) override;
+  void on_write_watermark(bool above) override;
+
+  // Cuts it (a drain whose time is over, shutdown).
+  void abort(std::string_view details);
+
+  StreamInfo& stream_info() { return info_; }
+
+ private:
+  friend class outrigger::StreamHandle;
+  static constexpr uint32_t kMaxFilters = 64;
+
+  // The other side's codec events.
+  struct UpstreamSink final : http::StreamSink {
+    explicit UpstreamSink(Stream& s) : stream(s) {}
+    Stream& stream;
+    Arena& arena() override { return stream.arena_; }
+    void on_1xx(HeaderMap& headers) override { stream.upstream_1xx(headers); }
+    void on_headers(HeaderMap& headers, bool end_stream) override { stream.upstream_headers(headers, end_stream); }
+    void on_data(Buffer& data, bool end_stream) override { stream.upstream_data(data, end_stream); }
+    void on_trailers(HeaderMap& trailers) override { stream.upstream_trailers(trailers); }
+    void on_bad_request(uint16_t, std::string_view) override {}
+    void on_reset(http::ResetReason reason, std::string_view details) override { stream.upstream_reset(reason, details); }
+    void on_write_watermark(bool above) override { stream.upstream_watermark(above); }
+  };
+
+  // What a stage has received and not passed on.
+  struct Held {
+    bool buffering = false;       // the filter answered Buffer: body events go on reaching it
+    bool headers_wait = false;    // the head has still to reach the next stage
+    bool end = false;             // the end has arrived here
+    bool end_seen = false;        // ... and the filter has seen it
+    Buffer seen, unseen;          // by the filter
+    HeaderMap* trailers = nullptr;
+    bool trailers_seen = false;
+  };
+  struct Stage {
+    Filter* filter = nullptr;
+    Held* held[2] = {nullptr, nullptr};  // request, response
+  };
+  enum Direction : uint8_t { kRequest = 0, kResponse = 1 };
+
+  // filter_chain: stage indexes run 0..stage_count_-1 in chain order; request events go up, response events down.
+  bool make_filters();
+  void pass_headers(Direction d, int at);
+  void pass_data(Direction d, int at, Buffer& data, bool end);
+  void pass_trailers(Direction d, int at, HeaderMap& trailers);
+  void resume(Direction d, Filter& who);
+  void let_go(Direction d, int at);
+  Verdict call_headers(Direction d, Filter& f, bool end);
+  Verdict call_data(Direction d, Filter& f, Buffer& data, bool end);
+  Verdict call_trailers(Direction d, Filter& f, HeaderMap& trailers);
+  Held* hold(Direction d, int at);
+  bool stopped(Direction d) const { return finished_ || (d == kRequest && request_stopped_); }
+  void after_filter();  // clear_route() takes effect
+  bool held_too_much(Direction d, Held& held);
+  void update_held(Direction d, int64_t delta);
+
+  // router: the end of the request direction, the beginning of the response direction.
+  void route_headers(bool end);
+  void route_data(Buffer& data, bool end);
+  void route_trailers(HeaderMap& trailers);
+  void match_route();
+  void forward(const route::ForwardAction& action, bool end);
+  void redirect();
+  void direct_response(const route::DirectResponseAction& action);
+  void start_attempt();
+  void on_pool_ready(upstream::PooledConnection& connection) override;
+  void on_pool_failure(upstream::PoolFailure why, std::string_view details) override;
+  void send_upstream();
+  void request_complete();
+  bool retry_allowed(bool connect_failure, uint16_t status);
+  bool try_again(bool connect_failure, uint16_t status);
+  void end_attempt(bool reset);
+  void upstream_1xx(HeaderMap& headers);
+  void upstream_headers(HeaderMap& headers, bool end);
+  void upstream_data(Buffer& data, bool end);
+  void upstream_trailers(HeaderMap& trailers);
+  void upstream_reset(http::ResetReason reason, std::string_view details);
+  void upstream_watermark(bool above);
+  void upstream_failed(ResponseFlag flag, uint16_t status, std::string_view details);
+  void on_response_timeout();
+  void on_per_try_timeout();
+
+  // the downstream end of the response.
+  void send_headers(bool end);
+  void send_data(Buffer& data, bool end);
+  void send_trailers(HeaderMap& trailers);
+  void local_reply(const LocalReply& reply);
+  void cut(ResponseFlag flag, std::string_view details);
+  void finish();
+  void log();
+  void touch();  // restarts the idle timeout
+  void on_idle_timeout();
+  void on_request_timeout();
+  void on_max_duration();
+  const config::HcmSpec& hcm() const { return chain_.chain->spec.hcm; }
+  const HttpStats& http_stats() const { return *chain_.chain->stats; }
+  route::FormatContext format_context() const;
+
+  WorkerState& worker_;
+  DownstreamConnection& connection_;
+  LinkedChain chain_;  // kept alive by pin_
+  PinnedSnapshot* pin_;
+  http::CodecStream* downstream_;  // nullptr: over
+  http::CodecStream* upstream_ = nullptr;
+  UpstreamSink upstream_sink_{*this};
+  upstream::HostPool* pool_ = nullptr;  // where this waits
+  upstream::WorkerCluster* cluster_ = nullptr;
+  route::Match match_;
+  Arena arena_;
+  StreamInfo info_;
+  HeaderMap* headers_[2] = {nullptr, nullptr};
+  HeaderMap* trailers_[2] = {nullptr, nullptr};
+  Stage* stages_ = nullptr;
+  int stage_count_ = 0;
+  int current_stage_ = 0;
+  size_t held_bytes_[2] = {0, 0};
+
+  Buffer to_upstream_;         // what the router has and the upstream has not yet
+  Buffer replay_;              // the request's body so far, while a retry is possible
+  HeaderMap* upstream_trailers_ = nullptr;
+  const config::RetryPolicySpec* retry_ = nullptr;
+  uint32_t attempts_ = 0;
+  uint64_t random_;
+  int64_t attempt_start_ns_ = 0;
+
+  event::Timeout idle_timeout_;
+  event::Timeout request_timeout_;
+  event::Timeout response_timeout_;
+  event::Timeout per_try_timeout_;
+  event::Timeout duration_timeout_;
+  event::Timeout retry_timer_;
+  uint64_t idle_ms_ = 0;
+
+  bool finished_ = false;
+  bool request_stopped_ = false;   // a local reply has been made: request events go nowhere
+  bool request_ended_ = false;     // the downstream has sent everything
+  bool routed_ = false;            // the head has reached the router
+  bool router_end_ = false;        // the end has reached the router
+  bool head_sent_ = false;         // upstream has the head of this attempt
+  bool upstream_end_sent_ = false;
+  bool response_begun_ = false;    // a response head goes down the filters
+  bool head_ends_response_ = false;  // ... and is all of it
+  bool head_ends_request_ = false;
+  bool response_head_sent_ = false;
+  bool response_ended_ = false;    // the last byte was given to the downstream codec
+  bool local_ = false;
+  bool route_cleared_ = false;
+  bool request_budget_ = false;    // counted in the cluster's max_requests
+  bool retry_budget_ = false;
+  bool replayable_ = false;
+  bool counted_active_ = false;
+};
+
+}  // namespace outrigger::proxy

@@ -1,0 +1,385 @@
+// The router of a Stream: what becomes of a request when it has passed the filters, and of the response on its way back.
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "base/check.h"
+#include "proxy/downstream_connection.h"
+#include "proxy/stream.h"
+#include "route/rewrite.h"
+
+namespace outrigger::proxy {
+namespace {
+
+bool wants(const config::RetryPolicySpec& policy, std::string_view condition) {
+  for (const std::string& on : policy.retry_on)
+    if (on == condition) return true;
+  return false;
+}
+
+constexpr uint32_t flag_bits(ResponseFlag flag) { return static_cast<uint32_t>(flag); }
+
+}  // namespace
+
+// --- request -----------------------------------------------------------------------------------------------------------
+
+void Stream::route_headers(bool end) {
+  routed_ = true;
+  if (headers_[kRequest]->overflowed()) {
+    local_reply({.status = 431, .details = "request_headers_too_large"});
+    return;
+  }
+  if (match_.route == nullptr) {
+    worker_.shard().add(http_stats().no_route);
+    local_reply({.status = 404, .details = "route_not_found", .flags = flag_bits(ResponseFlag::kNoRouteFound)});
+    return;
+  }
+  if (const auto* action = match_.route->forward(); action != nullptr) return forward(*action, end);
+  if (match_.route->redirect() != nullptr) return redirect();
+  direct_response(*match_.route->direct_response());
+}
+
+void Stream::redirect() {
+  worker_.shard().add(http_stats().rq_redirect);
+  const std::string_view location = route::redirect_location(match_, *headers_[kRequest], false, arena_);
+  if (location.data() == nullptr) {
+    local_reply({.status = 431, .details = "request_headers_too_large"});
+    return;
+  }
+  local_reply({.status = match_.route->redirect()->status, .details = "direct_response", .edit = [&](HeaderMap& headers) {
+                 headers.add_view(header_name(HeaderId::kLocation), location, HeaderId::kLocation);
+                 if (!match_.route->tls_redirect()) match_.mutate_response(headers, format_context());
+               }});
+}
+
+void Stream::direct_response(const route::DirectResponseAction& action) {
+  worker_.shard().add(http_stats().rq_direct_response);
+  local_reply({.status = action.status, .body = action.body, .details = "direct_response", .edit = [&](HeaderMap& headers) {
+                 match_.mutate_response(headers, format_context());
+               }});
+}
+
+void Stream::forward(const route::ForwardAction& action, bool end) {
+  HeaderMap& request = *headers_[kRequest];
+  const route::ClusterName name = match_.cluster(request);
+  if (!name.empty()) cluster_ = worker_.find_cluster(name.text, name.hash, pin_);
+  if (cluster_ == nullptr) {
+    worker_.shard().add(http_stats().no_cluster);
+    info_.cluster = arena_.copy(name.text);
+    local_reply({.status = action.cluster_not_found_status,
+                 .details = "cluster_not_found",
+                 .flags = flag_bits(ResponseFlag::kNoClusterFound)});
+    return;
+  }
+  cluster_->hold();
+  info_.cluster = arena_.copy(name.text);
+  const upstream::Cluster& cluster = cluster_->cluster();
+  if (!upstream::take(cluster.state().requests, cluster.spec().max_requests)) {
+    worker_.shard().add(cluster_->stats().rq_pending_overflow);
+    local_reply({.status = 503,
+                 .body = "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+                 .details = "upstream_overflow",
+                 .flags = flag_bits(ResponseFlag::kUpstreamOverflow),
+                 .edit = [](HeaderMap& headers) { headers.add("x-envoy-overloaded", "true"); }});
+    return;
+  }
+  request_budget_ = true;
+  route::finalize_request(match_, request, format_context(), !hcm().router_suppress_envoy_headers);
+  if (!hcm().router_suppress_envoy_headers && action.timeout_ms != 0) {
+    char digits[24];
+    const char* digits_end = std::to_chars(digits, digits + sizeof(digits), action.timeout_ms).ptr;
+    request.set(HeaderId::kXEnvoyExpectedRqTimeoutMs, {digits, static_cast<size_t>(digits_end - digits)});
+  }
+  request.remove(HeaderId::kXEnvoyUpstreamRqTimeoutMs);
+  request.remove(HeaderId::kXEnvoyInternal);
+  if (request.overflowed()) {
+    local_reply({.status = 431, .details = "request_headers_too_large"});
+    return;
+  }
+  retry_ = action.retry;
+  replayable_ = retry_ != nullptr;
+  router_end_ = end;
+  start_attempt();
+  if (end && !finished_ && !response_begun_) request_complete();
+}
+
+// The request's last byte has come to the router: the route timeout runs from here, as Envoy's.
+void Stream::request_complete() {
+  const route::ForwardAction& action = *match_.route->forward();
+  if (action.timeout_ms != 0) worker_.loop().timers().arm(response_timeout_, action.timeout_ms);
+}
+
+void Stream::route_data(Buffer& data, bool end) {
+  if (cluster_ == nullptr) return;  // answered
+  if (replayable_) {
+    if (replay_.size() + data.size() > connection_.buffer_limit()) {
+      replayable_ = false;
+      replay_.clear();
+    } else {
+      for (const Buffer::Slice& slice : data) replay_.append_shared(slice.block, slice.data, slice.size);
+    }
+  }
+  to_upstream_.append(std::move(data));
+  router_end_ = router_end_ || end;
+  if (end) request_complete();
+  send_upstream();
+}
+
+void Stream::route_trailers(HeaderMap& trailers) {
+  if (cluster_ == nullptr) return;
+  upstream_trailers_ = &trailers;
+  router_end_ = true;
+  request_complete();
+  send_upstream();
+}
+
+void Stream::send_upstream() {
+  const size_t limit = connection_.buffer_limit();
+  if (upstream_ == nullptr || upstream_end_sent_) {
+    // Nobody takes it yet: the client waits when enough is here.
+    if (downstream_ != nullptr && to_upstream_.size() > limit) downstream_->pause_read(net::Pause::kDrain);
+    return;
+  }
+  if (!to_upstream_.empty() || (router_end_ && upstream_trailers_ == nullptr)) {
+    const bool end = router_end_ && upstream_trailers_ == nullptr;
+    upstream_end_sent_ = end;
+    upstream_->encode_data(std::move(to_upstream_), end);
+  }
+  if (router_end_ && upstream_trailers_ != nullptr && upstream_ != nullptr && !upstream_end_sent_) {
+    upstream_end_sent_ = true;
+    upstream_->encode_trailers(*upstream_trailers_);
+  }
+  if (downstream_ != nullptr) downstream_->resume_read(net::Pause::kDrain);
+}
+
+// --- attempts ----------------------------------------------------------------------------------------------------------
+
+void Stream::start_attempt() {
+  ++attempts_;
+  info_.upstream_attempts = attempts_;
+  attempt_start_ns_ = worker_.loop().now_ns();
+  const upstream::HostSet::Entry* host = cluster_->pick();
+  if (host == nullptr) {
+    worker_.shard().add(cluster_->stats().cx_none_healthy);
+    local_reply({.status = 503,
+                 .body = "no healthy upstream",
+                 .details = "no_healthy_upstream",
+                 .flags = flag_bits(ResponseFlag::kNoHealthyUpstream)});
+    return;
+  }
+  if (match_.route->forward()->auto_host_rewrite && !host->host->hostname.empty())
+    route::rewrite_host(*headers_[kRequest], host->host->hostname, match_.route->forward()->append_x_forwarded_host);
+  info_.upstream_host = arena_.copy(host->host->text);
+  worker_.shard().add(cluster_->stats().rq_total);
+  worker_.shard().inc(cluster_->stats().rq_active);
+  counted_active_ = true;
+  if (retry_ != nullptr && retry_->per_try_timeout_ms != 0)
+    worker_.loop().timers().arm(per_try_timeout_, retry_->per_try_timeout_ms);
+  pool_ = &cluster_->pool(*host);
+  pool_->acquire(*this);
+}
+
+void Stream::on_pool_ready(upstream::PooledConnection& connection) {
+  pool_ = nullptr;
+  upstream_ = &connection.start(upstream_sink_);
+  upstream_end_sent_ = router_end_ && to_upstream_.empty() && upstream_trailers_ == nullptr;
+  head_sent_ = true;
+  upstream_->encode_headers(*headers_[kRequest], upstream_end_sent_);
+  if (!upstream_end_sent_ && upstream_ != nullptr) send_upstream();
+}
+
+void Stream::on_pool_failure(upstream::PoolFailure why, std::string_view details) {
+  pool_ = nullptr;
+  if (why == upstream::PoolFailure::kOverflow) {
+    end_attempt(false);
+    local_reply({.status = 503,
+                 .body = "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+                 .details = details,
+                 .flags = flag_bits(ResponseFlag::kUpstreamOverflow),
+                 .edit = [](HeaderMap& headers) { headers.add("x-envoy-overloaded", "true"); }});
+    return;
+  }
+  end_attempt(false);
+  if (try_again(true, 0)) return;
+  upstream_failed(ResponseFlag::kUpstreamConnectionFailure, 503,
+                  why == upstream::PoolFailure::kConnectTimeout
+                      ? "upstream_reset_before_response_started{connection_timeout}"
+                      : "upstream_reset_before_response_started{connection_failure}");
+}
+
+// Lets go of the pool or the upstream stream; `reset`: it has not ended by itself.
+void Stream::end_attempt(bool reset) {
+  per_try_timeout_.disarm();
+  retry_timer_.disarm();
+  if (upstream::HostPool* pool = std::exchange(pool_, nullptr); pool != nullptr) {
+    worker_.shard().add(cluster_->stats().rq_cancelled);
+    pool->cancel(*this);
+  }
+  if (http::CodecStream* upstream = std::exchange(upstream_, nullptr); upstream != nullptr && reset) {
+    worker_.shard().add(cluster_->stats().rq_tx_reset);
+    upstream->reset(http::ResetReason::kLocalReset);
+  }
+  if (counted_active_) {
+    counted_active_ = false;
+    worker_.shard().dec(cluster_->stats().rq_active);
+  }
+  if (finished_ || request_stopped_) {
+    if (request_budget_) upstream::give(cluster_->cluster().state().requests);
+    if (retry_budget_) upstream::give(cluster_->cluster().state().retries);
+    request_budget_ = retry_budget_ = false;
+  }
+}
+
+bool Stream::retry_allowed(bool connect_failure, uint16_t status) {
+  if (retry_ == nullptr || response_begun_ || !replayable_ || attempts_ > retry_->num_retries) return false;
+  if (connect_failure) return wants(*retry_, "connect-failure") || wants(*retry_, "5xx") || wants(*retry_, "reset") ||
+                              wants(*retry_, "gateway-error");
+  if (status == 0)  // reset, or no answer in time
+    return wants(*retry_, "reset") || wants(*retry_, "5xx") || wants(*retry_, "gateway-error") ||
+           (wants(*retry_, "reset-before-request") && !upstream_end_sent_);
+  if (status >= 500 && wants(*retry_, "5xx")) return true;
+  if (status >= 502 && status <= 504 && wants(*retry_, "gateway-error")) return true;
+  if (status == 409 && wants(*retry_, "retriable-4xx")) return true;
+  if (wants(*retry_, "retriable-status-codes"))
+    for (const uint32_t code : retry_->retriable_status_codes)
+      if (code == status) return true;
+  return false;
+}
+
+bool Stream::try_again(bool connect_failure, uint16_t status) {
+  if (!retry_allowed(connect_failure, status)) {
+    if (retry_ != nullptr && attempts_ > retry_->num_retries && attempts_ > 1) {
+      info_.set(ResponseFlag::kUpstreamRetryLimitExceeded);
+      worker_.shard().add(cluster_->stats().rq_retry_limit_exceeded);
+    }
+    return false;
+  }
+  const upstream::Cluster& cluster = cluster_->cluster();
+  if (!retry_budget_ && !upstream::take(cluster.state().retries, cluster.spec().max_retries)) {
+    worker_.shard().add(cluster_->stats().rq_retry_overflow);
+    return false;
+  }
+  retry_budget_ = true;
+  end_attempt(true);
+  worker_.shard().add(cluster_->stats().rq_retry);
+  head_sent_ = upstream_end_sent_ = false;
+  to_upstream_.clear();
+  for (const Buffer::Slice& slice : replay_) to_upstream_.append_shared(slice.block, slice.data, slice.size);
+  // Full jitter over an exponential bound, as Envoy.
+  const uint64_t bound = std::min(retry_->base_interval_ms << std::min(attempts_ - 1, 16u), retry_->max_interval_ms);
+  worker_.loop().timers().arm(retry_timer_, bound == 0 ? 1 : 1 + worker_.loop().random() % bound);
+  return true;
+}
+
+// --- response ----------------------------------------------------------------------------------------------------------
+
+void Stream::upstream_1xx(HeaderMap& headers) {
+  if (finished_ || response_begun_) return;
+  touch();
+  const std::string_view status = headers.get(HeaderId::kStatus);
+  if (status == "100" || info_.protocol == Protocol::kHttp10) return;  // the proxy has said 100 itself
+  for (int i = stage_count_ - 1; i >= 0; --i) stages_[i].filter->on_response_1xx(headers);
+  downstream_->encode_1xx(headers);
+}
+
+void Stream::upstream_headers(HeaderMap& headers, bool end) {
+  if (end) upstream_ = nullptr;  // the codec forgets it when this returns
+  touch();
+  per_try_timeout_.disarm();
+  uint16_t status = 0;
+  for (const char c : headers.get(HeaderId::kStatus)) status = static_cast<uint16_t>(status * 10 + (c - '0'));
+  const int64_t now = worker_.loop().now_ns();
+  info_.upstream_first_byte_ns = now;
+  if (end) info_.upstream_last_byte_ns = now;
+  stats::Shard& shard = worker_.shard();
+  if (status / 100 >= 1 && status / 100 <= 5) shard.add(cluster_->stats().rq_class[status / 100]);
+  shard.add(cluster_->stats().rq_completed);
+  if (try_again(false, status)) return;
+  if (attempts_ > 1 && status < 500) shard.add(cluster_->stats().rq_retry_success);
+  headers_[kResponse] = &headers;
+  response_begun_ = true;
+  info_.response_code_details = "via_upstream";
+  if (!hcm().router_suppress_envoy_headers) {
+    char digits[24];
+    const char* digits_end = std::to_chars(digits, digits + sizeof(digits), (now - attempt_start_ns_) / 1'000'000).ptr;
+    headers.set(HeaderId::kXEnvoyUpstreamServiceTime, {digits, static_cast<size_t>(digits_end - digits)});
+  }
+  match_.mutate_response(headers, format_context());
+  head_ends_response_ = end;
+  pass_headers(kResponse, stage_count_ - 1);
+}
+
+void Stream::upstream_data(Buffer& data, bool end) {
+  if (end) {
+    upstream_ = nullptr;
+    info_.upstream_last_byte_ns = worker_.loop().now_ns();
+  }
+  touch();
+  pass_data(kResponse, stage_count_ - 1, data, end);
+}
+
+void Stream::upstream_trailers(HeaderMap& trailers) {
+  upstream_ = nullptr;
+  info_.upstream_last_byte_ns = worker_.loop().now_ns();
+  trailers_[kResponse] = &trailers;
+  pass_trailers(kResponse, stage_count_ - 1, trailers);
+}
+
+void Stream::upstream_reset(http::ResetReason reason, std::string_view) {
+  upstream_ = nullptr;
+  if (finished_) return;
+  worker_.shard().add(cluster_->stats().rq_rx_reset);
+  const bool protocol = reason == http::ResetReason::kProtocolError || reason == http::ResetReason::kOverflow;
+  if (protocol) worker_.shard().add(cluster_->stats().cx_protocol_error);
+  end_attempt(false);
+  if (try_again(false, 0)) return;
+  if (protocol)
+    return upstream_failed(ResponseFlag::kUpstreamProtocolError, 502, "upstream_reset_before_response_started{protocol_error}");
+  upstream_failed(ResponseFlag::kUpstreamConnectionTermination, 503,
+                  "upstream_reset_before_response_started{connection_termination}");
+}
+
+void Stream::upstream_failed(ResponseFlag flag, uint16_t status, std::string_view details) {
+  if (response_begun_) {
+    cut(flag, flag == ResponseFlag::kUpstreamProtocolError ? "upstream_reset_after_response_started{protocol_error}"
+                                                           : "upstream_reset_after_response_started{connection_termination}");
+    return;
+  }
+  local_reply({.status = status,
+               .body = "upstream connect error or disconnect/reset before headers",
+               .details = details,
+               .flags = flag_bits(flag)});
+}
+
+// The upstream connection's write side: the client waits while the upstream does not read.
+void Stream::upstream_watermark(bool above) {
+  if (downstream_ == nullptr) return;
+  if (above) {
+    downstream_->pause_read(net::Pause::kBackpressure);
+  } else {
+    downstream_->resume_read(net::Pause::kBackpressure);
+  }
+}
+
+void Stream::on_response_timeout() {
+  worker_.shard().add(cluster_->stats().rq_timeout);
+  if (response_begun_) {
+    cut(ResponseFlag::kUpstreamRequestTimeout, "response_timeout");
+    return;
+  }
+  local_reply({.status = 504,
+               .body = "upstream request timeout",
+               .details = "response_timeout",
+               .flags = flag_bits(ResponseFlag::kUpstreamRequestTimeout)});
+}
+
+void Stream::on_per_try_timeout() {
+  worker_.shard().add(cluster_->stats().rq_per_try_timeout);
+  if (try_again(false, 0)) return;
+  local_reply({.status = 504,
+               .body = "upstream request timeout",
+               .details = "upstream_per_try_timeout",
+               .flags = flag_bits(ResponseFlag::kUpstreamRequestTimeout)});
+}
+
+}  // namespace outrigger::proxy

@@ -1,0 +1,221 @@
+#include "proxy/worker_proxy.h"
+
+#include <algorithm>
+#include <map>
+#include <string>
+
+#include <unistd.h>
+
+#include "base/check.h"
+#include "proxy/downstream_connection.h"
+#include "proxy/worker_state.h"
+
+namespace outrigger::proxy {
+namespace {
+
+// One worker's listening on the sockets of one listener. The chains stand in the listener's order.
+struct ActiveListener {
+  std::shared_ptr<const ListenerPart> part;
+  std::vector<std::unique_ptr<net::Acceptor>> acceptors;
+  std::vector<ActiveChain*> chains;
+};
+
+}  // namespace
+
+struct WorkerProxy::Impl {
+  Impl(event::Loop& loop, WorkerOptions o)
+      : options(std::move(o)),
+        state(loop, options.index, *options.stats, options.release),
+        drain_limit([](void* self) { static_cast<Impl*>(self)->cut_all(); }, this) {}
+
+  void adopt(std::shared_ptr<const Snapshot> snapshot);
+  void update_listener(const std::string& name, const LinkedListener& linked);
+  void remove_listener(ActiveListener& listener);
+  void drain_chain(ActiveChain& chain, uint64_t over_ms);
+  void accept(ActiveListener& listener, int fd, const net::Address& local, const net::Address& remote);
+  void on_gone();
+  void sweep_chains();
+  void check_drained();
+  void cut_all();
+  size_t connections() const;
+
+  WorkerOptions options;
+  WorkerState state;
+  std::map<std::string, std::unique_ptr<ActiveListener>> listeners;
+  std::map<std::string, std::unique_ptr<ActiveChain>> chains;  // by listener and identity
+  std::vector<std::unique_ptr<ActiveChain>> departed;
+  std::function<void()> drained;
+  event::Timeout drain_limit;
+};
+
+WorkerProxy::WorkerProxy(event::Loop& loop, WorkerOptions options)
+    : impl_(std::make_unique<Impl>(loop, std::move(options))) {}
+
+WorkerProxy::~WorkerProxy() {
+  CHECK(impl_->connections() == 0);
+  for (auto& chain : impl_->departed)
+    if (chain->kept != nullptr) impl_->state.unpin(chain->kept);
+}
+
+void WorkerProxy::adopt(std::shared_ptr<const Snapshot> snapshot) { impl_->adopt(std::move(snapshot)); }
+
+uint64_t WorkerProxy::version() const {
+  PinnedSnapshot* current = impl_->state.current();
+  return current == nullptr ? 0 : current->snapshot->version;
+}
+
+size_t WorkerProxy::downstream_connections() const { return impl_->connections(); }
+size_t WorkerProxy::active_requests() const { return impl_->state.active_requests; }
+
+// --- config ------------------------------------------------------------------------------------------------------------
+
+void WorkerProxy::Impl::adopt(std::shared_ptr<const Snapshot> snapshot) {
+  // Chains that will leave need the snapshot in which they are: pin it before the new one takes its place.
+  PinnedSnapshot* before = state.current();
+  if (before != nullptr) ++before->pins;
+  state.adopt(std::move(snapshot));
+  const Snapshot& now = *state.current()->snapshot;
+
+  std::map<std::string, std::unique_ptr<ActiveChain>> old_chains;
+  old_chains.swap(chains);
+  const auto take_old = [&](const std::string& key) -> std::unique_ptr<ActiveChain> {
+    auto at = old_chains.find(key);
+    if (at == old_chains.end()) return nullptr;
+    std::unique_ptr<ActiveChain> chain = std::move(at->second);
+    old_chains.erase(at);
+    return chain;
+  };
+  for (auto at = listeners.begin(); at != listeners.end();) {
+    if (now.listeners.find(at->first) == nullptr) {
+      remove_listener(*at->second);
+      at = listeners.erase(at);
+    } else {
+      ++at;
+    }
+  }
+  now.listeners.for_each([&](const std::string& name, const LinkedListener& linked) {
+    for (const LinkedChain& chain : linked.chains) {
+      const std::string key = name + '\0' + chain.chain->identity;
+      if (chains.contains(key)) continue;
+      std::unique_ptr<ActiveChain> active = take_old(key);
+      if (active == nullptr) active = std::make_unique<ActiveChain>();
+      active->linked = chain;
+      active->buffer_limit = linked.part->spec.per_connection_buffer_limit_bytes;
+      chains.emplace(key, std::move(active));
+    }
+    update_listener(name, linked);
+  });
+  for (auto& [key, chain] : old_chains) {
+    chain->kept = before;
+    ++before->pins;
+    chain->departed = true;
+    ActiveChain& leaving = *chain;
+    departed.push_back(std::move(chain));
+    drain_chain(leaving, leaving.linked.chain->spec.hcm.drain_timeout_ms);
+  }
+  if (before != nullptr) state.unpin(before);
+  sweep_chains();
+}
+
+void WorkerProxy::Impl::update_listener(const std::string& name, const LinkedListener& linked) {
+  std::unique_ptr<ActiveListener>& listener = listeners[name];
+  const bool fresh = listener == nullptr;
+  if (fresh) listener = std::make_unique<ActiveListener>();
+  std::shared_ptr<const ListenerPart> before = std::exchange(listener->part, linked.part);
+  listener->chains.clear();
+  for (const LinkedChain& chain : linked.chains)
+    listener->chains.push_back(chains.find(name + '\0' + chain.chain->identity)->second.get());
+  if (fresh || before->sockets != linked.part->sockets) {
+    listener->acceptors.clear();
+    ActiveListener* raw = listener.get();
+    if (!state.draining)
+      for (const std::shared_ptr<net::SocketSet>& set : linked.part->sockets)
+        if (set != nullptr)
+          listener->acceptors.push_back(std::make_unique<net::Acceptor>(
+              state.loop(), set, options.index,
+              [this, raw](int fd, const net::Address& local, const net::Address& remote) { accept(*raw, fd, local, remote); }));
+  }
+  if (before != nullptr) state.release(std::move(before));
+}
+
+void WorkerProxy::Impl::remove_listener(ActiveListener& listener) {
+  listener.acceptors.clear();
+  state.release(std::move(listener.part));
+}
+
+void WorkerProxy::Impl::accept(ActiveListener& listener, int fd, const net::Address& local, const net::Address& remote) {
+  const int index = listener.part->match(local, remote);
+  if (index < 0) {
+    ::close(fd);
+    return;
+  }
+  new DownstreamConnection(state, *listener.chains[static_cast<size_t>(index)], fd, local, remote, [this] { on_gone(); });
+}
+
+// Idle connections of a leaving chain end spread over `over_ms`, so that their clients do not all come back at once.
+void WorkerProxy::Impl::drain_chain(ActiveChain& chain, uint64_t over_ms) {
+  chain.draining = true;
+  chain.connections.for_each([&](DownstreamConnection& connection) {
+    connection.drain(over_ms == 0 ? 0 : state.loop().random() % over_ms);
+  });
+}
+
+void WorkerProxy::Impl::on_gone() {
+  sweep_chains();
+  check_drained();
+}
+
+void WorkerProxy::Impl::sweep_chains() {
+  std::erase_if(departed, [&](const std::unique_ptr<ActiveChain>& chain) {
+    if (chain->count != 0) return false;
+    if (chain->kept != nullptr) state.unpin(chain->kept);
+    return true;
+  });
+}
+
+size_t WorkerProxy::Impl::connections() const {
+  size_t count = 0;
+  for (const auto& [key, chain] : chains) count += chain->count;
+  for (const auto& chain : departed) count += chain->count;
+  return count;
+}
+
+// --- the end -----------------------------------------------------------------------------------------------------------
+
+void WorkerProxy::Impl::check_drained() {
+  if (!drained || connections() != 0) return;
+  drain_limit.disarm();
+  std::exchange(drained, nullptr)();
+}
+
+void WorkerProxy::Impl::cut_all() {
+  const auto cut = [](DownstreamConnection& connection) { connection.close_now(); };
+  for (auto& [key, chain] : chains) chain->connections.for_each(cut);
+  for (auto& chain : departed) chain->connections.for_each(cut);
+}
+
+void WorkerProxy::drain(uint64_t limit_ms, std::function<void()> done) {
+  Impl& impl = *impl_;
+  impl.state.draining = true;
+  impl.drained = std::move(done);
+  for (auto& [name, listener] : impl.listeners) listener->acceptors.clear();
+  for (auto& [key, chain] : impl.chains) impl.drain_chain(*chain, 0);
+  for (auto& chain : impl.departed) impl.drain_chain(*chain, 0);
+  if (limit_ms == 0) {
+    impl.cut_all();
+  } else {
+    impl.state.loop().timers().arm(impl.drain_limit, limit_ms);
+  }
+  impl.check_drained();
+}
+
+void WorkerProxy::shutdown() {
+  Impl& impl = *impl_;
+  impl.state.draining = true;
+  for (auto& [name, listener] : impl.listeners) impl.remove_listener(*listener);
+  impl.listeners.clear();
+  impl.cut_all();
+  impl.state.clusters().shutdown();
+}
+
+}  // namespace outrigger::proxy

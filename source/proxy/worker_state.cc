@@ -1,0 +1,136 @@
+#include "proxy/worker_state.h"
+
+#include <algorithm>
+#include <ctime>
+#include <new>
+
+#include "base/check.h"
+#include "proxy/stream.h"
+
+namespace outrigger::proxy {
+namespace {
+
+upstream::WorkerClusters::Lookup lookup_in(const Snapshot* snapshot) {
+  return [snapshot](std::string_view name, uint64_t hash, std::shared_ptr<const upstream::Cluster>& cluster,
+                    std::shared_ptr<const upstream::HostSet>& hosts) {
+    const LinkedCluster* linked = snapshot == nullptr ? nullptr : snapshot->clusters.find(name, hash);
+    if (linked == nullptr) return false;
+    cluster = linked->cluster;
+    hosts = linked->hosts;
+    return true;
+  };
+}
+
+}  // namespace
+
+WorkerState::WorkerState(event::Loop& loop, uint32_t index, stats::Registry& stats,
+                         std::function<void(std::vector<std::shared_ptr<const void>>)> release)
+    : loop_(loop),
+      index_(index),
+      shard_(stats.worker_shard(index)),
+      release_(std::move(release)),
+      clusters_(loop, shard_, [this](std::shared_ptr<const void> part) { this->release(std::move(part)); }) {}
+
+WorkerState::~WorkerState() {
+  CHECK(retired_.empty() && older_.empty() && active_requests == 0);
+  clusters_.shutdown();
+  clusters_.sweep();
+  if (current_ != nullptr) {
+    release(std::move(current_->snapshot));
+    delete current_;
+  }
+  for (void* memory : free_streams_) ::operator delete(memory, std::align_val_t{alignof(Stream)});
+  unlink();
+  if (!released_.empty()) release_(std::move(released_));
+}
+
+PinnedSnapshot* WorkerState::pin() {
+  ++current_->pins;
+  return current_;
+}
+
+void WorkerState::unpin(PinnedSnapshot* pinned) {
+  CHECK(pinned->pins > 0);
+  if (--pinned->pins > 0 || pinned == current_) return;
+  std::erase(older_, pinned);
+  release(std::move(pinned->snapshot));
+  delete pinned;
+  sweep_ = true;
+  loop_.at_turn_end(*this);
+}
+
+void WorkerState::adopt(std::shared_ptr<const Snapshot> snapshot) {
+  PinnedSnapshot* before = current_;
+  current_ = new PinnedSnapshot{std::move(snapshot), 0};
+  if (before != nullptr) {
+    if (before->pins > 0) {
+      older_.push_back(before);
+    } else {
+      release(std::move(before->snapshot));
+      delete before;
+    }
+  }
+  clusters_.adopt(lookup_in(current_->snapshot.get()));
+  sweep_ = true;
+  loop_.at_turn_end(*this);
+}
+
+void WorkerState::release(std::shared_ptr<const void> part) {
+  released_.push_back(std::move(part));
+  loop_.at_turn_end(*this);
+}
+
+upstream::WorkerCluster* WorkerState::find_cluster(std::string_view name, uint64_t hash, const PinnedSnapshot* pinned) {
+  // The worker's own view is the current one; only a cluster that has left it is looked for in the pinned snapshot.
+  if (auto* found = clusters_.find(name, hash, lookup_in(current_->snapshot.get())); found != nullptr) return found;
+  return pinned == current_ ? nullptr : clusters_.find(name, hash, lookup_in(pinned->snapshot.get()));
+}
+
+void* WorkerState::stream_memory() {
+  if (free_streams_.empty()) return ::operator new(sizeof(Stream), std::align_val_t{alignof(Stream)});
+  void* memory = free_streams_.back();
+  free_streams_.pop_back();
+  return memory;
+}
+
+void WorkerState::retire(Stream& stream) {
+  retired_.push_back(&stream);
+  loop_.at_turn_end(*this);
+}
+
+void WorkerState::on_turn_end() {
+  constexpr size_t kKeepStreams = 1024;
+  while (!retired_.empty()) {
+    Stream* stream = retired_.back();
+    retired_.pop_back();
+    stream->~Stream();
+    if (free_streams_.size() < kKeepStreams) {
+      free_streams_.push_back(stream);
+    } else {
+      ::operator delete(static_cast<void*>(stream), std::align_val_t{alignof(Stream)});
+    }
+  }
+  // A departed cluster may still be named by an older snapshot that a request pins.
+  if (sweep_ && older_.empty()) {
+    sweep_ = false;
+    clusters_.sweep();
+  }
+  if (!released_.empty()) {
+    release_(std::move(released_));
+    released_.clear();
+  }
+}
+
+std::string_view WorkerState::http_date() {
+  const int64_t second = loop_.wall_us() / 1'000'000;
+  if (second != date_second_) {
+    date_second_ = second;
+    const time_t t = static_cast<time_t>(second);
+    tm utc{};
+    gmtime_r(&t, &utc);
+    strftime(date_, sizeof(date_), "%a, %d %b %Y %H:%M:%S GMT", &utc);
+  }
+  return {date_, 29};
+}
+
+}  // namespace outrigger::proxy

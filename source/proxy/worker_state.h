@@ -1,0 +1,82 @@
+// WorkerState: what the streams and connections of one worker share: its loop, stats shard, clusters, the adopted
+// snapshot and those older ones that requests still pin.
+//
+// Thread rule: the worker's thread.
+// Use:  PinnedSnapshot* pin = worker.pin();  ...  worker.unpin(pin);
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "base/list.h"
+#include "event/loop.h"
+#include "proxy/snapshot.h"
+#include "upstream/worker_clusters.h"
+
+namespace outrigger::proxy {
+
+class DownstreamConnection;
+class Stream;
+
+// A snapshot with a count of this worker's own: pinning is no contended atomic.
+struct PinnedSnapshot {
+  std::shared_ptr<const Snapshot> snapshot;
+  uint32_t pins = 0;
+};
+
+struct RetiredTag;
+
+class WorkerState final : public event::TurnEnd {
+ public:
+  WorkerState(event::Loop& loop, uint32_t index, stats::Registry& stats,
+              std::function<void(std::vector<std::shared_ptr<const void>>)> release);
+  ~WorkerState();
+
+  event::Loop& loop() { return loop_; }
+  uint32_t index() const { return index_; }
+  stats::Shard& shard() { return shard_; }
+
+  // The adopted snapshot; nullptr before the first.
+  PinnedSnapshot* current() { return current_; }
+  PinnedSnapshot* pin();
+  void unpin(PinnedSnapshot* pinned);
+  void adopt(std::shared_ptr<const Snapshot> snapshot);
+  // Gives a part back to the builder (with the turn's end).
+  void release(std::shared_ptr<const void> part);
+
+  // The run-time cluster of a name: of the adopted snapshot, else of the one that the stream pinned; nullptr: unknown.
+  upstream::WorkerCluster* find_cluster(std::string_view name, uint64_t hash, const PinnedSnapshot* pinned);
+  upstream::WorkerClusters& clusters() { return clusters_; }
+
+  // Streams are recycled: raw memory comes from a free list; a finished stream is destroyed at the turn's end.
+  void* stream_memory();
+  void retire(Stream& stream);
+
+  // "Sun, 06 Nov 1994 08:49:37 GMT", made once a second.
+  std::string_view http_date();
+
+  uint64_t active_requests = 0;
+  bool draining = false;
+
+ private:
+  void on_turn_end() override;
+
+  event::Loop& loop_;
+  const uint32_t index_;
+  stats::Shard& shard_;
+  std::function<void(std::vector<std::shared_ptr<const void>>)> release_;
+  std::vector<std::shared_ptr<const void>> released_;
+  PinnedSnapshot* current_ = nullptr;
+  std::vector<PinnedSnapshot*> older_;  // pinned ones
+  upstream::WorkerClusters clusters_;
+  std::vector<void*> free_streams_;
+  std::vector<Stream*> retired_;
+  bool sweep_ = false;
+  int64_t date_second_ = -1;
+  char date_[32];
+};
+
+}  // namespace outrigger::proxy
