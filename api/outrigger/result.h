@@ -36,7 +36,7 @@ struct Error {
 };
 
 template <class T>
-using Result [[nodiscard]] = tl::expected<T, Error>;
+using Result = tl::expected<T, Error>;
 
 inline tl::unexpected<Error> fail(Errc code, std::string detail, Origin origin = Origin::kLocal,
                                   bool retryable = false) {

@@ -7,12 +7,13 @@
 namespace outrigger::proxy {
 namespace {
 
-http::H1Options h1_options(const config::HcmSpec& hcm) {
+http::H1Options h1_options(const ActiveChain& chain) {
+  const config::HcmSpec& hcm = chain.linked.chain->spec.hcm;
   http::H1Options options;
   options.max_head_bytes = hcm.max_request_headers_kb * 1024;
   options.max_headers_count = hcm.max_headers_count;
   options.accept_http_10 = hcm.accept_http_10;
-  options.default_host_for_http_10 = hcm.default_host_for_http_10;
+  options.default_host_for_http_10 = chain.default_host;
   options.allow_absolute_url = hcm.allow_absolute_url;
   options.enable_trailers = hcm.enable_trailers;
   return options;
@@ -24,7 +25,6 @@ DownstreamConnection::DownstreamConnection(WorkerState& worker, ActiveChain& cha
                                            const net::Address& remote, std::function<void()> on_gone)
     : worker_(worker),
       chain_(chain),
-      stats_(chain.linked.chain->stats.get()),
       idle_timeout_([](void* self) { static_cast<DownstreamConnection*>(self)->on_idle(); }, this),
       head_timeout_([](void* self) { static_cast<DownstreamConnection*>(self)->on_head_timeout(); }, this),
       drain_timeout_(
@@ -51,10 +51,8 @@ DownstreamConnection::DownstreamConnection(WorkerState& worker, ActiveChain& cha
   connection_ = net::Connection::accept(
       worker_.loop(), fd, local, remote, *this,
       {.write_high_watermark = chain_.buffer_limit, .delayed_close_ms = hcm().delayed_close_timeout_ms});
-  codec_ = http::make_h1_server_codec(*connection_, *this, h1_options(hcm()));
-  // Until the first request is whole, the header timeout holds (slow or silent clients).
-  if (hcm().request_headers_timeout_ms != 0)
-    worker_.loop().timers().arm(head_timeout_, hcm().request_headers_timeout_ms);
+  codec_ = http::make_h1_server_codec(*connection_, *this, h1_options(chain_));
+  arm_idle();
 }
 
 DownstreamConnection::~DownstreamConnection() { CHECK(stream_ == nullptr); }
@@ -97,7 +95,11 @@ void DownstreamConnection::on_stream_finished(Stream& stream) {
 
 void DownstreamConnection::on_stream_end(bool reusable) {
   if (!reusable || closed_) return;
-  arm_idle();
+  if (draining_ || worker_.draining) {
+    connection_->close(net::Close::kFlush);  // the drain began when the response's head had gone
+  } else {
+    arm_idle();
+  }
 }
 
 void DownstreamConnection::on_idle() {
@@ -105,7 +107,7 @@ void DownstreamConnection::on_idle() {
   connection_->close(net::Close::kFlush);
 }
 
-// A head that does not become whole: 408 and closed; a silent new connection just closes.
+// A head that does not become whole: 408 and closed.
 void DownstreamConnection::on_head_timeout() {
   if (stream_ != nullptr || closed_) return;
   worker_.shard().add(stats().rq_header_timeout);

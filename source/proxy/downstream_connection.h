@@ -28,6 +28,7 @@ struct ActiveChain {
   // While draining: the snapshot that `linked` belongs to. Otherwise nullptr: it belongs to the worker's adopted one.
   PinnedSnapshot* kept = nullptr;
   uint32_t buffer_limit = 1024 * 1024;
+  std::string default_host;  // for HTTP/1.0; codecs keep a view of it
   bool draining = false;
   bool departed = false;  // to be erased when empty
   uint64_t count = 0;
@@ -67,14 +68,13 @@ class DownstreamConnection final : public net::ConnectionHandler,
   void on_head_timeout();
   void arm_idle();
   const config::HcmSpec& hcm() const { return chain_.linked.chain->spec.hcm; }
-  const HttpStats& stats() const { return *stats_; }
+  const HttpStats& stats() const { return *chain_.linked.chain->stats; }
 
   WorkerState& worker_;
   ActiveChain& chain_;
   std::unique_ptr<http::Codec> codec_;
   net::Connection* connection_ = nullptr;
   Stream* stream_ = nullptr;  // HTTP/1: at most one
-  const HttpStats* stats_;
   event::Timeout idle_timeout_;   // no request under way
   event::Timeout head_timeout_;   // a head is incomplete
   event::Timeout drain_timeout_;

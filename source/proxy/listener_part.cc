@@ -42,6 +42,7 @@ std::string identity(const config::FilterChainSpec& spec, const std::string& lis
       .list(match.direct_source_prefix_ranges, cidr);
   id.list(match.server_names, text).list(match.application_protocols, text).list(match.source_ports, number);
   const config::HcmSpec& hcm = spec.hcm;
+  id.add(hcm.stat_prefix);  // gauges go down where they went up
   id.add(static_cast<uint64_t>(hcm.codec)).add(hcm.max_request_headers_kb).add(hcm.max_headers_count);
   id.add(hcm.accept_http_10).add(hcm.default_host_for_http_10).add(hcm.allow_absolute_url).add(hcm.enable_trailers);
   return id.take();

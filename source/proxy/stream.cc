@@ -17,7 +17,8 @@ Stream::Stream(WorkerState& worker, DownstreamConnection& connection, const Link
                http::CodecStream& downstream)
     : worker_(worker),
       connection_(connection),
-      chain_(chain),
+      chain_(chain.chain),
+      routes_(chain.routes.get()),
       pin_(pin),
       downstream_(&downstream),
       random_(worker.loop().random()),
@@ -91,7 +92,7 @@ void Stream::on_headers(HeaderMap& headers, bool end_stream) {
 
 void Stream::match_route() {
   match_ = {};
-  if (chain_.routes != nullptr) match_ = chain_.routes->match(*headers_[kRequest], {.random = random_, .tls = false});
+  if (routes_ != nullptr) match_ = routes_->match(*headers_[kRequest], {.random = random_, .tls = false});
   info_.route_name = match_.route == nullptr ? std::string_view{} : match_.route->name;
   info_.virtual_host = match_.virtual_host == nullptr ? std::string_view{} : match_.virtual_host->name;
   if (const auto* forward = match_.route == nullptr ? nullptr : match_.route->forward();
@@ -308,7 +309,7 @@ void Stream::finish() {
 }
 
 void Stream::log() {
-  const auto& loggers = chain_.chain->access_logs;
+  const auto& loggers = chain_->access_logs;
   if (loggers.empty()) return;
   const route::FormatContext context = format_context();
   for (const auto& logger : loggers) logger->log(worker_.index(), context);

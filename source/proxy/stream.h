@@ -27,6 +27,7 @@ class DownstreamConnection;
 
 class Stream final : public StreamHandle, public http::StreamSink, public upstream::PoolClient {
  public:
+  // `chain` is of the snapshot that `pin` holds; the stream takes the pin over.
   Stream(WorkerState& worker, DownstreamConnection& connection, const LinkedChain& chain, PinnedSnapshot* pin,
          http::CodecStream& downstream);
   ~Stream();
@@ -136,13 +137,14 @@ class Stream final : public StreamHandle, public http::StreamSink, public upstre
   void on_idle_timeout();
   void on_request_timeout();
   void on_max_duration();
-  const config::HcmSpec& hcm() const { return chain_.chain->spec.hcm; }
-  const HttpStats& http_stats() const { return *chain_.chain->stats; }
+  const config::HcmSpec& hcm() const { return chain_->spec.hcm; }
+  const HttpStats& http_stats() const { return *chain_->stats; }
   route::FormatContext format_context() const;
 
   WorkerState& worker_;
   DownstreamConnection& connection_;
-  LinkedChain chain_;  // kept alive by pin_
+  const HttpChain* chain_;  // of pin_, as all that is compiled
+  const route::RouteTable* routes_;  // nullptr: not known
   PinnedSnapshot* pin_;
   http::CodecStream* downstream_;  // nullptr: over
   http::CodecStream* upstream_ = nullptr;

@@ -1,5 +1,4 @@
 // The filter chain of a Stream: stages, holding, resuming; and StreamHandle's methods.
-#include "base/check.h"
 #include "proxy/downstream_connection.h"
 #include "proxy/stream.h"
 
@@ -32,7 +31,7 @@ uint32_t StreamHandle::worker_index() const { return self(this).worker_.index();
 namespace proxy {
 
 bool Stream::make_filters() {
-  const auto& entries = chain_.chain->filters;
+  const auto& entries = chain_->filters;
   if (entries.empty()) return true;
   stages_ = static_cast<Stage*>(arena_.try_allocate(sizeof(Stage) * entries.size(), alignof(Stage)));
   if (stages_ == nullptr) return false;
@@ -58,10 +57,7 @@ Verdict Stream::call_trailers(Direction d, Filter& f, HeaderMap& trailers) {
 }
 
 Stream::Held* Stream::hold(Direction d, int at) {
-  Held* held = arena_.make<Held>();
-  CHECK(held != nullptr || arena_.bytes_reserved() > 0);
-  stages_[at].held[d] = held;
-  return held;
+  return stages_[at].held[d] = arena_.make<Held>();
 }
 
 void Stream::after_filter() {

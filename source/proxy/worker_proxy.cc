@@ -98,7 +98,10 @@ void WorkerProxy::Impl::adopt(std::shared_ptr<const Snapshot> snapshot) {
       const std::string key = name + '\0' + chain.chain->identity;
       if (chains.contains(key)) continue;
       std::unique_ptr<ActiveChain> active = take_old(key);
-      if (active == nullptr) active = std::make_unique<ActiveChain>();
+      if (active == nullptr) {
+        active = std::make_unique<ActiveChain>();
+        active->default_host = chain.chain->spec.hcm.default_host_for_http_10;
+      }
       active->linked = chain;
       active->buffer_limit = linked.part->spec.per_connection_buffer_limit_bytes;
       chains.emplace(key, std::move(active));

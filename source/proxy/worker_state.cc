@@ -55,7 +55,6 @@ void WorkerState::unpin(PinnedSnapshot* pinned) {
   std::erase(older_, pinned);
   release(std::move(pinned->snapshot));
   delete pinned;
-  sweep_ = true;
   loop_.at_turn_end(*this);
 }
 
@@ -71,7 +70,6 @@ void WorkerState::adopt(std::shared_ptr<const Snapshot> snapshot) {
     }
   }
   clusters_.adopt(lookup_in(current_->snapshot.get()));
-  sweep_ = true;
   loop_.at_turn_end(*this);
 }
 
@@ -111,10 +109,7 @@ void WorkerState::on_turn_end() {
     }
   }
   // A departed cluster may still be named by an older snapshot that a request pins.
-  if (sweep_ && older_.empty()) {
-    sweep_ = false;
-    clusters_.sweep();
-  }
+  if (clusters_.any_departed() && older_.empty()) clusters_.sweep();
   if (!released_.empty()) {
     release_(std::move(released_));
     released_.clear();

@@ -74,7 +74,6 @@ class WorkerState final : public event::TurnEnd {
   upstream::WorkerClusters clusters_;
   std::vector<void*> free_streams_;
   std::vector<Stream*> retired_;
-  bool sweep_ = false;
   int64_t date_second_ = -1;
   char date_[32];
 };

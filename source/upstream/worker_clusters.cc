@@ -93,36 +93,35 @@ WorkerCluster* WorkerClusters::find(std::string_view name, uint64_t hash, const 
   std::shared_ptr<const Cluster> cluster;
   std::shared_ptr<const HostSet> hosts;
   if (!lookup(name, hash, cluster, hosts)) return nullptr;
-  Slot slot{std::make_unique<WorkerCluster>(*this, std::move(cluster), std::move(hosts)), false};
+  Slot slot{std::make_unique<WorkerCluster>(*this, std::move(cluster), std::move(hosts))};
   return map_.insert(name, std::move(slot)).cluster.get();
 }
 
 void WorkerClusters::adopt(const Lookup& lookup) {
+  departed_.clear();
   map_.for_each([&](const std::string& name, Slot& slot) {
     std::shared_ptr<const Cluster> cluster;
     std::shared_ptr<const HostSet> hosts;
     if (lookup(name, content_hash(name), cluster, hosts)) {
-      slot.departed = false;
       slot.cluster->update(std::move(cluster), std::move(hosts));
     } else {
-      slot.departed = true;
+      departed_.push_back(name);
     }
   });
 }
 
 void WorkerClusters::sweep() {
-  std::vector<std::string> gone;
-  map_.for_each([&](const std::string& name, Slot& slot) {
-    if (!slot.departed) return;
-    slot.cluster->drain();
-    if (slot.cluster->empty()) gone.push_back(name);
+  std::erase_if(departed_, [&](const std::string& name) {
+    Slot* slot = map_.find(name);
+    slot->cluster->drain();
+    return slot->cluster->empty() && map_.erase(name);
   });
-  for (const std::string& name : gone) map_.erase(name);
 }
 
 void WorkerClusters::shutdown() {
-  map_.for_each([](const std::string&, Slot& slot) {
-    slot.departed = true;
+  departed_.clear();
+  map_.for_each([&](const std::string& name, Slot& slot) {
+    departed_.push_back(name);
     slot.cluster->shutdown();
   });
 }

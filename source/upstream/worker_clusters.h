@@ -73,6 +73,7 @@ class WorkerClusters {
   void adopt(const Lookup& lookup);
   // Erases departed clusters that nobody uses.
   void sweep();
+  bool any_departed() const { return !departed_.empty(); }
   void shutdown();
   bool empty() const { return map_.size() == 0; }
 
@@ -80,12 +81,12 @@ class WorkerClusters {
   friend class WorkerCluster;
   struct Slot {
     std::unique_ptr<WorkerCluster> cluster;
-    bool departed = false;
   };
   event::Loop& loop_;
   stats::Shard& shard_;
   std::function<void(std::shared_ptr<const void>)> release_;
   NameMap<Slot> map_;
+  std::vector<std::string> departed_;
 };
 
 }  // namespace outrigger::upstream
