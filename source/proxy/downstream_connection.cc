@@ -112,8 +112,7 @@ void DownstreamConnection::on_head_timeout() {
   if (stream_ != nullptr || closed_) return;
   worker_.shard().add(stats().rq_header_timeout);
   if (http::h1_head_incomplete(*codec_)) {
-    connection_->output().append(
-        "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    connection_->output().append("HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     connection_->written();
   }
   connection_->close(net::Close::kFlush);

@@ -1,8 +1,9 @@
-// DownstreamConnection: one accepted connection: its codec, its streams, its timeouts; bound to a filter chain by identity.
+// DownstreamConnection: one accepted connection: its codec, its streams, its timeouts; bound to a filter chain by
+// identity.
 //
 // ActiveChain is what a worker's connections of one chain share: the chain as the adopted snapshot has it. When a chain
-// changes identity or goes, its ActiveChain drains: each connection ends after the request in hand, idle ones are spread
-// over the drain time.
+// changes identity or goes, its ActiveChain drains: each connection ends after the request in hand, idle ones are
+// spread over the drain time.
 //
 // Thread rule: the worker's thread. It frees itself after on_close.
 // Use:  new DownstreamConnection(worker, active_chain, fd, local, remote);
@@ -74,9 +75,9 @@ class DownstreamConnection final : public net::ConnectionHandler,
   ActiveChain& chain_;
   std::unique_ptr<http::Codec> codec_;
   net::Connection* connection_ = nullptr;
-  Stream* stream_ = nullptr;  // HTTP/1: at most one
-  event::Timeout idle_timeout_;   // no request under way
-  event::Timeout head_timeout_;   // a head is incomplete
+  Stream* stream_ = nullptr;     // HTTP/1: at most one
+  event::Timeout idle_timeout_;  // no request under way
+  event::Timeout head_timeout_;  // a head is incomplete
   event::Timeout drain_timeout_;
   std::function<void()> on_gone_;
   uint32_t requests_ = 0;

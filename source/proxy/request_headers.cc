@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-
 namespace outrigger::proxy {
 namespace {
 
@@ -75,10 +74,10 @@ void clean_host(HeaderMap& headers, const config::HcmSpec& hcm, std::string_view
   if (value.size() != host->value.size()) headers.set_view(HeaderId::kAuthority, value);
 }
 
-constexpr HeaderId kInternalHeaders[] = {HeaderId::kXEnvoyInternal,           HeaderId::kXEnvoyUpstreamRqTimeoutMs,
-                                         HeaderId::kXEnvoyExpectedRqTimeoutMs, HeaderId::kXEnvoyAttemptCount,
-                                         HeaderId::kXEnvoyDecoratorOperation,  HeaderId::kXEnvoyOriginalPath,
-                                         HeaderId::kXEnvoyExternalAddress};
+constexpr HeaderId kInternalHeaders[] = {
+    HeaderId::kXEnvoyInternal,       HeaderId::kXEnvoyUpstreamRqTimeoutMs, HeaderId::kXEnvoyExpectedRqTimeoutMs,
+    HeaderId::kXEnvoyAttemptCount,   HeaderId::kXEnvoyDecoratorOperation,  HeaderId::kXEnvoyOriginalPath,
+    HeaderId::kXEnvoyExternalAddress};
 
 void remove_internal_headers(HeaderMap& headers) {
   for (const HeaderId id : kInternalHeaders) headers.remove(id);
@@ -113,7 +112,8 @@ void forwarding_headers(HeaderMap& headers, const config::HcmSpec& hcm, const Re
   } else {
     client = forwarded_element(list, hcm.xff_num_trusted_hops);
     const auto parsed = net::Address::parse(client, 0);
-    internal = list.find(',') == std::string_view::npos && parsed.has_value() && is_internal(*parsed, hcm.internal_cidrs);
+    internal =
+        list.find(',') == std::string_view::npos && parsed.has_value() && is_internal(*parsed, hcm.internal_cidrs);
     if (!headers.has(HeaderId::kXForwardedProto)) headers.set_view(HeaderId::kXForwardedProto, scheme);
   }
   const std::string_view proto = headers.get(HeaderId::kXForwardedProto);
@@ -291,9 +291,9 @@ std::string_view merge_slashes(std::string_view path, Arena& arena) {
 
 bool is_internal(const net::Address& address, const std::vector<config::CidrSpec>& cidrs) {
   if (address.is_unix()) return true;
-  static const std::vector<config::CidrSpec> kUsual = {{"10.0.0.0", 8},     {"172.16.0.0", 12}, {"192.168.0.0", 16},
-                                                       {"127.0.0.0", 8},    {"169.254.0.0", 16}, {"::1", 128},
-                                                       {"fc00::", 7},       {"fe80::", 10}};
+  static const std::vector<config::CidrSpec> kUsual = {{"10.0.0.0", 8},  {"172.16.0.0", 12},  {"192.168.0.0", 16},
+                                                       {"127.0.0.0", 8}, {"169.254.0.0", 16}, {"::1", 128},
+                                                       {"fc00::", 7},    {"fe80::", 10}};
   for (const config::CidrSpec& cidr : cidrs.empty() ? kUsual : cidrs)
     if (const auto prefix = net::Address::parse(cidr.prefix, 0);
         prefix.has_value() && address.in_prefix(*prefix, cidr.length))

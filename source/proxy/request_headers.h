@@ -1,5 +1,5 @@
-// What the connection manager does to the heads that pass it, as Envoy does: path normalisation, host clean-up, forwarding
-// headers, request ids; and on the way back server, date and via.
+// What the connection manager does to the heads that pass it, as Envoy does: path normalisation, host clean-up,
+// forwarding headers, request ids; and on the way back server, date and via.
 //
 // Thread rule: pure functions of the stream's worker.
 // Use:  if (auto refused = prepare_request(headers, hcm, context); refused) reply(*refused);

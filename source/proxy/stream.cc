@@ -50,7 +50,8 @@ Stream::~Stream() {
   worker_.unpin(pin_);
 }
 
-// --- the downstream codec's events -------------------------------------------------------------------------------------
+// --- the downstream codec's events
+// -------------------------------------------------------------------------------------
 
 void Stream::on_headers(HeaderMap& headers, bool end_stream) {
   headers_[kRequest] = &headers;
@@ -60,7 +61,8 @@ void Stream::on_headers(HeaderMap& headers, bool end_stream) {
   const config::HcmSpec& config = hcm();
   idle_ms_ = config.stream_idle_timeout_ms;
   touch();
-  if (config.request_timeout_ms != 0 && !end_stream) worker_.loop().timers().arm(request_timeout_, config.request_timeout_ms);
+  if (config.request_timeout_ms != 0 && !end_stream)
+    worker_.loop().timers().arm(request_timeout_, config.request_timeout_ms);
   if (config.max_stream_duration_ms != 0) worker_.loop().timers().arm(duration_timeout_, config.max_stream_duration_ms);
 
   const RequestContext context{connection_.remote(), connection_.remote_ip(), worker_.loop()};
@@ -158,7 +160,8 @@ void Stream::abort(std::string_view details) {
   if (!finished_) cut(ResponseFlag::kLocalReset, details);
 }
 
-// --- the response's way to the downstream codec ------------------------------------------------------------------------
+// --- the response's way to the downstream codec
+// ------------------------------------------------------------------------
 
 void Stream::send_headers(bool end) {
   HeaderMap& headers = *headers_[kResponse];
@@ -241,7 +244,8 @@ void Stream::cut(ResponseFlag flag, std::string_view details) {
   finish();
 }
 
-// --- timeouts ----------------------------------------------------------------------------------------------------------
+// --- timeouts
+// ----------------------------------------------------------------------------------------------------------
 
 void Stream::touch() {
   if (idle_ms_ != 0) {
@@ -279,15 +283,16 @@ void Stream::on_max_duration() {
                .flags = static_cast<uint32_t>(ResponseFlag::kDurationTimeout)});
 }
 
-// --- the end -----------------------------------------------------------------------------------------------------------
+// --- the end
+// -----------------------------------------------------------------------------------------------------------
 
 void Stream::finish() {
   if (finished_) return;
   finished_ = true;
   info_.end_ns = worker_.loop().now_ns();
   end_attempt(!response_ended_ || upstream_ != nullptr);
-  for (event::Timeout* t : {&idle_timeout_, &request_timeout_, &response_timeout_, &per_try_timeout_, &duration_timeout_,
-                            &retry_timer_})
+  for (event::Timeout* t :
+       {&idle_timeout_, &request_timeout_, &response_timeout_, &per_try_timeout_, &duration_timeout_, &retry_timer_})
     t->disarm();
   for (int i = 0; i < stage_count_; ++i) stages_[i].filter->on_finish();
 

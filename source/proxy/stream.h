@@ -4,8 +4,8 @@
 //   request:   codec -> on_headers/on_data/on_trailers -> filters first..last -> router -> upstream codec
 //   response:  upstream codec (or a local reply) -> filters last..first -> downstream codec
 //
-// Each filter is a stage. A stage that answered Pause or Buffer holds what has arrived for it (Held); several may hold at
-// once. What is held counts against the buffer limit and pauses its named reader (source/docs/flow_control.md).
+// Each filter is a stage. A stage that answered Pause or Buffer holds what has arrived for it (Held); several may hold
+// at once. What is held counts against the buffer limit and pauses its named reader (source/docs/flow_control.md).
 //
 // Thread rule: the worker's thread. Made in WorkerState::stream_memory(), destroyed at the turn's end after finish().
 // Use:  see DownstreamConnection::on_new_stream.
@@ -63,17 +63,19 @@ class Stream final : public StreamHandle, public http::StreamSink, public upstre
     void on_data(Buffer& data, bool end_stream) override { stream.upstream_data(data, end_stream); }
     void on_trailers(HeaderMap& trailers) override { stream.upstream_trailers(trailers); }
     void on_bad_request(uint16_t, std::string_view) override {}
-    void on_reset(http::ResetReason reason, std::string_view details) override { stream.upstream_reset(reason, details); }
+    void on_reset(http::ResetReason reason, std::string_view details) override {
+      stream.upstream_reset(reason, details);
+    }
     void on_write_watermark(bool above) override { stream.upstream_watermark(above); }
   };
 
   // What a stage has received and not passed on.
   struct Held {
-    bool buffering = false;       // the filter answered Buffer: body events go on reaching it
-    bool headers_wait = false;    // the head has still to reach the next stage
-    bool end = false;             // the end has arrived here
-    bool end_seen = false;        // ... and the filter has seen it
-    Buffer seen, unseen;          // by the filter
+    bool buffering = false;     // the filter answered Buffer: body events go on reaching it
+    bool headers_wait = false;  // the head has still to reach the next stage
+    bool end = false;           // the end has arrived here
+    bool end_seen = false;      // ... and the filter has seen it
+    Buffer seen, unseen;        // by the filter
     HeaderMap* trailers = nullptr;
     bool trailers_seen = false;
   };
@@ -143,7 +145,7 @@ class Stream final : public StreamHandle, public http::StreamSink, public upstre
 
   WorkerState& worker_;
   DownstreamConnection& connection_;
-  const HttpChain* chain_;  // of pin_, as all that is compiled
+  const HttpChain* chain_;           // of pin_, as all that is compiled
   const route::RouteTable* routes_;  // nullptr: not known
   PinnedSnapshot* pin_;
   http::CodecStream* downstream_;  // nullptr: over
@@ -161,8 +163,8 @@ class Stream final : public StreamHandle, public http::StreamSink, public upstre
   int current_stage_ = 0;
   size_t held_bytes_[2] = {0, 0};
 
-  Buffer to_upstream_;         // what the router has and the upstream has not yet
-  Buffer replay_;              // the request's body so far, while a retry is possible
+  Buffer to_upstream_;  // what the router has and the upstream has not yet
+  Buffer replay_;       // the request's body so far, while a retry is possible
   HeaderMap* upstream_trailers_ = nullptr;
   const config::RetryPolicySpec* retry_ = nullptr;
   uint32_t attempts_ = 0;
@@ -178,20 +180,20 @@ class Stream final : public StreamHandle, public http::StreamSink, public upstre
   uint64_t idle_ms_ = 0;
 
   bool finished_ = false;
-  bool request_stopped_ = false;   // a local reply has been made: request events go nowhere
-  bool request_ended_ = false;     // the downstream has sent everything
-  bool routed_ = false;            // the head has reached the router
-  bool router_end_ = false;        // the end has reached the router
-  bool head_sent_ = false;         // upstream has the head of this attempt
+  bool request_stopped_ = false;  // a local reply has been made: request events go nowhere
+  bool request_ended_ = false;    // the downstream has sent everything
+  bool routed_ = false;           // the head has reached the router
+  bool router_end_ = false;       // the end has reached the router
+  bool head_sent_ = false;        // upstream has the head of this attempt
   bool upstream_end_sent_ = false;
-  bool response_begun_ = false;    // a response head goes down the filters
+  bool response_begun_ = false;      // a response head goes down the filters
   bool head_ends_response_ = false;  // ... and is all of it
   bool head_ends_request_ = false;
   bool response_head_sent_ = false;
-  bool response_ended_ = false;    // the last byte was given to the downstream codec
+  bool response_ended_ = false;  // the last byte was given to the downstream codec
   bool local_ = false;
   bool route_cleared_ = false;
-  bool request_budget_ = false;    // counted in the cluster's max_requests
+  bool request_budget_ = false;  // counted in the cluster's max_requests
   bool retry_budget_ = false;
   bool replayable_ = false;
   bool counted_active_ = false;

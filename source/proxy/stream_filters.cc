@@ -56,9 +56,7 @@ Verdict Stream::call_trailers(Direction d, Filter& f, HeaderMap& trailers) {
   return d == kRequest ? f.on_request_trailers(trailers) : f.on_response_trailers(trailers);
 }
 
-Stream::Held* Stream::hold(Direction d, int at) {
-  return stages_[at].held[d] = arena_.make<Held>();
-}
+Stream::Held* Stream::hold(Direction d, int at) { return stages_[at].held[d] = arena_.make<Held>(); }
 
 void Stream::after_filter() {
   if (!route_cleared_ || finished_) return;

@@ -1,11 +1,13 @@
-// The router of a Stream: what becomes of a request when it has passed the filters, and of the response on its way back.
+// The router of a Stream: what becomes of a request when it has passed the filters, and of the response on its way
+// back.
+#include "proxy/stream.h"
+
 #include <fmt/format.h>
 
 #include <charconv>
 
 #include "base/check.h"
 #include "proxy/downstream_connection.h"
-#include "proxy/stream.h"
 #include "route/rewrite.h"
 
 namespace outrigger::proxy {
@@ -21,7 +23,8 @@ constexpr uint32_t flag_bits(ResponseFlag flag) { return static_cast<uint32_t>(f
 
 }  // namespace
 
-// --- request -----------------------------------------------------------------------------------------------------------
+// --- request
+// -----------------------------------------------------------------------------------------------------------
 
 void Stream::route_headers(bool end) {
   routed_ = true;
@@ -46,17 +49,19 @@ void Stream::redirect() {
     local_reply({.status = 431, .details = "request_headers_too_large"});
     return;
   }
-  local_reply({.status = match_.route->redirect()->status, .details = "direct_response", .edit = [&](HeaderMap& headers) {
-                 headers.add_view(header_name(HeaderId::kLocation), location, HeaderId::kLocation);
-                 if (!match_.route->tls_redirect()) match_.mutate_response(headers, format_context());
-               }});
+  local_reply(
+      {.status = match_.route->redirect()->status, .details = "direct_response", .edit = [&](HeaderMap& headers) {
+         headers.add_view(header_name(HeaderId::kLocation), location, HeaderId::kLocation);
+         if (!match_.route->tls_redirect()) match_.mutate_response(headers, format_context());
+       }});
 }
 
 void Stream::direct_response(const route::DirectResponseAction& action) {
   worker_.shard().add(http_stats().rq_direct_response);
-  local_reply({.status = action.status, .body = action.body, .details = "direct_response", .edit = [&](HeaderMap& headers) {
-                 match_.mutate_response(headers, format_context());
-               }});
+  local_reply(
+      {.status = action.status, .body = action.body, .details = "direct_response", .edit = [&](HeaderMap& headers) {
+         match_.mutate_response(headers, format_context());
+       }});
 }
 
 void Stream::forward(const route::ForwardAction& action, bool end) {
@@ -152,7 +157,8 @@ void Stream::send_upstream() {
   if (downstream_ != nullptr) downstream_->resume_read(net::Pause::kDrain);
 }
 
-// --- attempts ----------------------------------------------------------------------------------------------------------
+// --- attempts
+// ----------------------------------------------------------------------------------------------------------
 
 void Stream::start_attempt() {
   ++attempts_;
@@ -232,8 +238,9 @@ void Stream::end_attempt(bool reset) {
 
 bool Stream::retry_allowed(bool connect_failure, uint16_t status) {
   if (retry_ == nullptr || response_begun_ || !replayable_ || attempts_ > retry_->num_retries) return false;
-  if (connect_failure) return wants(*retry_, "connect-failure") || wants(*retry_, "5xx") || wants(*retry_, "reset") ||
-                              wants(*retry_, "gateway-error");
+  if (connect_failure)
+    return wants(*retry_, "connect-failure") || wants(*retry_, "5xx") || wants(*retry_, "reset") ||
+           wants(*retry_, "gateway-error");
   if (status == 0)  // reset, or no answer in time
     return wants(*retry_, "reset") || wants(*retry_, "5xx") || wants(*retry_, "gateway-error") ||
            (wants(*retry_, "reset-before-request") && !upstream_end_sent_);
@@ -271,7 +278,8 @@ bool Stream::try_again(bool connect_failure, uint16_t status) {
   return true;
 }
 
-// --- response ----------------------------------------------------------------------------------------------------------
+// --- response
+// ----------------------------------------------------------------------------------------------------------
 
 void Stream::upstream_1xx(HeaderMap& headers) {
   if (finished_ || response_begun_) return;
@@ -334,15 +342,17 @@ void Stream::upstream_reset(http::ResetReason reason, std::string_view) {
   end_attempt(false);
   if (try_again(false, 0)) return;
   if (protocol)
-    return upstream_failed(ResponseFlag::kUpstreamProtocolError, 502, "upstream_reset_before_response_started{protocol_error}");
+    return upstream_failed(ResponseFlag::kUpstreamProtocolError, 502,
+                           "upstream_reset_before_response_started{protocol_error}");
   upstream_failed(ResponseFlag::kUpstreamConnectionTermination, 503,
                   "upstream_reset_before_response_started{connection_termination}");
 }
 
 void Stream::upstream_failed(ResponseFlag flag, uint16_t status, std::string_view details) {
   if (response_begun_) {
-    cut(flag, flag == ResponseFlag::kUpstreamProtocolError ? "upstream_reset_after_response_started{protocol_error}"
-                                                           : "upstream_reset_after_response_started{connection_termination}");
+    cut(flag, flag == ResponseFlag::kUpstreamProtocolError
+                  ? "upstream_reset_after_response_started{protocol_error}"
+                  : "upstream_reset_after_response_started{connection_termination}");
     return;
   }
   local_reply({.status = status,

@@ -1,10 +1,10 @@
 #include "proxy/worker_proxy.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <map>
 #include <string>
-
-#include <unistd.h>
 
 #include "base/check.h"
 #include "proxy/downstream_connection.h"
@@ -67,7 +67,8 @@ uint64_t WorkerProxy::version() const {
 size_t WorkerProxy::downstream_connections() const { return impl_->connections(); }
 size_t WorkerProxy::active_requests() const { return impl_->state.active_requests; }
 
-// --- config ------------------------------------------------------------------------------------------------------------
+// --- config
+// ------------------------------------------------------------------------------------------------------------
 
 void WorkerProxy::Impl::adopt(std::shared_ptr<const Snapshot> snapshot) {
   // Chains that will leave need the snapshot in which they are: pin it before the new one takes its place.
@@ -136,7 +137,9 @@ void WorkerProxy::Impl::update_listener(const std::string& name, const LinkedLis
         if (set != nullptr)
           listener->acceptors.push_back(std::make_unique<net::Acceptor>(
               state.loop(), set, options.index,
-              [this, raw](int fd, const net::Address& local, const net::Address& remote) { accept(*raw, fd, local, remote); }));
+              [this, raw](int fd, const net::Address& local, const net::Address& remote) {
+                accept(*raw, fd, local, remote);
+              }));
   }
   if (before != nullptr) state.release(std::move(before));
 }
@@ -146,21 +149,22 @@ void WorkerProxy::Impl::remove_listener(ActiveListener& listener) {
   state.release(std::move(listener.part));
 }
 
-void WorkerProxy::Impl::accept(ActiveListener& listener, int fd, const net::Address& local, const net::Address& remote) {
+void WorkerProxy::Impl::accept(ActiveListener& listener, int fd, const net::Address& local,
+                               const net::Address& remote) {
   const int index = listener.part->match(local, remote);
   if (index < 0) {
     ::close(fd);
     return;
   }
-  new DownstreamConnection(state, *listener.chains[static_cast<size_t>(index)], fd, local, remote, [this] { on_gone(); });
+  new DownstreamConnection(state, *listener.chains[static_cast<size_t>(index)], fd, local, remote,
+                           [this] { on_gone(); });
 }
 
 // Idle connections of a leaving chain end spread over `over_ms`, so that their clients do not all come back at once.
 void WorkerProxy::Impl::drain_chain(ActiveChain& chain, uint64_t over_ms) {
   chain.draining = true;
-  chain.connections.for_each([&](DownstreamConnection& connection) {
-    connection.drain(over_ms == 0 ? 0 : state.loop().random() % over_ms);
-  });
+  chain.connections.for_each(
+      [&](DownstreamConnection& connection) { connection.drain(over_ms == 0 ? 0 : state.loop().random() % over_ms); });
 }
 
 void WorkerProxy::Impl::on_gone() {
@@ -183,7 +187,8 @@ size_t WorkerProxy::Impl::connections() const {
   return count;
 }
 
-// --- the end -----------------------------------------------------------------------------------------------------------
+// --- the end
+// -----------------------------------------------------------------------------------------------------------
 
 void WorkerProxy::Impl::check_drained() {
   if (!drained || connections() != 0) return;

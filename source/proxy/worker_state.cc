@@ -39,7 +39,7 @@ WorkerState::~WorkerState() {
     release(std::move(current_->snapshot));
     delete current_;
   }
-  for (void* memory : free_streams_) ::operator delete(memory, std::align_val_t{alignof(Stream)});
+  for (void* memory : free_streams_) ::operator delete (memory, std::align_val_t{alignof(Stream)});
   unlink();
   if (!released_.empty()) release_(std::move(released_));
 }
@@ -85,7 +85,7 @@ upstream::WorkerCluster* WorkerState::find_cluster(std::string_view name, uint64
 }
 
 void* WorkerState::stream_memory() {
-  if (free_streams_.empty()) return ::operator new(sizeof(Stream), std::align_val_t{alignof(Stream)});
+  if (free_streams_.empty()) return ::operator new (sizeof(Stream), std::align_val_t{alignof(Stream)});
   void* memory = free_streams_.back();
   free_streams_.pop_back();
   return memory;
@@ -105,7 +105,7 @@ void WorkerState::on_turn_end() {
     if (free_streams_.size() < kKeepStreams) {
       free_streams_.push_back(stream);
     } else {
-      ::operator delete(static_cast<void*>(stream), std::align_val_t{alignof(Stream)});
+      ::operator delete (static_cast<void*>(stream), std::align_val_t{alignof(Stream)});
     }
   }
   // A departed cluster may still be named by an older snapshot that a request pins.

@@ -5,7 +5,8 @@
 
 namespace outrigger::upstream {
 
-// --- PooledConnection --------------------------------------------------------------------------------------------------
+// --- PooledConnection
+// --------------------------------------------------------------------------------------------------
 
 PooledConnection::PooledConnection(HostPool& pool)
     : pool_(pool),
@@ -81,7 +82,8 @@ void PooledConnection::on_stream_end(bool reusable) {
   pool_.on_idle(*this);
 }
 
-// --- HostPool ----------------------------------------------------------------------------------------------------------
+// --- HostPool
+// ----------------------------------------------------------------------------------------------------------
 
 HostPool::HostPool(WorkerCluster& cluster, std::shared_ptr<Host> host) : cluster_(cluster), host_(std::move(host)) {}
 

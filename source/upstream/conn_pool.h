@@ -1,5 +1,5 @@
-// HostPool, PooledConnection: a worker's HTTP/1 connections to one host. A request takes an idle connection (the one used
-// last), or waits for a new one within the cluster's limits.
+// HostPool, PooledConnection: a worker's HTTP/1 connections to one host. A request takes an idle connection (the one
+// used last), or waits for a new one within the cluster's limits.
 //
 //   connecting --connected--> busy (a waiter was there) or idle --start()--> busy --response ends, reusable--> idle
 //   Anything else that ends it closes it. A draining pool closes idle connections and takes none back.

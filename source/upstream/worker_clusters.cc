@@ -2,7 +2,8 @@
 
 namespace outrigger::upstream {
 
-// --- WorkerCluster -----------------------------------------------------------------------------------------------------
+// --- WorkerCluster
+// -----------------------------------------------------------------------------------------------------
 
 WorkerCluster::WorkerCluster(WorkerClusters& owner, std::shared_ptr<const Cluster> cluster,
                              std::shared_ptr<const HostSet> hosts)
@@ -82,7 +83,8 @@ void WorkerCluster::maybe_remove(HostPool& pool) {
   owner_.loop_.defer_delete(std::make_unique<Reaper>(std::move(mine)));
 }
 
-// --- WorkerClusters ----------------------------------------------------------------------------------------------------
+// --- WorkerClusters
+// ----------------------------------------------------------------------------------------------------
 
 WorkerClusters::WorkerClusters(event::Loop& loop, stats::Shard& shard,
                                std::function<void(std::shared_ptr<const void>)> release)

@@ -1,9 +1,10 @@
-// WorkerCluster, WorkerClusters: one worker's run-time view of the clusters: current endpoints, balancer, pools. Made on
-// first use by name; refreshed when the worker adopts a snapshot. A cluster that has left the snapshot is kept while a
-// stream uses it or an older snapshot is pinned.
+// WorkerCluster, WorkerClusters: one worker's run-time view of the clusters: current endpoints, balancer, pools. Made
+// on first use by name; refreshed when the worker adopts a snapshot. A cluster that has left the snapshot is kept while
+// a stream uses it or an older snapshot is pinned.
 //
 // Thread rule: the worker's thread.
-// Use:  WorkerCluster* c = clusters.find(name, hash);  const HostSet::Entry* e = c->pick();  c->pool(*e).acquire(client);
+// Use:  WorkerCluster* c = clusters.find(name, hash);  const HostSet::Entry* e = c->pick();
+// c->pool(*e).acquire(client);
 #pragma once
 
 #include <functional>
@@ -64,8 +65,7 @@ class WorkerClusters {
   // What the adopted snapshot says of a name; false: nothing.
   using Lookup = std::function<bool(std::string_view name, uint64_t hash, std::shared_ptr<const Cluster>&,
                                     std::shared_ptr<const HostSet>&)>;
-  WorkerClusters(event::Loop& loop, stats::Shard& shard,
-                 std::function<void(std::shared_ptr<const void>)> release);
+  WorkerClusters(event::Loop& loop, stats::Shard& shard, std::function<void(std::shared_ptr<const void>)> release);
 
   // The cluster, made now if the snapshot (of `lookup`) has it; nullptr: unknown.
   WorkerCluster* find(std::string_view name, uint64_t hash, const Lookup& lookup);
