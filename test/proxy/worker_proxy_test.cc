@@ -184,12 +184,11 @@ TEST_F(Proxy, RetriesWhatItsPolicyNames) {
 TEST_F(Proxy, NoRouteNoClusterNoHost) {
   RouteSpec by_header = route("/h", "");
   std::get<ForwardSpec>(by_header.action).cluster_header = "x-cluster";
+  ASSERT_TRUE(plane.accept(cluster("empty", {})).has_value());
   serve(table({route("/a", "up"), by_header, route("/empty", "empty")}));
   EXPECT_EQ(test::http_get(plane.port(), "/none").status(), 404);
   EXPECT_EQ(test::http_get(plane.port(), "/h", {{"x-cluster", "nowhere"}}).status(), 503);
   EXPECT_EQ(test::http_get(plane.port(), "/h", {{"x-cluster", "up"}}).status(), 200);
-  ASSERT_TRUE(plane.accept(cluster("empty", {})).has_value());
-  plane.publish();
   EXPECT_EQ(test::http_get(plane.port(), "/empty").status(), 503);
 }
 
