@@ -1,0 +1,108 @@
+// /clusters: clusters and their hosts.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "server/admin_pages.h"
+#include "server/json.h"
+
+namespace outrigger::server {
+namespace {
+
+using proxy::LinkedCluster;
+
+struct Row {
+  std::string name;
+  LinkedCluster linked;
+  bool by_api = false;  // not of the bootstrap
+};
+
+// All clusters by name; shared with the producer that may outlive this turn.
+std::shared_ptr<const std::vector<Row>> rows(const ServerState& state) {
+  std::set<std::string_view> by_api;
+  for (const auto& resource : state.status->resources)
+    if (resource.type == config::ResourceType::kCluster && resource.source != proxy::Source::kStatic)
+      by_api.insert(resource.name);
+  auto all = std::make_shared<std::vector<Row>>();
+  state.snapshot->clusters.for_each([&](const std::string& name, const LinkedCluster& linked) {
+    all->push_back({.name = name, .linked = linked, .by_api = by_api.contains(name)});
+  });
+  std::sort(all->begin(), all->end(), [](const Row& a, const Row& b) { return a.name < b.name; });
+  return all;
+}
+
+void text_row(const Row& row, std::string& out) {
+  const config::ClusterSpec& spec = row.linked.cluster->spec();
+  const auto line = [&](std::string_view what, const auto& value) {
+    fmt::format_to(std::back_inserter(out), "{}::{}::{}\n", row.name, what, value);
+  };
+  line("observability_name", spec.alt_stat_name.empty() ? row.name : spec.alt_stat_name);
+  line("default_priority::max_connections", spec.max_connections);
+  line("default_priority::max_pending_requests", spec.max_pending_requests);
+  line("default_priority::max_requests", spec.max_requests);
+  line("default_priority::max_retries", spec.max_retries);
+  line("added_via_api", row.by_api);
+  for (const upstream::HostSet::Entry& entry : row.linked.hosts->all()) {
+    const auto host_line = [&](std::string_view what, const auto& value) {
+      fmt::format_to(std::back_inserter(out), "{}::{}::{}::{}\n", row.name, entry.host->text, what, value);
+    };
+    host_line("rq_active", entry.host->active_requests.load(std::memory_order_relaxed));
+    host_line("hostname", entry.host->hostname);
+    host_line("health_flags", entry.healthy ? "healthy" : "/failed_eds_health");
+    host_line("weight", entry.weight);
+  }
+}
+
+void json_row(const Row& row, JsonWriter& json) {
+  const config::ClusterSpec& spec = row.linked.cluster->spec();
+  json.open('{').key("name").string(row.name).key("added_via_api").boolean(row.by_api);
+  json.key("observability_name").string(spec.alt_stat_name.empty() ? row.name : spec.alt_stat_name);
+  json.key("circuit_breakers").open('{').key("thresholds").open('[').open('{');
+  json.key("max_connections").number(spec.max_connections);
+  json.key("max_pending_requests").number(spec.max_pending_requests);
+  json.key("max_requests").number(spec.max_requests);
+  json.key("max_retries").number(spec.max_retries);
+  json.close('}').close(']').close('}');
+  json.key("host_statuses").open('[');
+  for (const upstream::HostSet::Entry& entry : row.linked.hosts->all()) {
+    const net::Address& address = entry.host->address;
+    json.open('{').key("address").open('{');
+    if (address.is_unix()) {
+      json.key("pipe").open('{').key("path").string(address.str()).close('}');
+    } else {
+      json.key("socket_address").open('{').key("address").string(address.ip());
+      json.key("port_value").number(uint32_t{address.port()}).close('}');
+    }
+    json.close('}').key("hostname").string(entry.host->hostname);
+    json.key("stats").open('[').open('{').key("name").string("rq_active").key("type").string("GAUGE").key("value");
+    json.string(std::to_string(entry.host->active_requests.load(std::memory_order_relaxed))).close('}').close(']');
+    json.key("health_status").open('{').key("eds_health_status").string(entry.healthy ? "HEALTHY" : "UNHEALTHY");
+    json.close('}').key("weight").number(entry.weight).close('}');
+  }
+  json.close(']').close('}');
+}
+
+}  // namespace
+
+AdminResponse clusters_page(const AdminRequest& request, const ServerState& state) {
+  const auto all = rows(state);
+  if (!wants_json(request)) {
+    return {.producer = [all, at = size_t{0}](std::string& out) mutable {
+      if (at < all->size()) text_row((*all)[at++], out);
+      return at < all->size();
+    }};
+  }
+  auto json = std::make_shared<JsonWriter>();
+  json->open('{').key("cluster_statuses").open('[');
+  return {.content_type = "application/json", .producer = [all, json, at = size_t{0}](std::string& out) mutable {
+            if (at < all->size()) json_row((*all)[at++], *json);
+            const bool more = at < all->size();
+            if (!more) json->close(']').close('}');
+            out += json->take_piece();
+            if (!more) out += '\n';
+            return more;
+          }};
+}
+
+}  // namespace outrigger::server

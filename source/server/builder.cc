@@ -1,0 +1,450 @@
+#include "server/builder.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <thread>
+
+#include "base/hash.h"
+#include "base/log.h"
+#include "config/translate.h"
+#include "event/clock.h"
+#include "event/loop.h"
+#include "event/timer.h"
+#include "filters/all_filters.h"
+
+namespace outrigger::server {
+namespace {
+
+using config::ConfigSourceSpec;
+using config::Faults;
+using config::ResourceType;
+using config::TranslatedResource;
+using proxy::Source;
+
+constexpr uint64_t kPublishMs = 2;  // between two snapshots
+constexpr uint64_t kStatusMs = 20;  // from a change to its status
+constexpr size_t kMaxLoggedFaults = 20;
+
+int64_t now_ms() { return event::steady_ns() / 1'000'000; }
+
+std::string_view short_type(ResourceType type) {
+  const std::string_view url = config::type_url(type);
+  return url.substr(url.rfind('.') + 1);
+}
+
+// The files that a resource wants read for it.
+std::vector<FileSource> file_sources(const config::Spec& spec) {
+  std::vector<FileSource> files;
+  const auto add = [&](ResourceType type, const ConfigSourceSpec& source) {
+    if (source.kind == ConfigSourceSpec::Kind::kFile)
+      files.push_back({.type = type, .path = source.path, .watched_directory = source.watched_directory});
+  };
+  if (const auto* listener = std::get_if<config::ListenerSpec>(&spec)) {
+    const auto chain = [&](const config::FilterChainSpec& c) {
+      if (!c.hcm.rds_name.empty()) add(ResourceType::kRouteTable, c.hcm.rds_source);
+    };
+    for (const auto& c : listener->filter_chains) chain(c);
+    if (listener->default_filter_chain) chain(*listener->default_filter_chain);
+  } else if (const auto* cluster = std::get_if<config::ClusterSpec>(&spec)) {
+    if (cluster->discovery == config::ClusterSpec::Discovery::kEds) add(ResourceType::kEndpoints, cluster->eds_source);
+  }
+  return files;
+}
+
+DnsTarget dns_target(const config::ClusterSpec& spec) {
+  return {.cluster = spec.name,
+          .endpoints = spec.endpoints.endpoints,
+          .family = spec.dns_family,
+          .refresh_ms = spec.dns_refresh_rate_ms,
+          .respect_ttl = spec.respect_dns_ttl};
+}
+
+void log_faults(std::string_view what, const std::vector<std::string>& faults) {
+  OUTRIGGER_LOG(kWarning, "config", "{}: {} fault{}", what, faults.size(), faults.size() == 1 ? "" : "s");
+  for (size_t i = 0; i < std::min(faults.size(), kMaxLoggedFaults); ++i)
+    OUTRIGGER_LOG(kWarning, "config", "  {}", faults[i]);
+  if (faults.size() > kMaxLoggedFaults)
+    OUTRIGGER_LOG(kWarning, "config", "  ... and {} more", faults.size() - kMaxLoggedFaults);
+}
+
+struct BuilderStats {
+  explicit BuilderStats(stats::Registry& registry)
+      : group(registry, {}),
+        listener_added(group.counter("listener_manager.listener_added")),
+        listener_modified(group.counter("listener_manager.listener_modified")),
+        listener_removed(group.counter("listener_manager.listener_removed")),
+        listeners_active(group.gauge("listener_manager.total_listeners_active")),
+        listeners_warming(group.gauge("listener_manager.total_listeners_warming")),
+        clusters_active(group.gauge("cluster_manager.active_clusters")),
+        clusters_warming(group.gauge("cluster_manager.warming_clusters")),
+        static_unknown(group.counter("server.static_unknown_fields")),
+        dynamic_unknown(group.counter("server.dynamic_unknown_fields")),
+        published(group.counter("store.published")),
+        version(group.gauge("store.version")),
+        refused(group.gauge("store.refused_resources")),
+        file_success(group.counter("file_source.update_success")),
+        file_rejected(group.counter("file_source.update_rejected")) {}
+  stats::Group group;
+  stats::Counter listener_added, listener_modified, listener_removed;
+  stats::Gauge listeners_active, listeners_warming, clusters_active, clusters_warming;
+  stats::Counter static_unknown, dynamic_unknown, published;
+  stats::Gauge version, refused;
+  stats::Counter file_success, file_rejected;
+};
+
+}  // namespace
+
+struct Builder::Impl {
+  explicit Impl(BuilderOptions o)
+      : options(o),
+        counts(*o.stats),
+        translator(filters::all_filters(), states, *o.stats, {.unknown_fields = o.unknown_fields}),
+        store({.stats = o.stats, .access_log = o.access_log, .workers = o.workers, .bind = o.bind, .now_ms = now_ms}) {}
+
+  // One batch of one source.
+  struct Batch {
+    ResourceType type = ResourceType::kListener;
+    Source source = Source::kXds;
+    std::string version;
+    bool full_set = false;
+    std::vector<TranslatedResource> resources;
+    std::vector<std::string> removed;
+  };
+
+  Loaded load(std::string_view text, std::string_view file);
+  void run();
+  std::vector<std::string> apply(Batch batch);
+  void take(Batch& batch, TranslatedResource& resource, std::vector<std::string>& faults);
+  Batch translate(xds::Update& update);
+  void apply_file(const FileSource& source, const std::string& text, const std::string& error);
+  void first_answer(ResourceType type);
+  void publish_soon();
+  void publish();
+  void count_listeners(const proxy::Snapshot& before, const proxy::Snapshot& now);
+  void tell_wanted();
+  void tell_status();
+
+  const BuilderOptions options;
+  event::Loop loop;
+  config::StateRegistry states;
+  BuilderStats counts;
+  config::Translator translator;
+  proxy::Store store;
+  BuilderCallbacks callbacks;
+  std::thread thread;
+
+  std::map<std::pair<ResourceType, std::string>, std::vector<FileSource>> resource_files;
+  std::vector<FileSource> bootstrap_files;  // LDS, CDS
+  Wanted wanted;
+  bool wanted_told = false;
+  bool initialized = false;
+  bool lds_pending = false, cds_pending = false;  // the first answer has not come
+  uint64_t lds_timeout_ms = 0, cds_timeout_ms = 0;
+  int64_t last_publish_ms = 0;
+  event::Timeout publish_timer{[](void* self) { static_cast<Impl*>(self)->publish(); }, this};
+  event::Timeout deadline_timer{[](void* self) { static_cast<Impl*>(self)->publish_soon(); }, this};
+  event::Timeout status_timer{[](void* self) { static_cast<Impl*>(self)->tell_status(); }, this};
+  event::Timeout lds_timer{[](void* self) { static_cast<Impl*>(self)->first_answer(ResourceType::kListener); }, this};
+  event::Timeout cds_timer{[](void* self) { static_cast<Impl*>(self)->first_answer(ResourceType::kCluster); }, this};
+};
+
+// ---- the bootstrap ----
+
+Builder::Loaded Builder::Impl::load(std::string_view text, std::string_view file) {
+  config::TranslatedBootstrap read = translator.bootstrap(text, file);
+  Loaded loaded{.spec = std::move(read.spec), .bytes = std::move(read.bytes), .faults = std::move(read.faults)};
+  loaded.faults.set_file(std::string(file));
+  for (const config::Fault& fault : loaded.faults.all())
+    if (fault.warning) options.stats->add(counts.static_unknown);
+  if (loaded.spec) {
+    const config::FieldPath dynamic("dynamic_resources");
+    const auto source = [&](const std::optional<ConfigSourceSpec>& from, const char* field, ResourceType type,
+                            bool& pending, uint64_t& timeout_ms) {
+      if (!from) return;
+      if (from->kind == ConfigSourceSpec::Kind::kGrpc)
+        loaded.faults.add(dynamic.field(field).field("api_config_source"),
+                          "is not supported; use ads: {} and dynamic_resources.ads_config");
+      if (from->kind == ConfigSourceSpec::Kind::kFile)
+        bootstrap_files.push_back({.type = type, .path = from->path, .watched_directory = from->watched_directory});
+      pending = true;
+      timeout_ms = from->initial_fetch_timeout_ms;
+    };
+    source(loaded.spec->lds, "lds_config", ResourceType::kListener, lds_pending, lds_timeout_ms);
+    source(loaded.spec->cds, "cds_config", ResourceType::kCluster, cds_pending, cds_timeout_ms);
+  }
+  if (options.bind && !loaded.faults.ok()) {
+    loaded.spec.reset();
+    return loaded;
+  }
+  size_t index[config::kResourceTypeCount] = {};
+  for (TranslatedResource& resource : read.resources) {
+    const size_t at = index[static_cast<size_t>(resource.type)]++;
+    if (!resource.spec) continue;
+    std::vector<FileSource> files = file_sources(*resource.spec);
+    const auto accepted = store.accept(std::move(*resource.spec), std::move(resource.bytes), Source::kStatic);
+    if (accepted) {
+      if (!files.empty()) resource_files[{resource.type, resource.name}] = std::move(files);
+      continue;
+    }
+    const char* list = resource.type == ResourceType::kListener ? "listeners" : "clusters";
+    loaded.faults.add(config::FieldPath("static_resources").field(list).index(at), accepted.error().detail);
+  }
+  if (!loaded.faults.ok()) loaded.spec.reset();
+  return loaded;
+}
+
+// ---- batches ----
+
+std::vector<std::string> Builder::Impl::apply(Batch batch) {
+  std::vector<std::string> faults, names;
+  std::set<std::string> seen;
+  bool all_named = true;
+  for (TranslatedResource& resource : batch.resources) {
+    if (resource.name.empty()) {
+      all_named = false;
+      continue;
+    }
+    if (seen.insert(resource.name).second) {
+      names.push_back(resource.name);
+    } else {
+      resource.faults.add_at("", fmt::format("{}/{} is there twice", short_type(batch.type), resource.name));
+      resource.spec.reset();
+    }
+  }
+  // First what goes, so that a listener may take over the address of one that is no longer wanted.
+  const auto forget_files = [&](auto&& gone) {
+    std::erase_if(resource_files, [&](const auto& entry) { return entry.first.first == batch.type && gone(entry); });
+  };
+  if (batch.full_set && all_named) {
+    store.retain_only(batch.type, batch.source, names);
+    forget_files([&](const auto& entry) { return !seen.contains(entry.first.second); });
+  }
+  for (const std::string& name : batch.removed) {
+    store.remove(batch.type, name, batch.source);
+    forget_files([&](const auto& entry) { return entry.first.second == name; });
+  }
+  for (TranslatedResource& resource : batch.resources) take(batch, resource, faults);
+  publish_soon();
+  return faults;
+}
+
+void Builder::Impl::take(Batch& batch, TranslatedResource& resource, std::vector<std::string>& faults) {
+  if (resource.spec && resource.type != batch.type) {
+    resource.faults.add_at("",
+                           fmt::format("is a {}, expected a {}", short_type(resource.type), short_type(batch.type)));
+    resource.spec.reset();
+  }
+  for (const config::Fault& fault : resource.faults.all()) {
+    if (fault.warning) {
+      options.stats->add(counts.dynamic_unknown);
+      OUTRIGGER_LOG(kDebug, "config", "{}", fault.str());
+    } else {
+      faults.push_back(fault.str());
+    }
+  }
+  if (!resource.spec) {
+    if (!resource.name.empty()) store.refuse(batch.type, resource.name, batch.version, resource.faults);
+    return;
+  }
+  std::vector<FileSource> files = file_sources(*resource.spec);
+  auto accepted = store.accept(std::move(*resource.spec), std::move(resource.bytes), batch.source, batch.version);
+  if (!accepted) {
+    faults.push_back(fmt::format("{}/{}: {}", short_type(batch.type), resource.name, accepted.error().detail));
+  } else if (files.empty()) {
+    resource_files.erase({batch.type, resource.name});
+  } else {
+    resource_files[{batch.type, resource.name}] = std::move(files);
+  }
+}
+
+Builder::Impl::Batch Builder::Impl::translate(xds::Update& update) {
+  Batch batch{.type = static_cast<ResourceType>(update.type),
+              .source = Source::kXds,
+              .version = update.version,
+              .full_set = update.full_set,
+              .resources = {},
+              .removed = std::move(update.removed)};
+  const config::FieldPath list("resources");
+  for (size_t i = 0; i < update.resources.size(); ++i) {
+    const xds::Resource& from = update.resources[i];
+    TranslatedResource resource = translator.resource(from.type_url, from.bytes, list.index(i));
+    if (resource.name.empty()) resource.name = from.name;
+    if (!from.name.empty() && resource.name != from.name) {
+      resource.faults.add(list.index(i).field("name"),
+                          fmt::format("is \"{}\", but the resource's own name is \"{}\"", from.name, resource.name));
+      resource.spec.reset();
+    }
+    batch.resources.push_back(std::move(resource));
+  }
+  return batch;
+}
+
+void Builder::Impl::apply_file(const FileSource& source, const std::string& text, const std::string& error) {
+  std::vector<std::string> faults;
+  if (!error.empty()) {
+    faults.push_back(error);
+  } else {
+    Faults file_faults;
+    Batch batch{.type = source.type,
+                .source = Source::kFile,
+                .version = content_hash_hex(text),
+                .full_set = source.type == ResourceType::kListener || source.type == ResourceType::kCluster,
+                .resources = translator.resource_file(text, source.path, file_faults),
+                .removed = {}};
+    for (const config::Fault& fault : file_faults.all())
+      if (!fault.warning) faults.push_back(fault.str());
+    // A file that is broken as a whole deletes nothing.
+    if (!file_faults.ok()) batch.full_set = false;
+    std::vector<std::string> more = apply(std::move(batch));
+    faults.insert(faults.end(), more.begin(), more.end());
+  }
+  options.stats->add(faults.empty() ? counts.file_success : counts.file_rejected);
+  if (faults.empty())
+    OUTRIGGER_LOG(kInfo, "config", "{} taken", source.path);
+  else
+    log_faults(source.path, faults);
+  first_answer(source.type);
+}
+
+// ---- publishing ----
+
+void Builder::Impl::first_answer(ResourceType type) {
+  if (type == ResourceType::kListener && std::exchange(lds_pending, false)) publish_soon();
+  if (type == ResourceType::kCluster && std::exchange(cds_pending, false)) publish_soon();
+}
+
+void Builder::Impl::publish_soon() {
+  if (publish_timer.armed()) return;
+  const int64_t since_ms = now_ms() - last_publish_ms;
+  loop.timers().arm(publish_timer, since_ms >= static_cast<int64_t>(kPublishMs) ? 0 : kPublishMs);
+}
+
+void Builder::Impl::publish() {
+  last_publish_ms = now_ms();
+  const std::shared_ptr<const proxy::Snapshot> before = store.live();
+  if (auto snapshot = store.assemble()) {
+    count_listeners(*before, *snapshot);
+    options.stats->add(counts.published);
+    options.stats->set(counts.version, static_cast<int64_t>(snapshot->version));
+    options.stats->set(counts.listeners_active, static_cast<int64_t>(snapshot->listeners.size()));
+    options.stats->set(counts.clusters_active, static_cast<int64_t>(snapshot->clusters.size()));
+    OUTRIGGER_LOG(kDebug, "config", "version {} published", snapshot->version);
+    callbacks.on_snapshot(std::move(snapshot));
+    states.sweep();
+  }
+  tell_wanted();
+  if (const int64_t deadline = store.next_deadline_ms(); deadline >= 0)
+    loop.timers().arm(deadline_timer, static_cast<uint64_t>(std::max<int64_t>(1, deadline - now_ms() + 1)));
+  else
+    deadline_timer.disarm();
+  if (!initialized && !lds_pending && !cds_pending && store.settled()) {
+    initialized = true;
+    callbacks.on_initialized(store.live()->version);
+  }
+  if (!status_timer.armed()) loop.timers().arm(status_timer, store.live()->version <= 1 ? 0 : kStatusMs);
+}
+
+void Builder::Impl::count_listeners(const proxy::Snapshot& before, const proxy::Snapshot& now) {
+  now.listeners.for_each([&](const std::string& name, const proxy::LinkedListener& listener) {
+    const proxy::LinkedListener* old = before.listeners.find(name);
+    if (old == nullptr)
+      options.stats->add(counts.listener_added);
+    else if (old->part != listener.part)
+      options.stats->add(counts.listener_modified);
+  });
+  before.listeners.for_each([&](const std::string& name, const proxy::LinkedListener&) {
+    if (now.listeners.find(name) == nullptr) options.stats->add(counts.listener_removed);
+  });
+}
+
+void Builder::Impl::tell_wanted() {
+  Wanted now{
+      .endpoints = store.wanted_endpoints(), .route_tables = store.wanted_route_tables(), .files = {}, .dns = {}};
+  std::set<FileSource> files(bootstrap_files.begin(), bootstrap_files.end());
+  for (const auto& [resource, sources] : resource_files) files.insert(sources.begin(), sources.end());
+  now.files.assign(files.begin(), files.end());
+  for (const auto& spec : store.dns_clusters()) now.dns.push_back(dns_target(*spec));
+  if (wanted_told && now == wanted) return;
+  wanted_told = true;
+  wanted = std::move(now);
+  callbacks.on_wanted(wanted);
+}
+
+void Builder::Impl::tell_status() {
+  const std::shared_ptr<const proxy::StoreStatus> status = store.status();
+  int64_t listeners_warming = 0, clusters_warming = 0, refused = 0;
+  for (const proxy::StoreStatus::Resource& resource : status->resources) {
+    const bool waits = !resource.staged_bytes.empty() || !resource.waits_for.empty();
+    if (waits && resource.type == ResourceType::kListener) ++listeners_warming;
+    if (waits && resource.type == ResourceType::kCluster) ++clusters_warming;
+    if (!resource.refused.empty()) ++refused;
+  }
+  options.stats->set(counts.listeners_warming, listeners_warming);
+  options.stats->set(counts.clusters_warming, clusters_warming);
+  options.stats->set(counts.refused, refused);
+  callbacks.on_status(status);
+}
+
+void Builder::Impl::run() {
+  ::pthread_setname_np(::pthread_self(), "builder");
+  loop.post([this] {
+    if (lds_pending && lds_timeout_ms > 0) loop.timers().arm(lds_timer, lds_timeout_ms);
+    if (cds_pending && cds_timeout_ms > 0) loop.timers().arm(cds_timer, cds_timeout_ms);
+    publish();
+  });
+  loop.run();
+  for (event::Timeout* timer : {&publish_timer, &deadline_timer, &status_timer, &lds_timer, &cds_timer})
+    timer->disarm();
+}
+
+// ---- Builder ----
+
+Builder::Builder(BuilderOptions options) : impl_(std::make_unique<Impl>(options)) {}
+Builder::~Builder() { stop(); }
+
+Builder::Loaded Builder::load(std::string_view text, std::string_view file) { return impl_->load(text, file); }
+
+void Builder::start(BuilderCallbacks callbacks) {
+  impl_->callbacks = std::move(callbacks);
+  impl_->thread = std::thread([impl = impl_.get()] { impl->run(); });
+}
+
+void Builder::stop() {
+  if (!impl_->thread.joinable()) return;
+  impl_->loop.stop();
+  impl_->thread.join();
+}
+
+void Builder::update(xds::Update update, std::function<void(std::vector<std::string>)> verdict) {
+  impl_->loop.post([impl = impl_.get(), update = std::move(update), verdict = std::move(verdict)]() mutable {
+    const auto type = static_cast<ResourceType>(update.type);
+    const std::string what = fmt::format("{} version \"{}\"", xds::short_name(update.type), update.version);
+    std::vector<std::string> faults = impl->apply(impl->translate(update));
+    if (!faults.empty()) log_faults(what, faults);
+    impl->first_answer(type);
+    verdict(std::move(faults));
+  });
+}
+
+void Builder::update_file(FileSource source, std::string text, std::string error) {
+  impl_->loop.post([impl = impl_.get(), source = std::move(source), text = std::move(text), error = std::move(error)] {
+    impl->apply_file(source, text, error);
+  });
+}
+
+void Builder::set_resolved(std::string cluster, std::vector<config::EndpointSpec> endpoints) {
+  impl_->loop.post([impl = impl_.get(), cluster = std::move(cluster), endpoints = std::move(endpoints)]() mutable {
+    impl->store.set_resolved(cluster, std::move(endpoints));
+    impl->publish_soon();
+  });
+}
+
+void Builder::release(std::vector<std::shared_ptr<const void>> parts) {
+  impl_->loop.post([parts = std::move(parts)] {});
+}
+
+}  // namespace outrigger::server

@@ -1,0 +1,103 @@
+// Builder: the thread where config becomes snapshots. It translates what the sources bring, stages it in the Store,
+// and publishes: one snapshot for all workers, at most every 2 ms, and for admin the Store's status soon after.
+//
+//   bootstrap, files, xDS, DNS --> translate --> Store::accept/refuse --> (2 ms) assemble --> on_snapshot
+//                                        `--> verdict to the source          `--> what to ask for: on_wanted
+//
+// One bad resource is refused and the rest of its batch is taken. A batch that is the full set of its source removes
+// what it lacks, unless one of its resources could not even be named.
+//
+// Thread rule: constructor, load() and start() on the main thread, in this order; everything else from any thread (it
+// posts). Callbacks run on the builder's thread.
+// Use:  Builder builder(options);  auto loaded = builder.load(text, file);  builder.start(callbacks);
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/faults.h"
+#include "config/spec.h"
+#include "proxy/store.h"
+#include "stats/stats.h"
+#include "xds/types.h"
+
+namespace outrigger::server {
+
+struct BuilderOptions {
+  stats::Registry* stats = nullptr;             // required
+  proxy::AccessLogSinks* access_log = nullptr;  // nullptr: access logs are only checked
+  uint32_t workers = 1;
+  bool bind = true;
+  config::UnknownFields unknown_fields = config::UnknownFields::kError;
+};
+
+// A file that holds resources of one type.
+struct FileSource {
+  config::ResourceType type = config::ResourceType::kListener;
+  std::string path;
+  std::string watched_directory;  // empty: the file itself is watched
+  auto operator<=>(const FileSource&) const = default;
+};
+
+// A cluster whose endpoints have DNS names.
+struct DnsTarget {
+  std::string cluster;
+  std::vector<config::EndpointSpec> endpoints;
+  config::ClusterSpec::DnsFamily family = config::ClusterSpec::DnsFamily::kAuto;
+  uint64_t refresh_ms = 5'000;
+  bool respect_ttl = false;
+  bool operator==(const DnsTarget&) const = default;
+};
+
+// What the control thread has to bring.
+struct Wanted {
+  std::vector<std::string> endpoints, route_tables;  // by discovery
+  std::vector<FileSource> files;                     // sorted
+  std::vector<DnsTarget> dns;
+  bool operator==(const Wanted&) const = default;
+};
+
+struct BuilderCallbacks {
+  std::function<void(std::shared_ptr<const proxy::Snapshot>)> on_snapshot;
+  std::function<void(std::shared_ptr<const proxy::StoreStatus>)> on_status;
+  std::function<void(const Wanted&)> on_wanted;
+  // Once: the first config is complete, as far as it will come; live with snapshot `version` (0: an empty one).
+  std::function<void(uint64_t version)> on_initialized;
+};
+
+class Builder {
+ public:
+  explicit Builder(BuilderOptions options);
+  ~Builder();  // stop()
+  Builder(const Builder&) = delete;
+  Builder& operator=(const Builder&) = delete;
+
+  struct Loaded {
+    std::optional<config::BootstrapSpec> spec;  // empty: errors
+    std::string bytes;                          // the bootstrap as it was read, for dumps
+    config::Faults faults;                      // all of them, warnings too
+  };
+  // Reads a bootstrap and stages its static resources (with errors: only if nothing is bound).
+  Loaded load(std::string_view text, std::string_view file);
+  void start(BuilderCallbacks callbacks);
+  void stop();
+
+  // What discovery brought. `verdict` is called with all faults (none: accepted).
+  void update(xds::Update update, std::function<void(std::vector<std::string> faults)> verdict);
+  // A file's content; `error` instead of it when it could not be read.
+  void update_file(FileSource source, std::string text, std::string error);
+  void set_resolved(std::string cluster, std::vector<config::EndpointSpec> endpoints);
+  // Takes over parts that a worker is done with.
+  void release(std::vector<std::shared_ptr<const void>> parts);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace outrigger::server

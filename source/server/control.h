@@ -1,0 +1,38 @@
+// Control: the thread that fetches config: the aggregated discovery stream, resource files and DNS. It hands
+// everything to the Builder and brings verdicts back; it parses nothing.
+//
+// Thread rule: made, started and stopped on the main thread; want() from any thread. on_status runs on the control
+// thread.
+// Use:  Control control(spec, stats, builder, on_status);  control.start();  control.want(wanted);  control.stop();
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "config/spec.h"
+#include "server/builder.h"
+#include "xds/ads_client.h"
+
+namespace outrigger::server {
+
+class Control {
+ public:
+  using OnStatus = std::function<void(std::shared_ptr<const xds::AdsStatus>)>;
+  Control(const config::BootstrapSpec& spec, stats::Registry& stats, Builder& builder, OnStatus on_status);
+  ~Control();  // stop()
+  Control(const Control&) = delete;
+  Control& operator=(const Control&) = delete;
+
+  void start();
+  void want(Wanted wanted);
+  void stop();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// The channel to the control plane, from the bootstrap's static cluster that `source` names.
+xds::ChannelSpec channel_spec(const config::ConfigSourceSpec& source, const std::vector<config::ClusterSpec>& clusters);
+
+}  // namespace outrigger::server

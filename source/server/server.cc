@@ -1,0 +1,429 @@
+#include "server/server.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <mutex>
+#include <set>
+
+#include "base/log.h"
+#include "event/clock.h"
+#include "event/loop.h"
+#include "event/timer.h"
+#include "server/admin_pages.h"
+#include "server/admin_server.h"
+#include "server/builder.h"
+#include "server/control.h"
+#include "server/cpu_count.h"
+#include "server/read_file.h"
+#include "server/signals.h"
+#include "server/worker.h"
+
+namespace outrigger::server {
+namespace {
+
+constexpr size_t kMaxBootstrapBytes = 256u << 20;
+constexpr uint64_t kAdminLingerMs = 300;  // for the last answers of admin
+
+int64_t unix_ms() {
+  using namespace std::chrono;
+  return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
+}
+
+// "127.0.0.1:9901", "[::1]:9901", "localhost:9901", a path.
+Result<net::Address> parse_address(std::string_view text) {
+  if (text.starts_with('/') || text.starts_with('@')) return net::Address::unix_path(text);
+  const size_t colon = text.rfind(':');
+  const auto bad = [&] { return fail(Errc::kInvalidArgument, fmt::format("\"{}\" is not HOST:PORT", text)); };
+  if (colon == std::string_view::npos) return bad();
+  std::string_view host = text.substr(0, colon), port = text.substr(colon + 1);
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  if (host == "localhost") host = "127.0.0.1";
+  uint32_t number = 0;
+  if (port.empty() || port.size() > 5) return bad();
+  for (const char c : port) {
+    if (c < '0' || c > '9') return bad();
+    number = number * 10 + static_cast<uint32_t>(c - '0');
+  }
+  if (number > UINT16_MAX) return bad();
+  return net::Address::parse(host, static_cast<uint16_t>(number));
+}
+
+Result<net::Address> to_address(const config::AddressSpec& spec) {
+  if (spec.kind == config::AddressSpec::Kind::kPipe) return net::Address::unix_path(spec.host);
+  return net::Address::parse(spec.host, spec.port);
+}
+
+// Makes the kernel refuse new connections while descriptors of the set are still held.
+void stop_listening(const proxy::Snapshot& snapshot) {
+  snapshot.listeners.for_each([](const std::string&, const proxy::LinkedListener& listener) {
+    for (const auto& set : listener.part->sockets)
+      for (uint32_t i = 0; set != nullptr && i < set->size(); ++i) ::shutdown(set->fd(i), SHUT_RDWR);
+  });
+}
+
+struct ServerStats {
+  explicit ServerStats(stats::Registry& registry)
+      : group(registry, {}),
+        live(group.gauge("server.live")),
+        state(group.gauge("server.state")),
+        uptime(group.gauge("server.uptime")),
+        concurrency(group.gauge("server.concurrency")),
+        oldest_version(group.gauge("server.oldest_worker_version")) {}
+  stats::Group group;
+  stats::Gauge live, state, uptime, concurrency, oldest_version;
+};
+
+int64_t state_number(Phase phase) {  // Envoy's numbers
+  return phase == Phase::kLive ? 0 : phase == Phase::kDraining ? 1 : 2;
+}
+
+}  // namespace
+
+struct Server::Impl {
+  explicit Impl(ServerOptions o) : options(std::move(o)) {
+    if (options.concurrency == 0) options.concurrency = cpu_count();
+    registry = std::make_unique<stats::Registry>(options.concurrency);
+    counts = std::make_unique<ServerStats>(*registry);
+    state.snapshot = std::make_shared<const proxy::Snapshot>();
+    state.status = std::make_shared<const proxy::StoreStatus>();
+    state.config_path = options.config_path;
+    state.start_unix_ms = unix_ms();
+    state.start_ns = event::steady_ns();
+    state.concurrency = options.concurrency;
+    state.drain_ms = options.drain_ms;
+  }
+  ~Impl() { shut_down(); }
+
+  Result<void> start();
+  Result<void> start_admin(const config::BootstrapSpec& spec);
+  void start_threads(const config::BootstrapSpec& spec);
+  void handle_signals();
+  void run();
+  void shut_down();
+  void turn_until_closed();
+
+  void set_phase(Phase now);
+  void on_snapshot(std::shared_ptr<const proxy::Snapshot> snapshot);
+  void on_adopted();
+  void announce(const proxy::Snapshot& snapshot);
+  void drain(uint64_t limit_ms, bool then_exit);
+  void on_all_stopped();
+  void on_all_drained();
+  uint64_t oldest_version() const;
+  void refresh();
+
+  ServerOptions options;
+  event::Loop loop;
+  std::unique_ptr<stats::Registry> registry;
+  std::unique_ptr<ServerStats> counts;
+  std::unique_ptr<proxy::AccessLogSinks> access_log;  // one ring a worker, and one for admin
+  std::unique_ptr<Builder> builder;
+  std::unique_ptr<Control> control;
+  std::vector<std::unique_ptr<Worker>> workers;
+  std::unique_ptr<AdminPages> pages;
+  std::unique_ptr<AdminServer> admin;
+  std::unique_ptr<Signals> signals;
+
+  // The main thread's.
+  ServerState state;
+  std::optional<uint64_t> initialized_version;
+  std::set<std::string> announced;  // listener and address
+  uint64_t drain_round = 0;
+  size_t workers_stopped = 0, workers_drained = 0;
+  bool exiting = false;
+  bool finished = false;
+  bool shut = false;
+  event::Timeout admin_linger{[](void*) {}, nullptr};
+
+  mutable std::mutex mutex;  // what follows is read by other threads
+  std::shared_ptr<const proxy::Snapshot> live_snapshot;
+  Phase phase = Phase::kPreInitializing;
+};
+
+// ---- start ----
+
+Result<void> Server::Impl::start() {
+  std::string text = options.config_text;
+  if (text.empty()) {
+    TRY(text, read_file(options.config_path, kMaxBootstrapBytes));
+  }
+  access_log = std::make_unique<proxy::AccessLogSinks>(options.concurrency + 1, *registry);
+  builder = std::make_unique<Builder>(BuilderOptions{.stats = registry.get(),
+                                                     .access_log = access_log.get(),
+                                                     .workers = options.concurrency,
+                                                     .unknown_fields = options.unknown_fields});
+  Builder::Loaded loaded = builder->load(text, options.config_path);
+  if (!loaded.spec) return fail(Errc::kInvalidArgument, loaded.faults.str());
+  for (const config::Fault& fault : loaded.faults.all()) OUTRIGGER_LOG(kWarning, "config", "{}", fault.str());
+  state.bootstrap_bytes = std::move(loaded.bytes);
+  state.node = loaded.spec->node;
+  TRY_VOID(start_admin(*loaded.spec));
+  if (options.handle_signals) handle_signals();
+  start_threads(*loaded.spec);
+  return {};
+}
+
+Result<void> Server::Impl::start_admin(const config::BootstrapSpec& spec) {
+  if (options.admin_address.empty() && !spec.admin) return {};
+  const auto named = [](Error error) {
+    error.detail = "admin: " + error.detail;
+    return tl::unexpected(std::move(error));
+  };
+  const auto address = options.admin_address.empty() ? to_address(*spec.admin) : parse_address(options.admin_address);
+  if (!address) return named(address.error());
+  AdminOptions admin_options;
+  admin_options.access_log_ring = options.concurrency;
+  for (const config::AccessLogSpec& log : spec.admin_access_logs) {
+    auto compiled = proxy::AccessLogger::compile(log, *access_log);
+    if (!compiled) return named(compiled.error());
+    admin_options.access_logs.push_back(std::move(*compiled));
+  }
+  pages = std::make_unique<AdminPages>(state, *registry,
+                                       AdminActions{.quit = [this] { drain(0, true); },
+                                                    .drain_listeners = [this] { drain(options.drain_ms, false); },
+                                                    .reopen_logs = [this] { access_log->reopen(); }},
+                                       [this] { refresh(); });
+  auto listening = AdminServer::listen(
+      loop, *address, [this](const AdminRequest& request) { return pages->answer(request); }, std::move(admin_options));
+  if (!listening) return named(listening.error());
+  admin = std::move(*listening);
+  if (!admin->address().is_unix() && !admin->address().is_loopback())
+    OUTRIGGER_LOG(kWarning, "server", "admin can be reached from other machines: anybody there may end this process");
+  OUTRIGGER_LOG(kInfo, "server", "admin listening on {}", admin->address().str());
+  return {};
+}
+
+void Server::Impl::start_threads(const config::BootstrapSpec& spec) {
+  const auto on_main = [this](auto&& f) { loop.post(std::forward<decltype(f)>(f)); };
+  for (uint32_t i = 0; i < options.concurrency; ++i) {
+    proxy::WorkerOptions worker{
+        .index = i,
+        .stats = registry.get(),
+        .release = [this](std::vector<std::shared_ptr<const void>> parts) { builder->release(std::move(parts)); },
+        .drain_ms = options.drain_ms};
+    workers.push_back(
+        std::make_unique<Worker>(std::move(worker), [this, on_main](uint64_t) { on_main([this] { on_adopted(); }); }));
+  }
+  control = std::make_unique<Control>(spec, *registry, *builder, [this, on_main](auto status) {
+    on_main([this, status = std::move(status)] { state.ads = status; });
+  });
+  registry->set(counts->concurrency, options.concurrency);
+  set_phase(Phase::kPreInitializing);
+  for (auto& worker : workers) worker->start();
+  control->start();
+  builder->start({.on_snapshot =
+                      [this, on_main](std::shared_ptr<const proxy::Snapshot> snapshot) {
+                        on_main([this, snapshot] { on_snapshot(snapshot); });
+                        for (auto& worker : workers) worker->adopt(snapshot);
+                      },
+                  .on_status =
+                      [this, on_main](std::shared_ptr<const proxy::StoreStatus> status) {
+                        on_main([this, status = std::move(status)] { state.status = status; });
+                      },
+                  .on_wanted = [this](const Wanted& wanted) { control->want(wanted); },
+                  .on_initialized =
+                      [this, on_main](uint64_t version) {
+                        on_main([this, version] {
+                          initialized_version = version;
+                          on_adopted();
+                        });
+                      }});
+}
+
+void Server::Impl::handle_signals() {
+  signals = std::make_unique<Signals>(loop);
+  const auto end = [this](int number) {
+    if (exiting) {
+      OUTRIGGER_LOG(kWarning, "server", "second signal: exiting at once");
+      ::_exit(128 + number);
+    }
+    OUTRIGGER_LOG(kInfo, "server", "signal {}: draining for at most {} s", number, options.drain_ms / 1000);
+    drain(options.drain_ms, true);
+  };
+  signals->on(SIGTERM, [end] { end(SIGTERM); });
+  signals->on(SIGINT, [end] { end(SIGINT); });
+  signals->on(SIGUSR1, [this] { access_log->reopen(); });
+}
+
+// ---- life ----
+
+void Server::Impl::set_phase(Phase now) {
+  state.phase = now;
+  registry->set(counts->live, now == Phase::kLive ? 1 : 0);
+  registry->set(counts->state, state_number(now));
+  std::lock_guard lock(mutex);
+  phase = now;
+}
+
+uint64_t Server::Impl::oldest_version() const {
+  uint64_t oldest = UINT64_MAX;
+  for (const auto& worker : workers) oldest = std::min(oldest, worker->version());
+  return oldest;
+}
+
+void Server::Impl::on_snapshot(std::shared_ptr<const proxy::Snapshot> snapshot) {
+  state.snapshot = std::move(snapshot);
+  on_adopted();
+}
+
+void Server::Impl::on_adopted() {
+  const uint64_t oldest = oldest_version();
+  registry->set(counts->oldest_version, static_cast<int64_t>(oldest));
+  if (oldest >= state.snapshot->version) {
+    announce(*state.snapshot);
+    std::lock_guard lock(mutex);
+    live_snapshot = state.snapshot;
+  }
+  if (state.phase == Phase::kPreInitializing && initialized_version && oldest >= *initialized_version) {
+    set_phase(Phase::kLive);
+    OUTRIGGER_LOG(kInfo, "server", "live with config version {} after {} ms", state.snapshot->version,
+                  (event::steady_ns() - state.start_ns) / 1'000'000);
+  }
+}
+
+void Server::Impl::announce(const proxy::Snapshot& snapshot) {
+  if (state.phase == Phase::kDraining) {
+    if (workers_stopped == workers.size()) stop_listening(snapshot);
+    return;
+  }
+  std::set<std::string> now;
+  snapshot.listeners.for_each([&](const std::string& name, const proxy::LinkedListener& listener) {
+    for (const auto& set : listener.part->sockets) {
+      if (set != nullptr) now.insert(fmt::format("listener {} listening on {}", name, set->address().str()));
+    }
+  });
+  for (const std::string& line : now)
+    if (!announced.contains(line)) OUTRIGGER_LOG(kInfo, "server", "{}", line);
+  announced = std::move(now);
+}
+
+void Server::Impl::refresh() {
+  registry->set(counts->uptime, (event::steady_ns() - state.start_ns) / 1'000'000'000);
+  state.worker_versions.clear();
+  for (const auto& worker : workers) state.worker_versions.push_back(worker->version());
+}
+
+void Server::Impl::drain(uint64_t limit_ms, bool then_exit) {
+  if (finished) return;
+  exiting = exiting || then_exit;
+  set_phase(Phase::kDraining);
+  const uint64_t round = ++drain_round;
+  workers_stopped = workers_drained = 0;
+  // Counted on this thread; a later call to drain() makes the counts of earlier ones void.
+  const auto count = [this, round](size_t Impl::*counter, void (Impl::*all)()) {
+    return [this, round, counter, all] {
+      loop.post([this, round, counter, all] {
+        if (round == drain_round && ++(this->*counter) == workers.size()) (this->*all)();
+      });
+    };
+  };
+  for (auto& worker : workers) {
+    worker->drain(limit_ms, count(&Impl::workers_stopped, &Impl::on_all_stopped),
+                  count(&Impl::workers_drained, &Impl::on_all_drained));
+  }
+}
+
+void Server::Impl::on_all_stopped() { stop_listening(*state.snapshot); }
+
+void Server::Impl::on_all_drained() {
+  OUTRIGGER_LOG(kInfo, "server", "drained");
+  if (!exiting) return;
+  finished = true;
+  loop.stop();
+}
+
+void Server::Impl::run() {
+  loop.run();
+  shut_down();
+}
+
+// ---- the end ----
+
+void Server::Impl::turn_until_closed() {
+  const auto closing = [this] {
+    bool any = false;
+    uv_walk(
+        loop.uv(), [](uv_handle_t* handle, void* found) { *static_cast<bool*>(found) |= uv_is_closing(handle) != 0; },
+        &any);
+    return any;
+  };
+  while ((admin != nullptr && !admin->idle()) || closing()) {
+    loop.post([] {});
+    loop.run_once();
+  }
+}
+
+void Server::Impl::shut_down() {
+  if (std::exchange(shut, true)) return;
+  for (auto& worker : workers) worker->stop();
+  if (control != nullptr) control->stop();
+  if (builder != nullptr) builder->stop();
+  if (admin != nullptr) {
+    admin->drain();
+    loop.timers().arm(admin_linger, kAdminLingerMs);
+    while (!admin->idle() && admin_linger.armed()) loop.run_once();
+    admin_linger.disarm();
+    admin->close_now();
+  }
+  signals.reset();
+  turn_until_closed();
+  loop.close_posts();
+  admin.reset();
+  // Parts go before what they log to and count in.
+  state.snapshot.reset();
+  {
+    std::lock_guard lock(mutex);
+    live_snapshot.reset();
+  }
+  workers.clear();
+  control.reset();
+  builder.reset();
+  access_log.reset();
+}
+
+// ---- Server ----
+
+Server::Server(ServerOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+Server::~Server() = default;
+
+Result<void> Server::start() { return impl_->start(); }
+void Server::run() { impl_->run(); }
+
+void Server::drain(uint64_t limit_ms) {
+  impl_->loop.post([impl = impl_.get(), limit_ms] { impl->drain(limit_ms, true); });
+}
+
+uint16_t Server::admin_port() const { return impl_->admin == nullptr ? 0 : impl_->admin->address().port(); }
+
+uint16_t Server::listener_port(std::string_view name) const {
+  std::lock_guard lock(impl_->mutex);
+  if (impl_->live_snapshot == nullptr) return 0;
+  const proxy::LinkedListener* listener = impl_->live_snapshot->listeners.find(name);
+  if (listener == nullptr || listener->part->sockets.empty()) return 0;
+  return listener->part->sockets[0]->address().port();
+}
+
+Phase Server::phase() const {
+  std::lock_guard lock(impl_->mutex);
+  return impl_->phase;
+}
+
+uint64_t Server::live_version() const {
+  std::lock_guard lock(impl_->mutex);
+  return impl_->live_snapshot == nullptr ? 0 : impl_->live_snapshot->version;
+}
+
+stats::Registry& Server::stats() { return *impl_->registry; }
+
+config::Faults validate(std::string_view config_text, std::string_view file, config::UnknownFields unknown_fields) {
+  stats::Registry registry(1);
+  Builder builder({.stats = &registry, .bind = false, .unknown_fields = unknown_fields});
+  return builder.load(config_text, file).faults;
+}
+
+}  // namespace outrigger::server

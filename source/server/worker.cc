@@ -1,0 +1,65 @@
+#include "server/worker.h"
+
+#include <pthread.h>
+
+#include <string>
+
+namespace outrigger::server {
+
+Worker::Worker(proxy::WorkerOptions options, std::function<void(uint64_t)> on_adopted)
+    : options_(std::move(options)), on_adopted_(std::move(on_adopted)) {}
+
+Worker::~Worker() { stop(); }
+
+void Worker::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void Worker::run() {
+  ::pthread_setname_np(::pthread_self(), ("worker_" + std::to_string(options_.index)).c_str());
+  proxy::WorkerProxy proxy(loop_, options_);
+  proxy_ = &proxy;
+  loop_.run();
+  run_out(proxy);
+  proxy_ = nullptr;
+}
+
+// Turns the loop until every connection and handle that was closed has had its last callback.
+void Worker::run_out(proxy::WorkerProxy& proxy) {
+  const auto closing = [this] {
+    bool any = false;
+    uv_walk(
+        loop_.uv(), [](uv_handle_t* handle, void* found) { *static_cast<bool*>(found) |= uv_is_closing(handle) != 0; },
+        &any);
+    return any;
+  };
+  while (proxy.downstream_connections() > 0 || closing()) {
+    loop_.post([] {});
+    loop_.run_once();
+  }
+}
+
+void Worker::adopt(std::shared_ptr<const proxy::Snapshot> snapshot) {
+  loop_.post([this, snapshot = std::move(snapshot)]() mutable {
+    const uint64_t version = snapshot->version;
+    proxy_->adopt(std::move(snapshot));
+    version_.store(version, std::memory_order_release);
+    on_adopted_(version);
+  });
+}
+
+void Worker::drain(uint64_t limit_ms, std::function<void()> stopped, std::function<void()> done) {
+  loop_.post([this, limit_ms, stopped = std::move(stopped), done = std::move(done)] {
+    proxy_->drain(limit_ms, done);
+    stopped();
+  });
+}
+
+void Worker::stop() {
+  if (!thread_.joinable()) return;
+  loop_.post([this] { proxy_->shutdown(); });
+  loop_.stop();
+  thread_.join();
+}
+
+}  // namespace outrigger::server
