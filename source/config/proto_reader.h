@@ -48,7 +48,8 @@ struct ReadResource {
 };
 
 // A file in Envoy's format, a DiscoveryResponse, or a bare list of resources, or a single one with "@type" at the top:
-// the resources one by one, so that a bad one does not take the others along. Faults of the file's top level go to `file_faults`; `version_info` is the file's, if it has one.
+// the resources one by one, so that a bad one does not take the others along. Faults of the file's top level go to
+// `file_faults`; `version_info` is the file's, if it has one.
 std::vector<ReadResource> read_resources(const YamlDocument& document, std::string& version_info, Faults& file_faults,
                                          UnknownFields mode = UnknownFields::kError);
 

@@ -20,7 +20,8 @@ void check(const TranslatedResource& resource) {
 void check_all(Translator& translator, std::string_view input) {
   const TranslatedBootstrap bootstrap = translator.bootstrap(input, "fuzz.yaml");
   CHECK(bootstrap.spec.has_value() == bootstrap.faults.ok());
-  for (const TranslatedResource& resource : bootstrap.resources) CHECK(resource.spec.has_value() == resource.faults.ok());
+  for (const TranslatedResource& resource : bootstrap.resources)
+    CHECK(resource.spec.has_value() == resource.faults.ok());
 
   Faults file_faults;
   for (const TranslatedResource& resource : translator.resource_file(input, "fuzz.yaml", file_faults)) {

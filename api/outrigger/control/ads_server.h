@@ -1,0 +1,95 @@
+// AdsServer: serves a ResourceCache to proxies and gRPC clients as the aggregated discovery service, state of the world
+// and incremental, on gRPC's threads.
+//
+// A stream has at most one unanswered response per type: what changes meanwhile is sent, in its latest state, when the
+// client has answered, so a client that does not read or never acknowledges costs nothing. Updates go out in
+// make-before-break order: clusters, endpoints, listeners, routes; clusters that vanish stay until the listeners and
+// routes that may name them have been acknowledged. What a client has is not sent again: versions are content hashes,
+// so this holds across reconnects and restarts of the control plane. A refused version is not sent again to that
+// client.
+//
+// Thread rule: any thread, one at a time. Hooks run on gRPC's threads, several at a time, and must not call the server.
+// The cache must outlive the server.
+// Use:  ResourceCache cache;  AdsServer server(cache, {.on_nack = [](const ClientInfo& c, const Answer& a) { ... }});
+//       Result<uint16_t> port = server.start("127.0.0.1:18000");  ...  server.stop();
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "outrigger/control/resource_cache.h"
+#include "outrigger/result.h"
+
+namespace outrigger::control {
+
+struct ClientInfo {
+  uint64_t stream_id = 0;
+  std::string peer;  // "ipv4:10.0.0.7:41234"
+  std::string node_id, node_cluster, user_agent;
+  bool incremental = false;
+};
+
+// A client's verdict on one response.
+struct Answer {
+  std::string type_url;
+  std::string version;  // of the response
+  std::string nonce;
+  std::string error;  // of a NACK
+};
+
+struct AdsServerOptions {
+  std::string identifier = "outrigger-control";  // DiscoveryResponse.control_plane
+  uint32_t max_receive_bytes = 16u << 20;
+  uint64_t keepalive_time_ms = 60'000;  // pings to the client; 0: none
+  uint64_t stop_grace_ms = 1'000;
+  // Which group's snapshot a client gets; default: the one group "".
+  std::function<std::string(const ClientInfo&)> group_of = {};
+  std::function<void(const ClientInfo&)> on_connect = {};     // its first request has come
+  std::function<void(const ClientInfo&)> on_disconnect = {};  // only after on_connect
+  std::function<void(const ClientInfo&, const Answer&)> on_ack = {};
+  std::function<void(const ClientInfo&, const Answer&)> on_nack = {};
+};
+
+// What one client runs of one type.
+struct ClientTypeStatus {
+  std::string type_url;
+  bool wildcard = false;
+  size_t names = 0;             // subscribed to by name
+  std::string sent_version;     // of the last response
+  std::string acked_version;    // "" before the first ACK
+  std::string refused_version;  // "" if the last answer was an ACK
+  std::string refusal;
+  bool awaiting_answer = false;
+  uint64_t acks = 0, nacks = 0;
+};
+
+struct ClientStatus {
+  ClientInfo info;
+  std::string group;
+  std::vector<ClientTypeStatus> types;
+};
+
+class AdsServer {
+ public:
+  explicit AdsServer(ResourceCache& cache, AdsServerOptions options = {});
+  ~AdsServer();
+  AdsServer(const AdsServer&) = delete;
+  AdsServer& operator=(const AdsServer&) = delete;
+
+  // "127.0.0.1:18000", "[::]:0", "unix:/path". The port that it got (0 for a Unix socket). Refused if the port is
+  // taken.
+  Result<uint16_t> start(const std::string& listen_address);
+  // Ends every stream with UNAVAILABLE, waits for them at most stop_grace_ms, then cuts them.
+  void stop();
+
+  std::vector<ClientStatus> clients() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace outrigger::control

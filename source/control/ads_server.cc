@@ -1,0 +1,259 @@
+#include "outrigger/control/ads_server.h"
+
+#include <fmt/format.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/support/byte_buffer.h>
+
+#include <chrono>
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "base/check.h"
+#include "control/ads_session.h"
+#include "control/discovery_wire.h"
+#include "envoy/service/discovery/v3/ads.grpc.pb.h"
+
+namespace outrigger::control {
+namespace {
+
+using Ads = envoy::service::discovery::v3::AggregatedDiscoveryService;
+using RawService = Ads::WithRawCallbackMethod_StreamAggregatedResources<
+    Ads::WithRawCallbackMethod_DeltaAggregatedResources<Ads::Service>>;
+using RawReactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
+
+Result<std::string> bytes_of(grpc::ByteBuffer& buffer) {
+  std::vector<grpc::Slice> slices;
+  if (!buffer.Dump(&slices).ok()) return fail(Errc::kProtocol, "the discovery request cannot be decompressed");
+  std::string bytes;
+  for (const grpc::Slice& slice : slices) bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+  return bytes;
+}
+
+}  // namespace
+
+struct AdsServer::Impl {
+  class Stream;
+
+  class Service final : public RawService {
+   public:
+    explicit Service(Impl& server) : server_(server) {}
+    RawReactor* StreamAggregatedResources(grpc::CallbackServerContext* context) override {
+      return server_.accept(context, false);
+    }
+    RawReactor* DeltaAggregatedResources(grpc::CallbackServerContext* context) override {
+      return server_.accept(context, true);
+    }
+
+   private:
+    Impl& server_;
+  };
+
+  Impl(ResourceCache& cache, AdsServerOptions options) : cache(cache), options(std::move(options)), service(*this) {}
+
+  RawReactor* accept(grpc::CallbackServerContext* context, bool incremental);
+  void forget(uint64_t stream_id);
+  void on_cache_change(const std::string& group);
+
+  ResourceCache& cache;
+  const AdsServerOptions options;
+  Service service;
+  std::unique_ptr<grpc::Server> server;
+  uint64_t cache_listener = 0;
+
+  // Order of locks: this one, then a stream's.
+  std::mutex mutex;
+  std::map<uint64_t, Stream*> streams;
+  uint64_t next_stream_id = 1;
+  bool stopping = false;
+};
+
+// One client's stream. gRPC deletes it by way of OnDone; until it has left Impl::streams it may be called from there.
+class AdsServer::Impl::Stream final : public RawReactor {
+ public:
+  Stream(Impl& server, uint64_t id, grpc::CallbackServerContext* context, bool incremental)
+      : server_(server), session_(incremental) {
+    info_.stream_id = id;
+    info_.peer = context->peer();
+    info_.incremental = incremental;
+  }
+  void begin() { StartRead(&incoming_); }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) return finish(grpc::Status::OK);  // the client has closed its half or is gone
+    const Result<std::string> bytes = bytes_of(incoming_);
+    incoming_.Clear();
+    Result<DecodedRequest> decoded =
+        bytes ? decode_request(*bytes, info_.incremental) : Result<DecodedRequest>(tl::unexpected(bytes.error()));
+    if (!decoded) return finish({grpc::StatusCode::INVALID_ARGUMENT, decoded.error().detail});
+    if (!known_) introduce(*decoded);
+
+    std::optional<AdsSession::Verdict> verdict;
+    bool overflow = false;
+    {
+      std::lock_guard lock(mutex_);
+      verdict = session_.on_request(decoded->request);
+      overflow = session_.overflow();
+      if (!overflow) pump();
+    }
+    if (overflow) return finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many types or names subscribed to"});
+    const AdsServerOptions& hooks = server_.options;
+    if (verdict && verdict->accepted && hooks.on_ack) hooks.on_ack(info_, verdict->answer);
+    if (verdict && !verdict->accepted && hooks.on_nack) hooks.on_nack(info_, verdict->answer);
+    std::lock_guard lock(mutex_);
+    if (!finished_) StartRead(&incoming_);
+  }
+
+  void OnWriteDone(bool ok) override {
+    std::lock_guard lock(mutex_);
+    writing_ = false;
+    if (ok) pump();  // if not, the read fails too and ends the stream
+  }
+
+  void OnCancel() override { finish(grpc::Status::CANCELLED); }
+
+  void OnDone() override {
+    server_.forget(info_.stream_id);
+    if (known_ && server_.options.on_disconnect) server_.options.on_disconnect(info_);
+    delete this;
+  }
+
+  void finish(const grpc::Status& status) {
+    std::lock_guard lock(mutex_);
+    if (finished_) return;
+    finished_ = true;
+    Finish(status);
+  }
+
+  void refresh(const std::string& group) {
+    std::lock_guard lock(mutex_);
+    if (!group_known_ || group_ != group) return;
+    session_.set_snapshot(server_.cache.get(group_));
+    pump();
+  }
+
+  ClientStatus status() {
+    std::lock_guard lock(mutex_);
+    return {info_, group_, session_.status()};
+  }
+
+ private:
+  // Takes in who the client is, from its first request.
+  void introduce(const DecodedRequest& first) {
+    known_ = true;
+    {
+      std::lock_guard lock(mutex_);
+      info_.node_id = first.node_id;
+      info_.node_cluster = first.node_cluster;
+      info_.user_agent = first.user_agent;
+    }
+    if (server_.options.on_connect) server_.options.on_connect(info_);
+    std::string group = server_.options.group_of ? server_.options.group_of(info_) : std::string();
+    std::lock_guard lock(mutex_);
+    group_ = std::move(group);
+    group_known_ = true;
+    session_.set_snapshot(server_.cache.get(group_));
+  }
+
+  // Writes what is owed, if no write is under way. With the mutex held.
+  void pump() {
+    if (writing_ || finished_) return;
+    const std::optional<DiscoveryReply> reply = session_.next_reply();
+    if (!reply) return;
+    grpc::Slice slice(encode_reply(*reply, server_.options.identifier, info_.incremental));
+    outgoing_ = grpc::ByteBuffer(&slice, 1);
+    writing_ = true;
+    StartWrite(&outgoing_);
+  }
+
+  Impl& server_;
+  ClientInfo info_;     // written by introduce() under the mutex; read elsewhere under it or by this stream's reads
+  bool known_ = false;  // of this stream's reads alone
+  grpc::ByteBuffer incoming_, outgoing_;
+
+  std::mutex mutex_;
+  AdsSession session_;
+  std::string group_;
+  bool group_known_ = false;
+  bool writing_ = false;
+  bool finished_ = false;
+};
+
+RawReactor* AdsServer::Impl::accept(grpc::CallbackServerContext* context, bool incremental) {
+  std::lock_guard lock(mutex);
+  const uint64_t id = next_stream_id++;
+  auto* stream = new Stream(*this, id, context, incremental);
+  if (stopping) {
+    stream->finish({grpc::StatusCode::UNAVAILABLE, "the control plane is stopping"});
+    return stream;
+  }
+  streams[id] = stream;
+  stream->begin();
+  return stream;
+}
+
+void AdsServer::Impl::forget(uint64_t stream_id) {
+  std::lock_guard lock(mutex);
+  streams.erase(stream_id);
+}
+
+void AdsServer::Impl::on_cache_change(const std::string& group) {
+  std::lock_guard lock(mutex);
+  for (const auto& [id, stream] : streams) stream->refresh(group);
+}
+
+AdsServer::AdsServer(ResourceCache& cache, AdsServerOptions options)
+    : impl_(std::make_unique<Impl>(cache, std::move(options))) {}
+
+AdsServer::~AdsServer() { stop(); }
+
+Result<uint16_t> AdsServer::start(const std::string& listen_address) {
+  CHECK(impl_->server == nullptr);
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort(listen_address, grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&impl_->service);
+  builder.SetMaxReceiveMessageSize(static_cast<int>(impl_->options.max_receive_bytes));
+  builder.SetMaxSendMessageSize(-1);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a taken port is an error, not a shared port
+  // Clients may ping an idle stream every ten seconds.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  if (impl_->options.keepalive_time_ms > 0) {
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, static_cast<int>(impl_->options.keepalive_time_ms));
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  }
+  impl_->server = builder.BuildAndStart();
+  if (impl_->server == nullptr) {
+    return fail(Errc::kIo,
+                fmt::format("cannot listen on {}: no such address here, or the port is taken", listen_address));
+  }
+  impl_->cache_listener =
+      impl_->cache.listen([impl = impl_.get()](const std::string& group) { impl->on_cache_change(group); });
+  return static_cast<uint16_t>(port > 0 ? port : 0);
+}
+
+void AdsServer::stop() {
+  if (impl_->server == nullptr) return;
+  impl_->cache.unlisten(impl_->cache_listener);
+  {
+    std::lock_guard lock(impl_->mutex);
+    impl_->stopping = true;
+    for (const auto& [id, stream] : impl_->streams) {
+      stream->finish({grpc::StatusCode::UNAVAILABLE, "the control plane is stopping"});
+    }
+  }
+  impl_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(impl_->options.stop_grace_ms));
+  impl_->server->Wait();
+  impl_->server.reset();
+}
+
+std::vector<ClientStatus> AdsServer::clients() const {
+  std::lock_guard lock(impl_->mutex);
+  std::vector<ClientStatus> all;
+  for (const auto& [id, stream] : impl_->streams) all.push_back(stream->status());
+  return all;
+}
+
+}  // namespace outrigger::control

@@ -1,0 +1,158 @@
+#include "control/control_plane.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/log.h"
+#include "config/extension.h"
+#include "config/translate.h"
+#include "control/directory_source.h"
+#include "event/file_watch.h"
+#include "event/loop.h"
+#include "filters/all_filters.h"
+#include "outrigger/control/ads_server.h"
+#include "stats/stats.h"
+
+namespace outrigger::control {
+namespace {
+
+std::string short_type(std::string_view type_url) {
+  const size_t dot = type_url.rfind('.');
+  return std::string(dot == std::string_view::npos ? type_url : type_url.substr(dot + 1));
+}
+
+std::string who(const ClientInfo& client) {
+  return fmt::format("node \"{}\" (cluster \"{}\", {}, stream {})", client.node_id, client.node_cluster, client.peer,
+                     client.stream_id);
+}
+
+AdsServerOptions logging_options() {
+  AdsServerOptions options;
+  options.on_connect = [](const ClientInfo& client) {
+    OUTRIGGER_LOG(kInfo, "control", "{} connected{}{}", who(client), client.incremental ? ", incremental" : "",
+                  client.user_agent.empty() ? "" : ", " + client.user_agent);
+  };
+  options.on_disconnect = [](const ClientInfo& client) {
+    OUTRIGGER_LOG(kInfo, "control", "{} disconnected", who(client));
+  };
+  options.on_ack = [](const ClientInfo& client, const Answer& answer) {
+    OUTRIGGER_LOG(kInfo, "control", "ACK of {} version {} from {}", short_type(answer.type_url), answer.version,
+                  who(client));
+  };
+  options.on_nack = [](const ClientInfo& client, const Answer& answer) {
+    OUTRIGGER_LOG(kWarning, "control", "NACK of {} version {} from {}: {}", short_type(answer.type_url), answer.version,
+                  who(client), answer.error);
+  };
+  return options;
+}
+
+// "127.0.0.1:0" with the port that it got.
+std::string with_port(const std::string& listen, uint16_t port) {
+  const size_t colon = listen.rfind(':');
+  if (port == 0 || colon == std::string::npos) return listen;
+  return fmt::format("{}:{}", listen.substr(0, colon), port);
+}
+
+}  // namespace
+
+struct ControlPlane::Impl {
+  explicit Impl(ControlOptions given)
+      : options(std::move(given)),
+        registry(0),
+        translator(filters::all_filters(), states, registry, {.api_listeners = true}),
+        source(options.config_dir, translator),
+        server(cache, logging_options()) {}
+
+  void tell(const DirectorySource::Outcome& outcome);
+  void publish(const DirectorySource::Outcome& outcome);
+
+  const ControlOptions options;
+  stats::Registry registry;
+  config::StateRegistry states;
+  config::Translator translator;
+  DirectorySource source;
+  ResourceCache cache;
+  AdsServer server;
+  std::unique_ptr<event::FileWatch> watch;
+};
+
+void ControlPlane::Impl::tell(const DirectorySource::Outcome& outcome) {
+  for (const config::Fault& fault : outcome.faults) {
+    if (fault.warning) {
+      OUTRIGGER_LOG(kWarning, "control", "{}", fault.str());
+    } else {
+      OUTRIGGER_LOG(kError, "control", "{}", fault.str());
+    }
+  }
+  for (const std::string& file : outcome.mended) OUTRIGGER_LOG(kInfo, "control", "{} is good again", file);
+}
+
+void ControlPlane::Impl::publish(const DirectorySource::Outcome& outcome) {
+  tell(outcome);
+  states.sweep();
+  if (outcome.snapshot == nullptr) {
+    OUTRIGGER_LOG(kError, "control", "{} of {} files are refused; nothing is served until all have been good once",
+                  outcome.refused_files, outcome.files);
+    return;
+  }
+  const auto before = cache.get();
+  if (before != nullptr && before->version() == outcome.snapshot->version()) {
+    if (!outcome.faults.empty()) {
+      OUTRIGGER_LOG(kWarning, "control", "{} of {} files are refused; version {} stays", outcome.refused_files,
+                    outcome.files, before->version());
+    }
+    return;
+  }
+  OUTRIGGER_LOG(kInfo, "control", "version {}: {} resources of {} files{}", outcome.snapshot->version(),
+                outcome.snapshot->size(), outcome.files,
+                outcome.refused_files == 0
+                    ? ""
+                    : fmt::format(", {} of them refused and served as they were last good", outcome.refused_files));
+  cache.set(outcome.snapshot);
+}
+
+ControlPlane::ControlPlane(ControlOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+
+ControlPlane::~ControlPlane() { stop(); }
+
+bool ControlPlane::validate() {
+  struct stat info;
+  if (stat(impl_->options.config_dir.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) {
+    OUTRIGGER_LOG(kError, "control", "{} is no directory that can be read", impl_->options.config_dir);
+    return false;
+  }
+  const DirectorySource::Outcome outcome = impl_->source.load();
+  impl_->tell(outcome);
+  if (outcome.refused_files > 0) return false;
+  OUTRIGGER_LOG(kInfo, "control", "{}: {} files, {} resources, no faults", impl_->options.config_dir, outcome.files,
+                outcome.snapshot->size());
+  return true;
+}
+
+Result<uint16_t> ControlPlane::start(event::Loop& loop) {
+  struct stat info;
+  const std::string& dir = impl_->options.config_dir;
+  if (stat(dir.c_str(), &info) != 0) return fail(Errc::kNotFound, fmt::format("{}: {}", dir, strerror(errno)));
+  if (!S_ISDIR(info.st_mode)) return fail(Errc::kInvalidArgument, dir + " is no directory");
+  // Before the first load, so that nothing falls between.
+  auto watch = event::FileWatch::open(
+      loop, {dir}, [impl = impl_.get()](const event::FileBatch& batch) { impl->publish(impl->source.update(batch)); });
+  if (!watch) return tl::unexpected(watch.error());
+  impl_->watch = std::move(*watch);
+  impl_->publish(impl_->source.load());
+  auto port = impl_->server.start(impl_->options.listen);
+  // Whatever the log level: whoever asked for port 0 reads it here.
+  if (port) log::write(log::Level::kInfo, "control", "listening on " + with_port(impl_->options.listen, *port));
+  return port;
+}
+
+void ControlPlane::stop() {
+  impl_->watch.reset();
+  impl_->server.stop();
+}
+
+}  // namespace outrigger::control

@@ -1,0 +1,45 @@
+// ControlPlane: outrigger-control without its command line: a directory of resource files, watched, validated, and
+// served to proxies as one consistent set; who connects, acknowledges and refuses is logged.
+//
+// Thread rule: the loop's thread; gRPC's threads are inside AdsServer.
+// Use:  ControlPlane control({.config_dir = dir, .listen = "127.0.0.1:0"});
+//       if (auto port = control.start(loop)) loop.run();   control.stop();
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "outrigger/result.h"
+
+namespace outrigger::event {
+class Loop;
+}
+
+namespace outrigger::control {
+
+struct ControlOptions {
+  std::string config_dir;
+  std::string listen = "127.0.0.1:18000";
+};
+
+class ControlPlane {
+ public:
+  explicit ControlPlane(ControlOptions options);
+  ~ControlPlane();
+  ControlPlane(const ControlPlane&) = delete;
+  ControlPlane& operator=(const ControlPlane&) = delete;
+
+  // Reads the directory once and logs what is wrong; true if nothing is. Not together with start().
+  bool validate();
+  // Loads, watches and listens; the port that it got. Refused: no such directory, an address that cannot be listened
+  // on. Broken files are no reason: they are logged, and served when they are mended.
+  Result<uint16_t> start(event::Loop& loop);
+  void stop();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace outrigger::control

@@ -1,0 +1,85 @@
+#include "control/discovery_wire.h"
+
+#include <climits>
+#include <utility>
+
+#include "envoy/service/discovery/v3/discovery.pb.h"
+
+namespace outrigger::control {
+namespace {
+
+namespace discovery = envoy::service::discovery::v3;
+
+// What both kinds of request have.
+template <class Message>
+Result<DecodedRequest> decode(std::string_view bytes, Message& message) {
+  if (bytes.size() > INT_MAX || !message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+    return fail(Errc::kProtocol, "the discovery request does not parse", Origin::kDownstream);
+  }
+  if (message.type_url().empty()) {
+    return fail(Errc::kProtocol, "the discovery request has no type_url", Origin::kDownstream);
+  }
+  DecodedRequest out;
+  out.request.type_url = message.type_url();
+  out.request.nonce = message.response_nonce();
+  if (message.has_error_detail()) out.request.error = message.error_detail().message();
+  out.has_node = message.has_node();
+  out.node_id = message.node().id();
+  out.node_cluster = message.node().cluster();
+  out.user_agent = message.node().user_agent_name();
+  return out;
+}
+
+template <class Message>
+void fill(Message& message, const DiscoveryReply& reply, const std::string& identifier) {
+  message.set_type_url(reply.type_url);
+  message.set_nonce(reply.nonce);
+  message.mutable_control_plane()->set_identifier(identifier);
+}
+
+}  // namespace
+
+Result<DecodedRequest> decode_request(std::string_view bytes, bool incremental) {
+  if (!incremental) {
+    discovery::DiscoveryRequest message;
+    TRY(DecodedRequest out, decode(bytes, message));
+    out.request.version = message.version_info();
+    out.request.subscribe.assign(message.resource_names().begin(), message.resource_names().end());
+    return out;
+  }
+  discovery::DeltaDiscoveryRequest message;
+  TRY(DecodedRequest out, decode(bytes, message));
+  out.request.subscribe.assign(message.resource_names_subscribe().begin(), message.resource_names_subscribe().end());
+  out.request.unsubscribe.assign(message.resource_names_unsubscribe().begin(),
+                                 message.resource_names_unsubscribe().end());
+  for (const auto& [name, version] : message.initial_resource_versions()) out.request.known.emplace_back(name, version);
+  return out;
+}
+
+std::string encode_reply(const DiscoveryReply& reply, const std::string& identifier, bool incremental) {
+  if (!incremental) {
+    discovery::DiscoveryResponse message;
+    fill(message, reply, identifier);
+    message.set_version_info(reply.version);
+    for (const ResourcePtr& resource : reply.resources) {
+      google::protobuf::Any& any = *message.add_resources();
+      any.set_type_url(resource->type_url);
+      any.set_value(resource->bytes);
+    }
+    return message.SerializeAsString();
+  }
+  discovery::DeltaDiscoveryResponse message;
+  fill(message, reply, identifier);
+  message.set_system_version_info(reply.version);
+  for (const ResourcePtr& resource : reply.resources) {
+    discovery::Resource& out = *message.add_resources();
+    out.set_name(resource->name);
+    out.set_version(resource->version);
+    out.mutable_resource()->set_type_url(resource->type_url);
+    out.mutable_resource()->set_value(resource->bytes);
+  }
+  for (const std::string& name : reply.removed) message.add_removed_resources(name);
+  return message.SerializeAsString();
+}
+
+}  // namespace outrigger::control

@@ -1,0 +1,128 @@
+// ControlPlane as a whole, in process: files in, discovery responses out.
+#include "control/control_plane.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <thread>
+
+#include "control/raw_client.h"
+#include "envoy/config/cluster/v3/cluster.pb.h"
+#include "event/loop.h"
+#include "support/resources.h"
+#include "support/temp_dir.h"
+
+namespace outrigger::control {
+namespace {
+
+using test::eds_cluster_resource;
+using test::resource_file;
+using test::write_file;
+namespace fs = std::filesystem;
+using Names = std::vector<std::string>;
+
+const std::string kCds = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+
+class ControlPlaneTest : public ::testing::Test {
+ protected:
+  ~ControlPlaneTest() override {
+    if (!thread.joinable()) return;
+    loop->post([this] {
+      control->stop();
+      loop->stop();
+    });
+    thread.join();
+    control.reset();
+  }
+  void start(const std::string& config_dir) {
+    loop = std::make_unique<event::Loop>();
+    control = std::make_unique<ControlPlane>(ControlOptions{config_dir, "127.0.0.1:0"});
+    auto started = control->start(*loop);
+    ASSERT_TRUE(started) << started.error().detail;
+    port = *started;
+    thread = std::thread([this] { loop->run(); });
+  }
+  // Reads and acknowledges until the response has these clusters.
+  bool gets(RawClient& client, const Names& names) {
+    for (int i = 0; i < 100; ++i) {
+      const auto response = client.read();
+      if (response.nonce().empty()) return false;
+      client.ack(response);
+      Names have;
+      for (const auto& any : response.resources()) {
+        envoy::config::cluster::v3::Cluster cluster;
+        EXPECT_TRUE(any.UnpackTo(&cluster));
+        have.push_back(cluster.name());
+      }
+      if (have == names) return true;
+    }
+    return false;
+  }
+
+  test::TempDir dir;
+  std::unique_ptr<event::Loop> loop;
+  std::unique_ptr<ControlPlane> control;
+  std::thread thread;
+  uint16_t port = 0;
+};
+
+TEST_F(ControlPlaneTest, EditsReachTheClient) {
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
+  ASSERT_NO_FATAL_FAILURE(start(dir.path()));
+  RawClient client(port);
+  client.ask(kCds);
+  EXPECT_TRUE(gets(client, {"a"}));
+  write_file(dir / "b.yaml", resource_file({eds_cluster_resource("b")}));
+  EXPECT_TRUE(gets(client, {"a", "b"}));
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a", "colour: red\n")}));
+  write_file(dir / "c.yaml", resource_file({eds_cluster_resource("c")}));
+  EXPECT_TRUE(gets(client, {"a", "b", "c"})) << "a bad file stays as it was";
+  fs::remove(dir / "b.yaml");
+  EXPECT_TRUE(gets(client, {"a", "c"}));
+}
+
+TEST_F(ControlPlaneTest, KubernetesMountSwapped) {
+  fs::create_directory(dir / "..v1");
+  fs::create_directory(dir / "..v2");
+  write_file(dir / "..v1/a.yaml", resource_file({eds_cluster_resource("one")}));
+  write_file(dir / "..v2/a.yaml", resource_file({eds_cluster_resource("two")}));
+  fs::create_directory_symlink("..v1", dir / "..data");
+  fs::create_symlink("..data/a.yaml", dir / "a.yaml");
+  ASSERT_NO_FATAL_FAILURE(start(dir.path()));
+  RawClient client(port);
+  client.ask(kCds);
+  EXPECT_TRUE(gets(client, {"one"}));
+  fs::create_directory_symlink("..v2", dir / "..data_tmp");
+  fs::rename(dir / "..data_tmp", dir / "..data");
+  EXPECT_TRUE(gets(client, {"two"}));
+}
+
+TEST_F(ControlPlaneTest, StartsBesideABrokenFileAndServesWhenItIsMended) {
+  write_file(dir / "a.yaml", "resources: [");
+  ASSERT_NO_FATAL_FAILURE(start(dir.path()));
+  RawClient client(port);
+  client.ask(kCds);
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
+  EXPECT_TRUE(gets(client, {"a"}));
+}
+
+TEST_F(ControlPlaneTest, NoSuchDirectoryAndTakenPortAreRefused) {
+  event::Loop idle;
+  ControlPlane none({dir / "none", "127.0.0.1:0"});
+  EXPECT_FALSE(none.start(idle));
+  EXPECT_FALSE(none.validate());
+  ASSERT_NO_FATAL_FAILURE(start(dir.path()));
+  ControlPlane second({dir.path(), "127.0.0.1:" + std::to_string(port)});
+  EXPECT_FALSE(second.start(idle));
+  second.stop();
+}
+
+TEST_F(ControlPlaneTest, Validate) {
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
+  EXPECT_TRUE(ControlPlane({dir.path(), ""}).validate());
+  write_file(dir / "b.yaml", resource_file({eds_cluster_resource("a")}));
+  EXPECT_FALSE(ControlPlane({dir.path(), ""}).validate());
+}
+
+}  // namespace
+}  // namespace outrigger::control

@@ -1,0 +1,201 @@
+#include "control/directory_source.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "config/extension.h"
+#include "config/translate.h"
+#include "stats/stats.h"
+#include "support/resources.h"
+#include "support/temp_dir.h"
+
+namespace outrigger::control {
+namespace {
+
+using test::eds_cluster_resource;
+using test::endpoints_resource;
+using test::resource_file;
+using test::write_file;
+namespace fs = std::filesystem;
+
+const std::string kCds = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+const std::string kEds = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+
+class DirectorySourceTest : public ::testing::Test {
+ protected:
+  DirectorySource::Outcome load() { return source.load(); }
+  DirectorySource::Outcome changed(std::vector<std::string> names) {
+    event::FileBatch batch;
+    for (const std::string& name : names) batch.changed.push_back(dir / name);
+    return source.update(batch);
+  }
+  static std::vector<std::string> names(const DirectorySource::Outcome& outcome, const std::string& url = kCds) {
+    std::vector<std::string> all;
+    if (outcome.snapshot == nullptr) return {"(nothing to serve)"};
+    for (const ResourcePtr& resource : outcome.snapshot->find(url)->resources) all.push_back(resource->name);
+    return all;
+  }
+  static std::string text(const DirectorySource::Outcome& outcome) {
+    std::string all;
+    for (const config::Fault& fault : outcome.faults) all += fault.str() + "\n";
+    return all;
+  }
+
+  test::TempDir dir;
+  stats::Registry registry{0};
+  config::StateRegistry states;
+  config::Translator translator{{}, states, registry, {}};
+  DirectorySource source{dir.path().string() + "/", translator};
+};
+using Names = std::vector<std::string>;
+
+TEST_F(DirectorySourceTest, AllFilesAreOneSnapshot) {
+  write_file(dir / "b.yaml", resource_file({eds_cluster_resource("b"), endpoints_resource("b", {80})}));
+  write_file(dir / "a.yml", resource_file({eds_cluster_resource("a")}));
+  write_file(dir / "c.json", R"({"resources": [{"@type": ")" + kCds +
+                                 R"(", "name": "c", "type": "STATIC", "load_assignment": {"cluster_name": "c"}}]})");
+  write_file(dir / "notes.txt", "not ours");
+  write_file(dir / ".hidden.yaml", "{");
+  const auto outcome = load();
+  EXPECT_EQ(text(outcome), "");
+  EXPECT_EQ(outcome.files, 3u);
+  EXPECT_EQ(names(outcome), (Names{"a", "b", "c"}));
+  EXPECT_EQ(names(outcome, kEds), Names{"b"});
+}
+
+TEST_F(DirectorySourceTest, ChangedAddedDeletedFiles) {
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
+  const auto first = load();
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a2")}));
+  write_file(dir / "b.yaml", resource_file({eds_cluster_resource("b")}));
+  EXPECT_EQ(names(changed({"a.yaml", "b.yaml"})), (Names{"a2", "b"}));
+  fs::remove(dir / "a.yaml");
+  EXPECT_EQ(names(changed({"a.yaml"})), Names{"b"});
+  EXPECT_NE(first.snapshot->version(), load().snapshot->version());
+}
+
+TEST_F(DirectorySourceTest, UntouchedFilesAreNotReadAgain) {
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
+  write_file(dir / "b.yaml", resource_file({eds_cluster_resource("b")}));
+  load();
+  // Somebody is in the middle of writing b.
+  write_file(dir / "b.yaml", resource_file({}));
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a2")}));
+  EXPECT_EQ(names(changed({"a.yaml"})), (Names{"a2", "b"}));
+}
+
+TEST_F(DirectorySourceTest, EqualContentIsTheSameVersion) {
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
+  const auto first = load();
+  write_file(dir / "a.yaml", "# a comment\n" + resource_file({eds_cluster_resource("a")}));
+  const auto second = changed({"a.yaml"});
+  EXPECT_EQ(first.snapshot->version(), second.snapshot->version());
+  EXPECT_EQ(first.snapshot->find(kCds), second.snapshot->find(kCds)) << "shared";
+}
+
+TEST_F(DirectorySourceTest, ABadFileKeepsItsLastGoodResources) {
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
+  write_file(dir / "b.yaml", resource_file({eds_cluster_resource("b")}));
+  load();
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a2"), eds_cluster_resource("a3", "colour: red\n")}));
+  write_file(dir / "b.yaml", resource_file({eds_cluster_resource("b2")}));
+  const auto refused = changed({"a.yaml", "b.yaml"});
+  EXPECT_EQ(names(refused), (Names{"a", "b2"})) << "whole or not at all";
+  EXPECT_EQ(refused.refused_files, 1u);
+  EXPECT_NE(text(refused).find(dir / "a.yaml"), std::string::npos) << text(refused);
+  EXPECT_NE(text(refused).find("Cluster/a3"), std::string::npos) << text(refused);
+  EXPECT_NE(text(refused).find("resources[1].colour"), std::string::npos) << text(refused);
+  // Told once.
+  EXPECT_EQ(text(changed({"b.yaml"})), "");
+  // Not even YAML.
+  write_file(dir / "a.yaml", "resources: [");
+  EXPECT_EQ(names(changed({"a.yaml"})), (Names{"a", "b2"}));
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a4")}));
+  const auto mended = changed({"a.yaml"});
+  EXPECT_EQ(names(mended), (Names{"a4", "b2"}));
+  EXPECT_EQ(mended.mended, Names{dir / "a.yaml"});
+  // A bad file that is deleted is gone.
+  write_file(dir / "a.yaml", "resources: [");
+  changed({"a.yaml"});
+  fs::remove(dir / "a.yaml");
+  EXPECT_EQ(names(changed({"a.yaml"})), Names{"b2"});
+}
+
+TEST_F(DirectorySourceTest, NothingIsServedBeforeAllWereGoodOnce) {
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
+  write_file(dir / "b.yaml", "resources: [");
+  const auto first = load();
+  EXPECT_EQ(first.snapshot, nullptr);
+  EXPECT_NE(text(first), "");
+  write_file(dir / "b.yaml", resource_file({eds_cluster_resource("b")}));
+  EXPECT_EQ(names(changed({"b.yaml"})), (Names{"a", "b"}));
+  write_file(dir / "c.yaml", "resources: [");
+  EXPECT_EQ(names(changed({"c.yaml"})), (Names{"a", "b"})) << "from then on a bad new file holds up nobody";
+}
+
+TEST_F(DirectorySourceTest, DuplicatesAreRefusedInTheFileThatChanged) {
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
+  write_file(dir / "b.yaml", resource_file({eds_cluster_resource("b")}));
+  load();
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a"), eds_cluster_resource("b")}));
+  const auto refused = changed({"a.yaml"});
+  EXPECT_EQ(names(refused), (Names{"a", "b"}));
+  EXPECT_NE(text(refused).find(dir / "a.yaml"), std::string::npos) << text(refused);
+  EXPECT_NE(text(refused).find("is also in " + dir / "b.yaml"), std::string::npos) << text(refused);
+  EXPECT_NE(text(refused).find("Cluster/b"), std::string::npos) << text(refused);
+  // The other file gives way: what was refused is taken.
+  write_file(dir / "b.yaml", resource_file({eds_cluster_resource("c")}));
+  const auto mended = changed({"b.yaml"});
+  EXPECT_EQ(names(mended), (Names{"a", "b", "c"}));
+  EXPECT_EQ(mended.mended, Names{dir / "a.yaml"});
+}
+
+TEST_F(DirectorySourceTest, AResourceMayMoveBetweenFilesInOneBatch) {
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a"), eds_cluster_resource("x")}));
+  write_file(dir / "b.yaml", resource_file({eds_cluster_resource("b")}));
+  load();
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
+  write_file(dir / "b.yaml", resource_file({eds_cluster_resource("b"), eds_cluster_resource("x")}));
+  const auto moved = changed({"a.yaml", "b.yaml"});
+  EXPECT_EQ(text(moved), "");
+  EXPECT_EQ(names(moved), (Names{"a", "b", "x"}));
+}
+
+TEST_F(DirectorySourceTest, TwiceInOneFileAndTwiceAtTheStart) {
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("x"), eds_cluster_resource("x")}));
+  EXPECT_NE(text(load()).find("Cluster/x"), std::string::npos);
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("x")}));
+  write_file(dir / "b.yaml", resource_file({eds_cluster_resource("x")}));
+  const auto both = load();
+  EXPECT_EQ(both.snapshot, nullptr);
+  ASSERT_EQ(both.faults.size(), 1u) << text(both);
+  EXPECT_EQ(both.faults[0].file, dir / "b.yaml") << "the later one";
+}
+
+TEST_F(DirectorySourceTest, RescanFindsEverything) {
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
+  write_file(dir / "b.yaml", resource_file({eds_cluster_resource("b")}));
+  load();
+  fs::remove(dir / "a.yaml");
+  write_file(dir / "c.yaml", resource_file({eds_cluster_resource("c")}));
+  event::FileBatch batch;
+  batch.rescan.push_back(dir.path().string() + "/");
+  EXPECT_EQ(names(source.update(batch)), (Names{"b", "c"}));
+  fs::rename(dir.path(), dir.path().string() + "_away");
+  EXPECT_EQ(names(source.update(batch)), (Names{"b", "c"})) << "a directory that is gone changes nothing";
+  fs::rename(dir.path().string() + "_away", dir.path());
+}
+
+TEST_F(DirectorySourceTest, OddEntriesAreNoFiles) {
+  fs::create_directory(dir / "sub.yaml");
+  fs::create_symlink("nowhere", dir / "dangling.yaml");
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
+  const auto outcome = load();
+  EXPECT_EQ(text(outcome), "");
+  EXPECT_EQ(names(outcome), Names{"a"});
+}
+
+}  // namespace
+}  // namespace outrigger::control
