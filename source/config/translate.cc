@@ -237,6 +237,8 @@ std::vector<TranslatedResource> Translator::resource_file(std::string_view text,
   for (ReadResource& read : read_resources(document, version, file_faults, impl_->state.options.unknown_fields)) {
     TranslatedResource& added = out.emplace_back();
     added.faults = std::move(read.faults);
+    added.path = read.path;
+    added.line = read.line;
     const FieldPath path(read.path);
     if (!read.type_url.empty()) impl_->translate(read.type_url, read.bytes, false, path, added);
     if (!added.name.empty()) {

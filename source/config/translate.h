@@ -34,6 +34,8 @@ struct TranslatedResource {
   std::optional<Spec> spec;
   std::string bytes;  // deterministic serialisation of the message (dumps, persistence, content hash)
   Faults faults;
+  std::string path;  // of resource_file(): where it stands, "resources[3]", and its line
+  int line = 0;
 };
 
 struct TranslatedBootstrap {

@@ -13,6 +13,7 @@
 #include "control/directory_source.h"
 #include "event/file_watch.h"
 #include "event/loop.h"
+#include "event/timer.h"
 #include "filters/all_filters.h"
 #include "outrigger/control/ads_server.h"
 #include "stats/stats.h"
@@ -20,32 +21,46 @@
 namespace outrigger::control {
 namespace {
 
+constexpr uint64_t kTryAgainMs = 1'000;
+
 std::string short_type(std::string_view type_url) {
   const size_t dot = type_url.rfind('.');
   return std::string(dot == std::string_view::npos ? type_url : type_url.substr(dot + 1));
 }
 
+// What a client sent, fit for one line of the log.
+std::string one_line(std::string_view text) {
+  constexpr size_t kMaxBytes = 4096;
+  std::string line(text.substr(0, kMaxBytes));
+  while (!line.empty() && (line.back() == '\n' || line.back() == ' ')) line.pop_back();
+  for (char& c : line) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  }
+  if (text.size() > kMaxBytes) line += fmt::format(" ... ({} bytes)", text.size());
+  return line;
+}
+
 std::string who(const ClientInfo& client) {
-  return fmt::format("node \"{}\" (cluster \"{}\", {}, stream {})", client.node_id, client.node_cluster, client.peer,
-                     client.stream_id);
+  return fmt::format("node \"{}\" (cluster \"{}\", {}, stream {})", one_line(client.node_id),
+                     one_line(client.node_cluster), client.peer, client.stream_id);
 }
 
 AdsServerOptions logging_options() {
   AdsServerOptions options;
   options.on_connect = [](const ClientInfo& client) {
     OUTRIGGER_LOG(kInfo, "control", "{} connected{}{}", who(client), client.incremental ? ", incremental" : "",
-                  client.user_agent.empty() ? "" : ", " + client.user_agent);
+                  client.user_agent.empty() ? "" : ", " + one_line(client.user_agent));
   };
   options.on_disconnect = [](const ClientInfo& client) {
     OUTRIGGER_LOG(kInfo, "control", "{} disconnected", who(client));
   };
   options.on_ack = [](const ClientInfo& client, const Answer& answer) {
-    OUTRIGGER_LOG(kInfo, "control", "ACK of {} version {} from {}", short_type(answer.type_url), answer.version,
-                  who(client));
+    OUTRIGGER_LOG(kInfo, "control", "ACK of {} version {} from {}", one_line(short_type(answer.type_url)),
+                  answer.version, who(client));
   };
   options.on_nack = [](const ClientInfo& client, const Answer& answer) {
-    OUTRIGGER_LOG(kWarning, "control", "NACK of {} version {} from {}: {}", short_type(answer.type_url), answer.version,
-                  who(client), answer.error);
+    OUTRIGGER_LOG(kWarning, "control", "NACK of {} version {} from {}: {}", one_line(short_type(answer.type_url)),
+                  answer.version, who(client), one_line(answer.error));
   };
   return options;
 }
@@ -78,6 +93,12 @@ struct ControlPlane::Impl {
   ResourceCache cache;
   AdsServer server;
   std::unique_ptr<event::FileWatch> watch;
+  event::Loop* loop = nullptr;
+  event::Timeout again{[](void* self) {
+                         Impl& impl = *static_cast<Impl*>(self);
+                         impl.publish(impl.source.update({}));
+                       },
+                       this};
 };
 
 void ControlPlane::Impl::tell(const DirectorySource::Outcome& outcome) {
@@ -94,6 +115,7 @@ void ControlPlane::Impl::tell(const DirectorySource::Outcome& outcome) {
 void ControlPlane::Impl::publish(const DirectorySource::Outcome& outcome) {
   tell(outcome);
   states.sweep();
+  if (outcome.try_again) loop->timers().arm(again, kTryAgainMs);
   if (outcome.snapshot == nullptr) {
     OUTRIGGER_LOG(kError, "control", "{} of {} files are refused; nothing is served until all have been good once",
                   outcome.refused_files, outcome.files);
@@ -138,6 +160,7 @@ Result<uint16_t> ControlPlane::start(event::Loop& loop) {
   const std::string& dir = impl_->options.config_dir;
   if (stat(dir.c_str(), &info) != 0) return fail(Errc::kNotFound, fmt::format("{}: {}", dir, strerror(errno)));
   if (!S_ISDIR(info.st_mode)) return fail(Errc::kInvalidArgument, dir + " is no directory");
+  impl_->loop = &loop;
   // Before the first load, so that nothing falls between.
   auto watch = event::FileWatch::open(
       loop, {dir}, [impl = impl_.get()](const event::FileBatch& batch) { impl->publish(impl->source.update(batch)); });
@@ -152,6 +175,7 @@ Result<uint16_t> ControlPlane::start(event::Loop& loop) {
 
 void ControlPlane::stop() {
   impl_->watch.reset();
+  impl_->again.disarm();
   impl_->server.stop();
 }
 

@@ -6,8 +6,10 @@
 #include <filesystem>
 #include <thread>
 
+#include "control/listener_at.h"
 #include "control/raw_client.h"
 #include "envoy/config/cluster/v3/cluster.pb.h"
+#include "envoy/config/listener/v3/listener.pb.h"
 #include "event/loop.h"
 #include "support/resources.h"
 #include "support/temp_dir.h"
@@ -22,6 +24,17 @@ namespace fs = std::filesystem;
 using Names = std::vector<std::string>;
 
 const std::string kCds = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+
+const std::string kLds = "type.googleapis.com/envoy.config.listener.v3.Listener";
+
+// A cluster's name, a listener's name and port.
+std::string described(const google::protobuf::Any& any) {
+  envoy::config::cluster::v3::Cluster cluster;
+  if (any.UnpackTo(&cluster)) return cluster.name();
+  envoy::config::listener::v3::Listener listener;
+  EXPECT_TRUE(any.UnpackTo(&listener));
+  return listener.name() + ":" + std::to_string(listener.address().socket_address().port_value());
+}
 
 class ControlPlaneTest : public ::testing::Test {
  protected:
@@ -42,18 +55,14 @@ class ControlPlaneTest : public ::testing::Test {
     port = *started;
     thread = std::thread([this] { loop->run(); });
   }
-  // Reads and acknowledges until the response has these clusters.
+  // Reads and acknowledges until the response has these resources.
   bool gets(RawClient& client, const Names& names) {
     for (int i = 0; i < 100; ++i) {
       const auto response = client.read();
       if (response.nonce().empty()) return false;
       client.ack(response);
       Names have;
-      for (const auto& any : response.resources()) {
-        envoy::config::cluster::v3::Cluster cluster;
-        EXPECT_TRUE(any.UnpackTo(&cluster));
-        have.push_back(cluster.name());
-      }
+      for (const auto& any : response.resources()) have.push_back(described(any));
       if (have == names) return true;
     }
     return false;
@@ -79,6 +88,29 @@ TEST_F(ControlPlaneTest, EditsReachTheClient) {
   EXPECT_TRUE(gets(client, {"a", "b", "c"})) << "a bad file stays as it was";
   fs::remove(dir / "b.yaml");
   EXPECT_TRUE(gets(client, {"a", "c"}));
+}
+
+TEST_F(ControlPlaneTest, AFileRenamedIntoPlace) {
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
+  ASSERT_NO_FATAL_FAILURE(start(dir.path()));
+  RawClient client(port);
+  client.ask(kCds);
+  EXPECT_TRUE(gets(client, {"a"}));
+  write_file(dir / ".a.yaml.new", resource_file({eds_cluster_resource("a2")}));
+  fs::rename(dir / ".a.yaml.new", dir / "a.yaml");
+  EXPECT_TRUE(gets(client, {"a2"}));
+}
+
+TEST_F(ControlPlaneTest, AnAddressThatIsLeftIsTakenAStepLater) {
+  write_file(dir / "a.yaml", resource_file({listener_at("a", 8080)}));
+  write_file(dir / "b.yaml", resource_file({listener_at("b", 8081)}));
+  ASSERT_NO_FATAL_FAILURE(start(dir.path()));
+  RawClient client(port);
+  client.ask(kLds);
+  EXPECT_TRUE(gets(client, {"a:8080", "b:8081"}));
+  write_file(dir / "b.yaml", resource_file({listener_at("b", 8080)}));
+  write_file(dir / "a.yaml", resource_file({listener_at("a", 8082)}));
+  EXPECT_TRUE(gets(client, {"a:8082", "b:8080"}));
 }
 
 TEST_F(ControlPlaneTest, KubernetesMountSwapped) {

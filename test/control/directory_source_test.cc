@@ -7,6 +7,7 @@
 
 #include "config/extension.h"
 #include "config/translate.h"
+#include "control/listener_at.h"
 #include "stats/stats.h"
 #include "support/resources.h"
 #include "support/temp_dir.h"
@@ -172,6 +173,69 @@ TEST_F(DirectorySourceTest, TwiceInOneFileAndTwiceAtTheStart) {
   EXPECT_EQ(both.snapshot, nullptr);
   ASSERT_EQ(both.faults.size(), 1u) << text(both);
   EXPECT_EQ(both.faults[0].file, dir / "b.yaml") << "the later one";
+}
+
+TEST_F(DirectorySourceTest, FaultsHaveFileLineResourceAndPath) {
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a"), eds_cluster_resource("b", "colour: red\n")}));
+  write_file(dir / "b.yaml", resource_file({eds_cluster_resource("a")}));
+  const auto outcome = load();
+  ASSERT_EQ(outcome.faults.size(), 1u) << text(outcome);
+  EXPECT_EQ(outcome.faults[0].file, dir / "a.yaml");
+  EXPECT_GT(outcome.faults[0].line, 2);
+  EXPECT_EQ(outcome.faults[0].resource, "Cluster/b");
+  EXPECT_EQ(outcome.faults[0].path, "resources[1].colour");
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("b"), eds_cluster_resource("a")}));
+  const auto twice = load();
+  ASSERT_EQ(twice.faults.size(), 1u) << text(twice);
+  EXPECT_GT(twice.faults[0].line, 2) << "of the resource that is also elsewhere";
+  EXPECT_EQ(twice.faults[0].path, "resources[1]");
+}
+
+TEST_F(DirectorySourceTest, WhatTheProxysStoreRefusesIsRefused) {
+  write_file(dir / "a.yaml", resource_file({listener_at("one", 8080), listener_at("two", 8080)}));
+  const auto outcome = load();
+  ASSERT_EQ(outcome.faults.size(), 1u) << text(outcome);
+  EXPECT_EQ(outcome.faults[0].resource, "Listener/two");
+  EXPECT_GT(outcome.faults[0].line, 2);
+  EXPECT_NE(outcome.faults[0].message.find("address"), std::string::npos) << text(outcome);
+  write_file(dir / "a.yaml", resource_file({listener_at("one", 0), listener_at("two", 0)}));
+  EXPECT_EQ(text(load()), "") << "port 0 is nobody's";
+}
+
+TEST_F(DirectorySourceTest, OneAddressInTwoFilesIsAFaultOfTheFileThatChanged) {
+  write_file(dir / "a.yaml", resource_file({listener_at("a", 8080)}));
+  write_file(dir / "b.yaml", resource_file({listener_at("b", 8081)}));
+  EXPECT_EQ(text(load()), "");
+  write_file(dir / "a.yaml", resource_file({listener_at("a", 8081)}));
+  const auto refused = changed({"a.yaml"});
+  ASSERT_EQ(refused.faults.size(), 1u) << text(refused);
+  EXPECT_EQ(refused.faults[0].file, dir / "a.yaml");
+  EXPECT_NE(text(refused).find("address 127.0.0.1:8081 is that of Listener/b in " + dir / "b.yaml"), std::string::npos)
+      << text(refused);
+  // The other goes: the address is free.
+  fs::remove(dir / "b.yaml");
+  EXPECT_EQ(changed({"b.yaml"}).mended, Names{dir / "a.yaml"});
+}
+
+TEST_F(DirectorySourceTest, AddressesAreNotSwappedInOneStep) {
+  // A proxy would refuse it: each listener holds its address until its own change is live.
+  write_file(dir / "a.yaml", resource_file({listener_at("a", 8080)}));
+  write_file(dir / "b.yaml", resource_file({listener_at("b", 8081)}));
+  const auto first = load();
+  write_file(dir / "a.yaml", resource_file({listener_at("a", 8081)}));
+  write_file(dir / "b.yaml", resource_file({listener_at("b", 8080)}));
+  const auto swapped = changed({"a.yaml", "b.yaml"});
+  EXPECT_EQ(swapped.refused_files, 2u) << text(swapped);
+  EXPECT_EQ(swapped.snapshot->version(), first.snapshot->version());
+  EXPECT_FALSE(swapped.try_again);
+  // One after the other.
+  write_file(dir / "a.yaml", resource_file({listener_at("a", 8082)}));
+  const auto half = changed({"a.yaml"});
+  EXPECT_EQ(half.refused_files, 1u) << "b waits for this change to be served";
+  EXPECT_TRUE(half.try_again);
+  const auto whole = changed({});
+  EXPECT_EQ(whole.refused_files, 0u);
+  EXPECT_FALSE(whole.try_again);
 }
 
 TEST_F(DirectorySourceTest, RescanFindsEverything) {
