@@ -160,7 +160,7 @@ std::string request_bytes(std::string_view method, std::string_view target, cons
   std::string bytes = std::string(method) + " " + std::string(target) + " HTTP/1.1\r\n";
   const bool has_host =
       std::any_of(headers.begin(), headers.end(), [](const auto& field) { return lower(field.first) == "host"; });
-  if (!has_host) bytes += "host: test.example\r\n";
+  if (!has_host) bytes += "host: localhost\r\n";
   for (const auto& [name, value] : headers) bytes += name + ": " + value + "\r\n";
   if (!body.empty()) bytes += "content-length: " + std::to_string(body.size()) + "\r\n";
   return bytes + "\r\n" + std::string(body);
