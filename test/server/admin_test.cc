@@ -1,0 +1,237 @@
+// The admin pages, asked over HTTP of a proxy in this process.
+#include "base/log.h"
+#include "running_server.h"
+#include "server/admin_server.h"
+#include "support/fake_upstream.h"
+#include "support/process.h"
+#include "support/temp_dir.h"
+
+namespace outrigger::server {
+namespace {
+
+using test::HttpClient;
+using test::HttpMessage;
+using test::Process;
+
+class Admin : public testing::Test {
+ protected:
+  static bool contains(const HttpMessage& answer, std::string_view text) {
+    return answer.body.find(text) != std::string::npos;
+  }
+  // Checked by an implementation that is not ours; `expression` must not be null or false.
+  void expect_json(const std::string& text, const std::string& expression) {
+    test::write_file(dir_ / "page.json", text);
+    Process jq({"jq", "-e", expression, dir_ / "page.json"});
+    EXPECT_EQ(jq.wait_exit(), 0) << expression << "\n" << text.substr(0, 2000) << jq.output();
+  }
+
+  test::TempDir dir_;
+  test::FakeUpstream upstream_;
+  RunningServer proxy_{
+      bootstrap({listener_yaml("main", inline_routes("{match: {prefix: /}, route: {cluster: \"back:end\"}}")),
+                 listener_yaml("direct", direct_response("hello"))},
+                {static_cluster("\"back:end\"", upstream_.port())}, "node: {id: me, cluster: us}\n")};
+};
+
+TEST_F(Admin, ReadySaysWhetherItServes) {
+  ASSERT_TRUE(proxy_.live());
+  const HttpMessage ready = proxy_.admin("/ready");
+  EXPECT_EQ(ready.status(), 200);
+  EXPECT_EQ(ready.body, "LIVE\n");
+}
+
+TEST_F(Admin, StatsInAllFormats) {
+  EXPECT_EQ(test::http_get(proxy_.port("main"), "/").status(), 200);
+  EXPECT_TRUE(test::wait_until([&] { return contains(proxy_.admin("/stats"), "http.main.downstream_rq_2xx: 1\n"); }));
+  const HttpMessage all = proxy_.admin("/stats");
+  EXPECT_TRUE(contains(all, "cluster.back_end.upstream_rq_total: 1\n")) << all.body;
+  EXPECT_TRUE(contains(all, "http.main.downstream_rq_time: P0(nan,")) << all.body;
+  EXPECT_TRUE(contains(all, "http.direct.downstream_rq_time: No recorded values\n")) << all.body;
+  EXPECT_TRUE(contains(all, "server.live: 1\n") && contains(all, "server.concurrency: 2\n")) << all.body;
+  const HttpMessage some = proxy_.admin("/stats?filter=%5Ehttp%5C.main.*2xx$&usedonly");
+  EXPECT_EQ(some.body, "http.main.downstream_rq_2xx: 1\n");
+  EXPECT_FALSE(contains(proxy_.admin("/stats?usedonly"), ": 0\n"));
+  EXPECT_EQ(proxy_.admin("/stats?filter=(").status(), 400);
+  EXPECT_EQ(proxy_.admin("/stats?format=xml").status(), 400);
+  expect_json(proxy_.admin("/stats?format=json").body,
+              ".stats | (map(select(.name == \"http.main.downstream_rq_2xx\"))[0].value == 1) and "
+              "(map(.histograms // empty)[0] | length > 0)");
+}
+
+TEST_F(Admin, MetricsAreWellFormed) {
+  EXPECT_EQ(test::http_get(proxy_.port("main"), "/").status(), 200);
+  for (const char* page : {"/metrics", "/stats/prometheus", "/stats?format=prometheus"}) {
+    const HttpMessage metrics = proxy_.admin(page);
+    EXPECT_TRUE(contains(metrics, "envoy_cluster_upstream_rq_total{envoy_cluster_name=\"back_end\"}")) << metrics.body;
+    test::write_file(dir_ / "metrics", metrics.body);
+    Process promtool({"sh", "-c", "promtool check metrics < " + (dir_ / "metrics")});
+    // 3: it parses, and the names, which are Envoy's, are not to the linter's taste.
+    const int status = promtool.wait_exit().value_or(-1);
+    EXPECT_TRUE(status == 0 || status == 3) << promtool.output();
+  }
+}
+
+TEST_F(Admin, ClustersAndListeners) {
+  proxy_.port("main");
+  const std::string host = "back:end::127.0.0.1:" + std::to_string(upstream_.port());
+  EXPECT_TRUE(contains(proxy_.admin("/clusters"), host + "::health_flags::healthy\n"))
+      << proxy_.admin("/clusters").body;
+  expect_json(
+      proxy_.admin("/clusters?format=json").body,
+      ".cluster_statuses[0] | .name == \"back:end\" and .host_statuses[0].address.socket_address.port_value == " +
+          std::to_string(upstream_.port()));
+  EXPECT_EQ(proxy_.admin("/listeners").body, "direct::127.0.0.1:" + std::to_string(proxy_.port("direct")) +
+                                                 "\nmain::127.0.0.1:" + std::to_string(proxy_.port("main")) + "\n");
+  expect_json(proxy_.admin("/listeners?format=json").body,
+              ".listener_statuses[1] | .name == \"main\" and .local_address.socket_address.port_value == " +
+                  std::to_string(proxy_.port("main")));
+}
+
+TEST_F(Admin, ServerInfo) {
+  ASSERT_TRUE(proxy_.live());
+  expect_json(
+      proxy_.admin("/server_info").body,
+      ".state == \"LIVE\" and .node.id == \"me\" and .command_line_options.concurrency == 2 and "
+      ".config.version == 1 and .config.oldest_worker_version == 1 and (.config.worker_versions | length == 2)");
+  expect_json(proxy_.admin("/xds").body, ".configured == false");
+}
+
+TEST_F(Admin, ConfigDumpShowsWhatIsLive) {
+  proxy_.port("main");
+  EXPECT_TRUE(test::wait_until([&] { return contains(proxy_.admin("/config_dump"), "\"version_info\""); }));
+  const std::string dump = proxy_.admin("/config_dump").body;
+  expect_json(dump, ".configs[0].bootstrap.node.id == \"me\"");
+  expect_json(dump,
+              ".configs | map(select(.[\"@type\"] | endswith(\"ClustersConfigDump\")))[0].static_clusters[0] | "
+              ".cluster.name == \"back:end\" and (.last_updated | length > 0)");
+  expect_json(dump,
+              ".configs | map(select(.[\"@type\"] | endswith(\"ListenersConfigDump\")))[0].static_listeners | "
+              "map(.listener.name) == [\"direct\", \"main\"]");
+  expect_json(proxy_.admin("/config_dump?name_regex=^dir").body,
+              "[.configs[] | .static_listeners // [] | .[].name] == [\"direct\"]");
+  EXPECT_EQ(proxy_.admin("/config_dump?name_regex=(").status(), 400);
+}
+
+TEST_F(Admin, LoggingIsReadByGetAndChangedByPost) {
+  const log::Level before = log::level();
+  EXPECT_EQ(proxy_.admin("/logging").body, "level: " + std::string(log::level_name(before)) + "\n");
+  EXPECT_EQ(proxy_.admin("/logging?level=error").body, "level: " + std::string(log::level_name(before)) + "\n");
+  EXPECT_EQ(proxy_.admin_post("/logging?level=loud").status(), 400);
+  EXPECT_EQ(proxy_.admin_post("/logging?level=error").body, "level: error\n");
+  EXPECT_EQ(log::level(), log::Level::kError);
+  log::set_level(before);
+}
+
+TEST_F(Admin, ChangesNeedAPost) {
+  for (const char* page : {"/quitquitquit", "/drain_listeners", "/reopen_logs"}) {
+    const HttpMessage answer = proxy_.admin(page);
+    EXPECT_EQ(answer.status(), 405) << page;
+    EXPECT_EQ(answer.header("allow"), "POST") << page;
+  }
+  const HttpMessage answer = proxy_.admin_post("/stats");
+  EXPECT_EQ(answer.status(), 405);
+  EXPECT_EQ(answer.header("allow"), "GET, HEAD");
+  EXPECT_EQ(proxy_.admin_post("/reopen_logs").status(), 200);
+  EXPECT_TRUE(proxy_.live());
+}
+
+TEST_F(Admin, UnknownPagesAndHelpListThemAll) {
+  const HttpMessage unknown = proxy_.admin("/no_such_page");
+  EXPECT_EQ(unknown.status(), 404);
+  for (const HttpMessage& list : {unknown, proxy_.admin("/"), proxy_.admin("/help")}) {
+    for (const char* page : {"/ready", "/stats", "/metrics", "/config_dump", "/clusters", "/listeners", "/server_info",
+                             "/logging", "/quitquitquit", "/drain_listeners"})
+      EXPECT_TRUE(contains(list, page)) << page << "\n" << list.body;
+  }
+}
+
+TEST_F(Admin, OneConnectionServesManyRequestsAndHeads) {
+  ASSERT_TRUE(proxy_.live());
+  HttpClient client(proxy_->admin_port());
+  EXPECT_EQ(client.get("/ready").status(), 200);
+  const HttpMessage head = client.request("HEAD", "/stats");
+  EXPECT_EQ(head.status(), 200);
+  EXPECT_TRUE(head.header("content-length").has_value());
+  EXPECT_EQ(client.request("POST", "/logging?level=info", {}, "hello").status(), 200);
+  EXPECT_EQ(client.get("/ready").status(), 200);
+}
+
+TEST_F(Admin, ForeignNamesAndPagesAreRefused) {
+  const auto asked = [&](const std::string& host, const std::string& more = {}) {
+    HttpClient client(proxy_->admin_port());
+    client.send("POST /logging?level=info HTTP/1.1\r\nhost: " + host + "\r\n" + more + "content-length: 0\r\n\r\n");
+    return client.read_response().status();
+  };
+  EXPECT_EQ(asked("evil.example"), 403);
+  EXPECT_EQ(asked("localhost:9901"), 200);
+  EXPECT_EQ(asked("[::1]:9901"), 200);
+  EXPECT_EQ(asked("127.0.0.1", "origin: http://evil.example\r\n"), 403);
+  EXPECT_EQ(asked("127.0.0.1", "origin: http://127.0.0.1\r\n"), 200);
+}
+
+TEST_F(Admin, MalformedRequestsAreAnswered400) {
+  HttpClient client(proxy_->admin_port());
+  client.send("GET /ready HTTP/1.1\r\nhost : a\r\n\r\n");
+  EXPECT_EQ(client.read_response().status(), 400);
+  EXPECT_TRUE(client.wait_closed());
+}
+
+TEST(AdminServer, LiteralHosts) {
+  for (const char* host : {"127.0.0.1", "127.0.0.1:1", "localhost", "localhost:80", "[::1]", "[::1]:80"})
+    EXPECT_TRUE(is_literal_host(host)) << host;
+  for (const char* host : {"", "a.example", "a.example:80", "127.0.0.1.example", "[::1", "localhost.example"})
+    EXPECT_FALSE(is_literal_host(host)) << host;
+}
+
+TEST(AdminServer, Queries) {
+  using Query = std::vector<std::pair<std::string, std::string>>;
+  EXPECT_EQ(parse_query(""), Query());
+  EXPECT_EQ(parse_query("a=1&b&c=%2F+x%zz&&"), (Query{{"a", "1"}, {"b", ""}, {"c", "/ x%zz"}}));
+}
+
+// A page far larger than what is buffered, read slowly and by many.
+TEST(AdminServer, LargePagesAreStreamed) {
+  event::Loop loop;
+  size_t pieces = 0;
+  constexpr size_t kPieces = 4000;
+  auto server =
+      AdminServer::listen(loop, *net::Address::parse("127.0.0.1", 0),
+                          [&](const AdminRequest&) {
+                            return AdminResponse{.producer = [&pieces, left = kPieces](std::string& out) mutable {
+                              out.append(4096, 'x');
+                              ++pieces;
+                              return --left > 0;
+                            }};
+                          },
+                          {});
+  ASSERT_TRUE(server.has_value());
+  std::thread thread([&] { loop.run(); });
+  HttpClient slow(test::Socket::connect_small((*server)->address().port(), 16 * 1024, 0));
+  slow.send(test::request_bytes("GET", "/"));
+  EXPECT_EQ(test::http_get((*server)->address().port(), "/").body.size(), kPieces * 4096);
+  const size_t made = [&] {
+    size_t now = 0;
+    std::atomic<bool> done = false;
+    loop.post([&] {
+      now = pieces;
+      done = true;
+    });
+    test::wait_until([&] { return done.load(); });
+    return now;
+  }();
+  EXPECT_LT(made, kPieces + kPieces / 2);  // the slow reader's page waits for its reader
+  EXPECT_EQ(slow.read_response().body.size(), kPieces * 4096);
+  loop.post([&] { (*server)->close_now(); });
+  test::wait_until([&] {
+    std::atomic<int> idle = -1;
+    loop.post([&] { idle = (*server)->idle() ? 1 : 0; });
+    test::wait_until([&] { return idle >= 0; });
+    return idle == 1;
+  });
+  loop.stop();
+  thread.join();
+  server->reset();
+}
+
+}  // namespace
+}  // namespace outrigger::server

@@ -1,0 +1,225 @@
+// The builder thread: batches of discovery and their verdicts, what it asks for, when it is initialized.
+#include "server/builder.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+
+#include "config/translate.h"
+#include "filters/all_filters.h"
+#include "support/wait.h"
+
+namespace outrigger::server {
+namespace {
+
+using config::ResourceType;
+using test::wait_until;
+
+const std::string kDynamic =
+    "node: {id: me}\n"
+    "dynamic_resources:\n"
+    "  ads_config: {api_type: GRPC, grpc_services: [{envoy_grpc: {cluster_name: xds}}]}\n"
+    "  lds_config: {ads: {}}\n"
+    "  cds_config: {ads: {}}\n"
+    "static_resources: {clusters: [{name: xds, type: STATIC, load_assignment: {cluster_name: xds, endpoints: "
+    "[{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 1}}}}]}]}}]}\n";
+
+std::string cluster(const std::string& name, const std::string& more = "type: STATIC") {
+  return "{\"@type\": type.googleapis.com/envoy.config.cluster.v3.Cluster, name: " + name + ", " + more + "}";
+}
+const std::string kEds = "type: EDS, eds_cluster_config: {eds_config: {ads: {}}}";
+
+std::string endpoints(const std::string& name, int port) {
+  return "{\"@type\": type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment, cluster_name: " + name +
+         ", endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: " +
+         std::to_string(port) + "}}}}]}]}";
+}
+
+class BuilderTest : public testing::Test {
+ protected:
+  void start(const std::string& bootstrap = kDynamic) {
+    const Builder::Loaded loaded = builder_->load(bootstrap, "b.yaml");
+    ASSERT_TRUE(loaded.spec.has_value()) << loaded.faults.str();
+    builder_->start({.on_snapshot =
+                         [this](std::shared_ptr<const proxy::Snapshot> snapshot) {
+                           std::lock_guard lock(mutex_);
+                           snapshot_ = std::move(snapshot);
+                         },
+                     .on_status =
+                         [this](std::shared_ptr<const proxy::StoreStatus> status) {
+                           std::lock_guard lock(mutex_);
+                           status_ = std::move(status);
+                         },
+                     .on_wanted =
+                         [this](const Wanted& wanted) {
+                           std::lock_guard lock(mutex_);
+                           wanted_ = wanted;
+                         },
+                     .on_initialized = [this](uint64_t) { initialized_ = true; }});
+  }
+
+  // What a server sends: serialised from YAML by a translator of the test's own.
+  static xds::Resource resource(const std::string& yaml) {
+    stats::Registry registry(1);
+    config::StateRegistry states;
+    config::Translator translator(filters::all_filters(), states, registry,
+                                  {.unknown_fields = config::UnknownFields::kWarn});
+    config::Faults faults;
+    auto read = translator.resource_file("resources: [" + yaml + "]", "r.yaml", faults);
+    EXPECT_TRUE(faults.ok()) << faults.str();
+    return {
+        .name = {}, .version = {}, .type_url = std::string(config::type_url(read.at(0).type)), .bytes = read[0].bytes};
+  }
+  std::vector<std::string> update(xds::Type type, const std::string& version, std::vector<xds::Resource> resources,
+                                  std::vector<std::string> removed = {}, bool full_set = true) {
+    std::optional<std::vector<std::string>> faults;
+    std::mutex mutex;
+    builder_->update({.id = 1,
+                      .type = type,
+                      .version = version,
+                      .nonce = "n",
+                      .full_set = full_set && xds::is_full_set(type),
+                      .resources = std::move(resources),
+                      .removed = std::move(removed)},
+                     [&](std::vector<std::string> told) {
+                       std::lock_guard lock(mutex);
+                       faults = std::move(told);
+                     });
+    EXPECT_TRUE(wait_until([&] {
+      std::lock_guard lock(mutex);
+      return faults.has_value();
+    }));
+    return *faults;
+  }
+  bool has_cluster(const std::string& name) {
+    std::lock_guard lock(mutex_);
+    return snapshot_ != nullptr && snapshot_->clusters.find(name) != nullptr;
+  }
+  std::optional<proxy::StoreStatus::Resource> status(ResourceType type, const std::string& name) {
+    std::lock_guard lock(mutex_);
+    if (status_ == nullptr) return std::nullopt;
+    for (const auto& r : status_->resources)
+      if (r.type == type && r.name == name) return r;
+    return std::nullopt;
+  }
+  Wanted wanted() {
+    std::lock_guard lock(mutex_);
+    return wanted_;
+  }
+
+  stats::Registry registry_{1};
+  std::mutex mutex_;
+  std::shared_ptr<const proxy::Snapshot> snapshot_;
+  std::shared_ptr<const proxy::StoreStatus> status_;
+  Wanted wanted_;
+  std::atomic<bool> initialized_ = false;
+  std::unique_ptr<Builder> builder_ = std::make_unique<Builder>(BuilderOptions{.stats = &registry_, .bind = false});
+};
+
+TEST_F(BuilderTest, OneBadResourceIsRefusedAndTheRestTaken) {
+  start();
+  EXPECT_EQ(update(xds::Type::kCluster, "1", {resource(cluster("a")), resource(cluster("b"))}),
+            std::vector<std::string>());
+  EXPECT_TRUE(wait_until([&] { return has_cluster("a") && has_cluster("b"); }));
+  const auto faults =
+      update(xds::Type::kCluster, "2",
+             {resource(cluster("a", "type: STATIC, connect_timeout: -1s")),
+              resource(cluster("c")),
+              {.name = "broken", .type_url = "type.googleapis.com/envoy.config.cluster.v3.Cluster", .bytes = "\xff"}});
+  ASSERT_EQ(faults.size(), 2u);
+  EXPECT_NE(faults[0].find("Cluster/a: resources[0].connect_timeout: "), std::string::npos) << faults[0];
+  EXPECT_NE(faults[1].find("resources[2]"), std::string::npos) << faults[1];
+  EXPECT_TRUE(wait_until([&] { return has_cluster("c"); }));
+  EXPECT_TRUE(has_cluster("a"));  // its last good version
+  EXPECT_TRUE(wait_until([&] {
+    const auto a = status(ResourceType::kCluster, "a");
+    return a && a->refused_version == "2" && a->refused.find("connect_timeout") != std::string::npos &&
+           a->live_version == "1";
+  }));
+  EXPECT_TRUE(wait_until([&] { return !has_cluster("b"); }));  // not in version 2
+  EXPECT_EQ(registry_.value("store.refused_resources"), 2u);
+}
+
+TEST_F(BuilderTest, AResourceWithoutANameDeletesNothing) {
+  start();
+  update(xds::Type::kCluster, "1", {resource(cluster("a"))});
+  const auto faults = update(
+      xds::Type::kCluster, "2",
+      {resource(cluster("b")), {.type_url = "type.googleapis.com/envoy.config.cluster.v3.Cluster", .bytes = "\xff"}});
+  EXPECT_EQ(faults.size(), 1u);
+  EXPECT_TRUE(wait_until([&] { return has_cluster("b"); }));
+  EXPECT_TRUE(has_cluster("a"));
+}
+
+TEST_F(BuilderTest, WrongTypesTwinsAndStaticNamesAreFaults) {
+  start();
+  const auto faults = update(xds::Type::kCluster, "1",
+                             {resource(endpoints("e", 1)), resource(cluster("a")), resource(cluster("a")),
+                              resource(cluster("xds", "type: STATIC, connect_timeout: 1s"))});
+  ASSERT_EQ(faults.size(), 3u);
+  EXPECT_NE(faults[0].find("is a ClusterLoadAssignment, expected a Cluster"), std::string::npos) << faults[0];
+  EXPECT_NE(faults[1].find("Cluster/a is there twice"), std::string::npos) << faults[1];
+  EXPECT_NE(faults[2].find("xds"), std::string::npos) << faults[2];
+}
+
+TEST_F(BuilderTest, AsksForWhatClustersAndListenersName) {
+  start();
+  update(xds::Type::kCluster, "1", {resource(cluster("a", kEds)), resource(cluster("b", kEds))});
+  EXPECT_TRUE(wait_until([&] { return wanted().endpoints == std::vector<std::string>{"a", "b"}; }));
+  EXPECT_FALSE(has_cluster("a"));  // waits
+  update(xds::Type::kEndpoints, "1", {resource(endpoints("a", 1))});
+  EXPECT_TRUE(wait_until([&] { return has_cluster("a"); }));
+  EXPECT_FALSE(has_cluster("b"));
+  EXPECT_TRUE(wait_until([&] {
+    const auto b = status(ResourceType::kCluster, "b");
+    return b && b->waits_for == std::vector<std::string>{"endpoints b"};
+  }));
+  update(xds::Type::kCluster, "2", {resource(cluster("a", kEds))});
+  EXPECT_TRUE(wait_until([&] { return wanted().endpoints == std::vector<std::string>{"a"}; }));
+}
+
+TEST_F(BuilderTest, RemovalsByNameAreTaken) {
+  start();
+  update(xds::Type::kCluster, "1", {resource(cluster("a")), resource(cluster("b"))}, {}, false);
+  EXPECT_TRUE(wait_until([&] { return has_cluster("b"); }));
+  update(xds::Type::kCluster, "2", {}, {"a"}, false);
+  EXPECT_TRUE(wait_until([&] { return !has_cluster("a"); }));
+  EXPECT_TRUE(has_cluster("b"));
+}
+
+TEST_F(BuilderTest, IsInitializedWhenBothFirstAnswersAreCompleteOrRefused) {
+  start();
+  update(xds::Type::kCluster, "1", {resource(cluster("a", kEds))});
+  update(xds::Type::kListener, "1", {});
+  EXPECT_TRUE(wait_until([&] { return status(ResourceType::kCluster, "a").has_value(); }));
+  EXPECT_FALSE(initialized_);  // the endpoints of a are missing
+  update(xds::Type::kEndpoints, "1", {resource(endpoints("a", 1))});
+  EXPECT_TRUE(wait_until([&] { return initialized_.load(); }));
+}
+
+TEST_F(BuilderTest, IsInitializedAfterTheFetchTimeoutOfASilentSource) {
+  std::string impatient = kDynamic;
+  for (size_t at; (at = impatient.find("{ads: {}}\n")) != std::string::npos;)
+    impatient.replace(at, 10, "{ads: {}, initial_fetch_timeout: 0.01s}\n");
+  start(impatient);
+  EXPECT_TRUE(wait_until([&] { return initialized_.load(); }));
+}
+
+TEST_F(BuilderTest, SourcesThatNothingCanReadAreFaults) {
+  const Builder::Loaded loaded = builder_->load(
+      "node: {id: me}\n"
+      "dynamic_resources: {cds_config: {api_config_source: {api_type: GRPC, grpc_services: [{envoy_grpc: "
+      "{cluster_name: "
+      "xds}}]}}}\n" +
+          kDynamic.substr(kDynamic.find("static_resources")),
+      "b.yaml");
+  EXPECT_FALSE(loaded.spec.has_value());
+  EXPECT_NE(loaded.faults.str().find("dynamic_resources.cds_config.api_config_source: is not supported"),
+            std::string::npos)
+      << loaded.faults.str();
+}
+
+}  // namespace
+}  // namespace outrigger::server
