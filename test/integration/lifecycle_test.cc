@@ -11,6 +11,9 @@
 namespace outrigger::test {
 namespace {
 
+// The admin port answers requests to an IP address or localhost only (against DNS rebinding).
+const HttpMessage::Fields kAdminHost = {{"host", "127.0.0.1"}};
+
 // What the proxy may grow by while a slow peer holds up a huge body. AddressSanitizer keeps freed memory for a while.
 #ifdef __SANITIZE_ADDRESS__
 constexpr uint64_t kSlackKb = 300 * 1024;
@@ -79,14 +82,14 @@ TEST_F(Lifecycle, TheDrainEndsWhenItsTimeIsOver) {
 
 TEST_F(Lifecycle, QuitQuitQuitStops) {
   ASSERT_NO_FATAL_FAILURE(start("1"));
-  EXPECT_EQ(HttpClient(proxy_->admin_port()).request("POST", "/quitquitquit").status(), 200);
+  EXPECT_EQ(HttpClient(proxy_->admin_port()).request("POST", "/quitquitquit", kAdminHost).status(), 200);
   EXPECT_EQ(proxy_->process().wait_exit(), 0) << proxy_->output();
 }
 
 TEST_F(Lifecycle, AdminPages) {
   ASSERT_NO_FATAL_FAILURE(start());
   EXPECT_EQ(http_get(port_, "/").status(), 200);
-  EXPECT_EQ(http_get(proxy_->admin_port(), "/ready").status(), 200);
+  EXPECT_EQ(http_get(proxy_->admin_port(), "/ready", kAdminHost).status(), 200);
   EXPECT_NE(proxy_->admin("/clusters").find("upstream::127.0.0.1:" + std::to_string(upstream_.port())),
             std::string::npos)
       << proxy_->admin("/clusters");
@@ -99,8 +102,8 @@ TEST_F(Lifecycle, AdminPages) {
     Process jq({"jq", "-e", ".", file});
     EXPECT_EQ(jq.wait_exit(), 0) << page << " is not JSON\n" << read_file(file);
   }
-  EXPECT_EQ(HttpClient(proxy_->admin_port()).request("POST", "/logging?level=debug").status(), 200);
-  EXPECT_EQ(http_get(proxy_->admin_port(), "/no_such_page").status(), 404);
+  EXPECT_EQ(HttpClient(proxy_->admin_port()).request("POST", "/logging?level=debug", kAdminHost).status(), 200);
+  EXPECT_EQ(http_get(proxy_->admin_port(), "/no_such_page", kAdminHost).status(), 404);
 }
 
 TEST_F(Lifecycle, MetricsAreWellFormedPrometheusText) {
@@ -121,7 +124,7 @@ TEST_F(Lifecycle, ASlowReaderOfAHugeAnswerCostsBoundedMemory) {
     while (sent < kTotal && exchange.send(part)) sent += part.size();
   });
   ASSERT_NO_FATAL_FAILURE(start());
-  ASSERT_EQ(http_get(proxy_->admin_port(), "/ready").status(), 200);
+  ASSERT_EQ(http_get(proxy_->admin_port(), "/ready", kAdminHost).status(), 200);
   const uint64_t before_kb = rss_kb();
   HttpClient client(Socket::connect_small(port_, 16 * 1024, 0));
   client.send(request_bytes("GET", "/"));

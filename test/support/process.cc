@@ -121,12 +121,12 @@ ProxyProcess::ProxyProcess(std::string_view config, std::vector<std::string> arg
 }
 
 std::string ProxyProcess::admin(std::string_view target) const {
-  const HttpMessage answer = http_get(admin_port_, target);
+  const HttpMessage answer = http_get(admin_port_, target, {{"host", "127.0.0.1"}});
   return answer.ok() ? answer.body : std::string();
 }
 
 bool ProxyProcess::wait_ready(Milliseconds patience) const {
-  return wait_until([&] { return http_get(admin_port_, "/ready").status() == 200; }, patience);
+  return wait_until([&] { return http_get(admin_port_, "/ready", {{"host", "127.0.0.1"}}).status() == 200; }, patience);
 }
 
 uint16_t ProxyProcess::listener_port(std::string_view name, Milliseconds patience) const {
