@@ -112,6 +112,23 @@ TEST_F(Admin, ConfigDumpShowsWhatIsLive) {
   EXPECT_EQ(proxy_.admin("/config_dump?name_regex=(").status(), 400);
 }
 
+TEST(AdminSecrets, AreNeverShown) {
+  std::string listener = listener_yaml("main", direct_response("hello"));
+  const std::string filter =
+      "{name: keys, typed_config: {\"@type\": "
+      "type.googleapis.com/envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuth, "
+      "credentials: [{key: tell-nobody, client: alice}], key_sources: [{header: x-api-key}]}}, ";
+  listener.insert(listener.find("{name: router"), filter);
+  RunningServer proxy(bootstrap({listener}));
+  proxy.port("main");
+  EXPECT_TRUE(test::wait_until(
+      [&] { return proxy.admin("/config_dump").body.find("static_listeners\": [\n    {") != std::string::npos; }));
+  const std::string dump = proxy.admin("/config_dump").body;
+  EXPECT_NE(dump.find("alice"), std::string::npos);
+  EXPECT_NE(dump.find("[redacted]"), std::string::npos);
+  EXPECT_EQ(dump.find("tell-nobody"), std::string::npos);
+}
+
 TEST_F(Admin, LoggingIsReadByGetAndChangedByPost) {
   const log::Level before = log::level();
   EXPECT_EQ(proxy_.admin("/logging").body, "level: " + std::string(log::level_name(before)) + "\n");

@@ -1,6 +1,8 @@
 // Start, drain and end of a proxy in this process.
-#include <fcntl.h>
-#include <sys/socket.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <filesystem>
 
 #include "running_server.h"
 #include "support/fake_upstream.h"
@@ -115,6 +117,28 @@ TEST_F(Lifecycle, StartRefusesWhatItCannotServe) {
   const std::string why = refused({.config_path = "b.yaml", .config_text = text});
   EXPECT_NE(why.find("static_resources.listeners[0]: address: "), std::string::npos) << why;
   EXPECT_NE(why.find("127.0.0.1:" + port), std::string::npos) << why;
+}
+
+TEST_F(Lifecycle, SignalsReopenLogsAndDrain) {
+  test::TempDir dir;
+  upstream_.release();
+  RunningServer proxy(
+      bootstrap({listener_yaml("main", direct_response("a"),
+                               "access_log: [{name: a, typed_config: {\"@type\": "
+                               "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: " +
+                                   (dir / "log") + ", log_format: {text_format: \"%RESPONSE_CODE%\\n\"}}}]")}),
+      {.handle_signals = true});
+  HttpClient client(proxy.port("main"));
+  EXPECT_EQ(client.get("/").status(), 200);
+  EXPECT_TRUE(test::wait_until([&] { return test::read_file(dir / "log") == "200\n"; }));
+  std::filesystem::rename(dir / "log", dir / "log.1");
+  ::kill(::getpid(), SIGUSR1);
+  EXPECT_TRUE(test::wait_until([&] { return std::filesystem::exists(dir / "log"); }));
+  EXPECT_EQ(client.get("/").status(), 200);
+  EXPECT_TRUE(test::wait_until([&] { return test::read_file(dir / "log") == "200\n"; }));
+  ::kill(::getpid(), SIGTERM);
+  EXPECT_TRUE(client.wait_closed());
+  proxy.wait();
 }
 
 TEST_F(Lifecycle, AdminHasAnAccessLogOfItsOwn) {
