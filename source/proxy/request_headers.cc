@@ -243,12 +243,11 @@ std::string_view normalize_path(std::string_view path, Arena& arena) {
     char c = path[i];
     if (c == '\\') c = '/';
     if (c == '%') {
-      if (i + 2 >= path.size()) return {};
-      const int high = hex_value(path[i + 1]), low = hex_value(path[i + 2]);
-      if (high < 0 || low < 0) return {};
+      const int high = i + 2 < path.size() ? hex_value(path[i + 1]) : -1;
+      const int low = high >= 0 ? hex_value(path[i + 2]) : -1;
       const char decoded = static_cast<char>(high * 16 + low);
-      if (decoded == '\0') return {};
-      if (unreserved(decoded)) {
+      if (low >= 0 && decoded == '\0') return {};
+      if (low >= 0 && unreserved(decoded)) {
         out[n++] = decoded;
         i += 2;
         continue;

@@ -69,7 +69,11 @@ void Stream::on_headers(HeaderMap& headers, bool end_stream) {
   if (auto refused = prepare_request(headers, config, context, info_); refused) {
     const std::string_view location = refused->location;
     local_reply({.status = refused->status, .details = refused->details, .edit = [location](HeaderMap& h) {
-                   if (!location.empty()) h.add(HeaderId::kLocation, location);
+                   if (location.empty()) {
+                     h.set_view(HeaderId::kConnection, "close");  // no trust in what follows
+                   } else {
+                     h.add(HeaderId::kLocation, location);
+                   }
                  }});
     return;
   }
@@ -80,6 +84,7 @@ void Stream::on_headers(HeaderMap& headers, bool end_stream) {
       if (interim != nullptr) {
         interim->set_view(HeaderId::kStatus, "100");
         downstream_->encode_1xx(*interim);
+        continue_sent_ = true;
       }
     }
     headers.remove(HeaderId::kExpect);
@@ -207,6 +212,7 @@ void Stream::local_reply(const LocalReply& reply) {
   }
   request_stopped_ = true;
   response_begun_ = local_ = true;
+  info_.response_code = reply.status;
   info_.response_code_details = reply.details;
   end_attempt(true);
   response_timeout_.disarm();

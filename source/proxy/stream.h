@@ -192,6 +192,7 @@ class Stream final : public StreamHandle, public http::StreamSink, public upstre
   bool response_head_sent_ = false;
   bool response_ended_ = false;  // the last byte was given to the downstream codec
   bool local_ = false;
+  bool continue_sent_ = false;  // the proxy has invited the body itself
   bool route_cleared_ = false;
   bool request_budget_ = false;  // counted in the cluster's max_requests
   bool retry_budget_ = false;

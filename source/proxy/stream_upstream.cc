@@ -285,7 +285,7 @@ void Stream::upstream_1xx(HeaderMap& headers) {
   if (finished_ || response_begun_) return;
   touch();
   const std::string_view status = headers.get(HeaderId::kStatus);
-  if (status == "100" || info_.protocol == Protocol::kHttp10) return;  // the proxy has said 100 itself
+  if ((status == "100" && continue_sent_) || info_.protocol == Protocol::kHttp10) return;
   for (int i = stage_count_ - 1; i >= 0; --i) stages_[i].filter->on_response_1xx(headers);
   downstream_->encode_1xx(headers);
 }
@@ -306,6 +306,7 @@ void Stream::upstream_headers(HeaderMap& headers, bool end) {
   if (attempts_ > 1 && status < 500) shard.add(cluster_->stats().rq_retry_success);
   headers_[kResponse] = &headers;
   response_begun_ = true;
+  info_.response_code = status;
   info_.response_code_details = "via_upstream";
   if (!hcm().router_suppress_envoy_headers) {
     char digits[24];

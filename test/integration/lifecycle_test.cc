@@ -111,7 +111,9 @@ TEST_F(Lifecycle, MetricsAreWellFormedPrometheusText) {
   EXPECT_EQ(http_get(port_, "/").status(), 200);
   write_file(dir_ / "metrics", proxy_->admin("/metrics"));
   Process promtool({"sh", "-c", "promtool check metrics < " + (dir_ / "metrics")});
-  EXPECT_EQ(promtool.wait_exit(), 0) << promtool.output();
+  // 3: the tool's opinions on names and help texts, which Envoy's metrics do not follow; any other: cannot be read.
+  const auto verdict = promtool.wait_exit();
+  EXPECT_TRUE(verdict == 0 || verdict == 3) << promtool.output();
   EXPECT_NE(read_file(dir_ / "metrics").find("envoy_cluster_upstream_rq_total{"), std::string::npos);
 }
 
