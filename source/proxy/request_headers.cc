@@ -1,12 +1,17 @@
 #include "proxy/request_headers.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 namespace outrigger::proxy {
 namespace {
 
-constexpr char kHexDigits[] = "0123456789abcdef";
+constexpr auto kHexPairs = [] {
+  std::array<std::array<char, 2>, 256> pairs{};
+  for (size_t i = 0; i < 256; ++i) pairs[i] = {"0123456789abcdef"[i / 16], "0123456789abcdef"[i % 16]};
+  return pairs;
+}();
 
 int hex_value(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -27,11 +32,9 @@ std::string_view make_request_id(event::Loop& loop, Arena& arena) {
   uint64_t bits[2] = {loop.random(), loop.random()};
   bits[0] = (bits[0] & ~0xf000ull) | 0x4000ull;
   bits[1] = (bits[1] & ~(3ull << 62)) | (2ull << 62);
-  char* at = out;
-  for (int i = 0; i < 32; ++i) {
-    if (i == 8 || i == 12 || i == 16 || i == 20) *at++ = '-';
-    *at++ = kHexDigits[bits[i / 16] >> (60 - 4 * (i % 16)) & 15];
-  }
+  constexpr uint8_t kAt[16] = {0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34};  // where each byte goes
+  for (int i = 0; i < 16; ++i) std::memcpy(out + kAt[i], kHexPairs[bits[i / 8] >> (56 - 8 * (i % 8)) & 255].data(), 2);
+  out[8] = out[13] = out[18] = out[23] = '-';
   return {out, 36};
 }
 
@@ -74,22 +77,16 @@ void clean_host(HeaderMap& headers, const config::HcmSpec& hcm, std::string_view
   if (value.size() != host->value.size()) headers.set_view(HeaderId::kAuthority, value);
 }
 
-constexpr HeaderId kInternalHeaders[] = {
-    HeaderId::kXEnvoyInternal,       HeaderId::kXEnvoyUpstreamRqTimeoutMs, HeaderId::kXEnvoyExpectedRqTimeoutMs,
-    HeaderId::kXEnvoyAttemptCount,   HeaderId::kXEnvoyDecoratorOperation,  HeaderId::kXEnvoyOriginalPath,
-    HeaderId::kXEnvoyExternalAddress};
-
 void remove_internal_headers(HeaderMap& headers) {
-  for (const HeaderId id : kInternalHeaders) headers.remove(id);
-  headers.remove_if([](const Header& h) {
-    return h.id == HeaderId::kNone && h.name.starts_with("x-envoy-") && h.name != "x-envoy-original-dst-host";
-  });
+  headers.remove_if(
+      [](const Header& h) { return h.name.starts_with("x-envoy-") && h.name != "x-envoy-original-dst-host"; });
 }
 
 void forwarding_headers(HeaderMap& headers, const config::HcmSpec& hcm, const RequestContext& context, StreamInfo& info,
                         std::string_view scheme) {
   Arena& arena = headers.arena();
-  const std::string_view list = headers.get_all("x-forwarded-for");
+  const std::string_view list =
+      headers.has(HeaderId::kXForwardedFor) ? headers.get_all("x-forwarded-for") : std::string_view{};
   bool internal = false;
   std::string_view client;  // as far as the list is trusted
   if (hcm.use_remote_address) {
@@ -111,9 +108,10 @@ void forwarding_headers(HeaderMap& headers, const config::HcmSpec& hcm, const Re
       headers.set_view(HeaderId::kXForwardedProto, scheme);
   } else {
     client = forwarded_element(list, hcm.xff_num_trusted_hops);
-    const auto parsed = net::Address::parse(client, 0);
-    internal =
-        list.find(',') == std::string_view::npos && parsed.has_value() && is_internal(*parsed, hcm.internal_cidrs);
+    if (!client.empty() && list.find(',') == std::string_view::npos) {
+      const auto parsed = net::Address::parse(client, 0);
+      internal = parsed.has_value() && is_internal(*parsed, hcm.internal_cidrs);
+    }
     if (!headers.has(HeaderId::kXForwardedProto)) headers.set_view(HeaderId::kXForwardedProto, scheme);
   }
   const std::string_view proto = headers.get(HeaderId::kXForwardedProto);

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "proxy/downstream_connection.h"
 #include "proxy/request_headers.h"
@@ -59,8 +61,7 @@ void Stream::on_headers(HeaderMap& headers, bool end_stream) {
   info_.protocol = downstream_->protocol();
   if (end_stream) info_.request_end_ns = worker_.loop().now_ns();
   const config::HcmSpec& config = hcm();
-  idle_ms_ = config.stream_idle_timeout_ms;
-  touch();
+  set_idle_timeout(config.stream_idle_timeout_ms);
   if (config.request_timeout_ms != 0 && !end_stream)
     worker_.loop().timers().arm(request_timeout_, config.request_timeout_ms);
   if (config.max_stream_duration_ms != 0) worker_.loop().timers().arm(duration_timeout_, config.max_stream_duration_ms);
@@ -104,8 +105,7 @@ void Stream::match_route() {
   info_.virtual_host = match_.virtual_host == nullptr ? std::string_view{} : match_.virtual_host->name;
   if (const auto* forward = match_.route == nullptr ? nullptr : match_.route->forward();
       forward != nullptr && forward->idle_timeout_ms.has_value()) {
-    idle_ms_ = *forward->idle_timeout_ms;
-    touch();
+    set_idle_timeout(*forward->idle_timeout_ms);
   }
 }
 
@@ -253,7 +253,9 @@ void Stream::cut(ResponseFlag flag, std::string_view details) {
 // --- timeouts
 // ----------------------------------------------------------------------------------------------------------
 
-void Stream::touch() {
+void Stream::set_idle_timeout(uint64_t ms) {
+  touch();
+  idle_ms_ = ms;
   if (idle_ms_ != 0) {
     worker_.loop().timers().arm(idle_timeout_, idle_ms_);
   } else {
@@ -262,6 +264,12 @@ void Stream::touch() {
 }
 
 void Stream::on_idle_timeout() {
+  const auto idle_ms = static_cast<uint64_t>(worker_.loop().now_ns() - active_ns_) / 1'000'000;
+  if (idle_ms < idle_ms_) {  // too early: the rest, in eighths, so that few distinct durations come up
+    const uint64_t eighth = std::max<uint64_t>(1, idle_ms_ / 8);
+    worker_.loop().timers().arm(idle_timeout_, (idle_ms_ - idle_ms + eighth - 1) / eighth * eighth);
+    return;
+  }
   worker_.shard().add(http_stats().rq_idle_timeout);
   if (response_begun_) {
     cut(ResponseFlag::kStreamIdleTimeout, "stream_idle_timeout");

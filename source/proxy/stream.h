@@ -135,7 +135,8 @@ class Stream final : public StreamHandle, public http::StreamSink, public upstre
   void cut(ResponseFlag flag, std::string_view details);
   void finish();
   void log();
-  void touch();  // restarts the idle timeout
+  void touch() { active_ns_ = worker_.loop().now_ns(); }  // for the idle timeout
+  void set_idle_timeout(uint64_t ms);
   void on_idle_timeout();
   void on_request_timeout();
   void on_max_duration();
@@ -177,7 +178,8 @@ class Stream final : public StreamHandle, public http::StreamSink, public upstre
   event::Timeout per_try_timeout_;
   event::Timeout duration_timeout_;
   event::Timeout retry_timer_;
-  uint64_t idle_ms_ = 0;
+  uint64_t idle_ms_ = 0;   // 0: none
+  int64_t active_ns_ = 0;  // the last event; an idle timeout that comes too early is armed again for the rest
 
   bool finished_ = false;
   bool request_stopped_ = false;  // a local reply has been made: request events go nowhere
