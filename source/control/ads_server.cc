@@ -77,7 +77,11 @@ class AdsServer::Impl::Stream final : public RawReactor {
     info_.peer = context->peer();
     info_.incremental = incremental;
   }
-  void begin() { StartRead(&incoming_); }
+  // Here and in OnDone the lock is for ThreadSanitizer, which does not see gRPC's own order of these calls.
+  void begin() {
+    std::lock_guard lock(mutex_);
+    StartRead(&incoming_);
+  }
 
   void OnReadDone(bool ok) override {
     if (!ok) return finish(grpc::Status::OK);  // the client has closed its half or is gone
@@ -114,6 +118,7 @@ class AdsServer::Impl::Stream final : public RawReactor {
 
   void OnDone() override {
     server_.forget(info_.stream_id);
+    { std::lock_guard lock(mutex_); }
     if (known_ && server_.options.on_disconnect) server_.options.on_disconnect(info_);
     delete this;
   }

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <set>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 
 #include "base/hash.h"
@@ -71,7 +72,7 @@ Result<std::string> read_text(const std::string& path) {
 Fault DirectorySource::fault_of(const std::string& file, const Item& item, std::string message) {
   return {.file = file,
           .line = item.line,
-          .resource = label(item.resource),
+          .resource = label(*item.resource),
           .path = item.path,
           .message = std::move(message)};
 }
@@ -144,7 +145,8 @@ void DirectorySource::parse(const std::string& path, const std::string& text, Fi
   for (config::TranslatedResource& one : translated) {
     faults.append(one.faults);
     if (!one.spec) continue;
-    Item item{.resource = Resource::make(std::string(config::type_url(one.type)), one.name, std::move(one.bytes)),
+    Item item{.resource = std::make_shared<Resource>(
+                  Resource::make(std::string(config::type_url(one.type)), one.name, std::move(one.bytes))),
               .path = std::move(one.path),
               .line = one.line,
               .addresses = exclusive_addresses(*one.spec)};
@@ -190,13 +192,13 @@ class DirectorySource::Claims {
 
   void claim(const std::string& path, const File& file, const Item& item) {
     const Owner mine{&path, &item, is_taken(path, file)};
-    const auto [name, is_new] = names_.try_emplace({item.resource.type_url, item.resource.name}, mine);
+    const auto [name, is_new] = names_.try_emplace({item.resource->type_url, item.resource->name}, mine);
     if (!is_new) return conflict(mine, name->second, [](const Owner& other) { return "is also in " + *other.path; });
     for (const std::string& address : item.addresses) {
       const auto [at, is_free] = addresses_.try_emplace(address, mine);
       if (is_free || at->second.item == &item) continue;
       conflict(mine, at->second, [&](const Owner& other) {
-        return fmt::format("address {} is that of {} in {}", address, label(other.item->resource), *other.path);
+        return fmt::format("address {} is that of {} in {}", address, label(*other.item->resource), *other.path);
       });
     }
   }
@@ -211,23 +213,30 @@ class DirectorySource::Claims {
   // A proxy does not give a listener's address to another one as long as the first is there on its old address.
   void check_held_addresses(const File& file) {
     for (const Item& old : file.good) {
-      if (names_.count({old.resource.type_url, old.resource.name}) == 0) continue;
+      if (names_.count({old.resource->type_url, old.resource->name}) == 0) continue;
       for (const std::string& address : old.addresses) {
         const auto at = addresses_.find(address);
-        if (at == addresses_.end() || at->second.item->resource.name == old.resource.name) continue;
+        if (at == addresses_.end() || at->second.item->resource->name == old.resource->name) continue;
         const Owner& taker = at->second;
         found_[*taker.path].push_back(
             fault_of(*taker.path, *taker.item,
                      fmt::format("address {} is that of {} until its change is served: move one after the other",
-                                 address, label(old.resource))));
+                                 address, label(*old.resource))));
       }
     }
   }
 
   const std::map<std::string, File>& files_;
   const std::set<std::string>& refused_;
-  std::map<std::pair<std::string_view, std::string_view>, Owner> names_;
-  std::map<std::string_view, Owner> addresses_;
+  using TypeAndName = std::pair<std::string_view, std::string_view>;
+  struct Hash {
+    size_t operator()(const TypeAndName& key) const {
+      const std::hash<std::string_view> hash;
+      return hash(key.first) * 31 + hash(key.second);
+    }
+  };
+  std::unordered_map<TypeAndName, Owner, Hash> names_;
+  std::unordered_map<std::string_view, Owner> addresses_;
   Conflicts found_;
 };
 
@@ -235,7 +244,9 @@ class DirectorySource::Claims {
 DirectorySource::Conflicts DirectorySource::take_what_does_not_conflict(bool& took_some) {
   Conflicts conflicts;
   std::set<std::string> refused;
-  while (true) {
+  const bool has_next =
+      std::any_of(files_.begin(), files_.end(), [](const auto& f) { return f.second.next.has_value(); });
+  while (has_next) {
     Conflicts found = Claims(files_, refused).find(snapshot_ != nullptr);
     if (found.empty()) break;
     for (const auto& [path, faults] : found) refused.insert(path);
@@ -254,7 +265,7 @@ DirectorySource::Outcome DirectorySource::finish() {
   Outcome outcome;
   Conflicts conflicts = take_what_does_not_conflict(outcome.try_again);
   outcome.files = files_.size();
-  std::vector<Resource> all;
+  std::vector<ResourcePtr> all;
   for (auto& [path, file] : files_) {
     std::vector<Fault> faults = file.own_faults;
     std::vector<Fault>& found = conflicts[path];
@@ -270,7 +281,7 @@ DirectorySource::Outcome DirectorySource::finish() {
   }
   if (snapshot_ != nullptr || outcome.refused_files == 0) {
     // Names are unique by now.
-    if (auto made = ResourceSnapshot::make(std::move(all), snapshot_.get())) snapshot_ = *made;
+    if (auto made = ResourceSnapshot::of(std::move(all), snapshot_.get())) snapshot_ = *made;
   }
   outcome.snapshot = snapshot_;
   return outcome;

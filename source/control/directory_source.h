@@ -57,7 +57,7 @@ class DirectorySource {
 
  private:
   struct Item {
-    Resource resource;
+    ResourcePtr resource;
     std::string path;                    // in the file: "resources[3]"
     int line = 0;                        // in the file
     std::vector<std::string> addresses;  // of a listener, those that no other may have

@@ -44,13 +44,18 @@ std::shared_ptr<const TypeSet> TypeSet::make(std::string type_url, std::vector<R
 
 Result<std::shared_ptr<const ResourceSnapshot>> ResourceSnapshot::make(std::vector<Resource> resources,
                                                                        const ResourceSnapshot* previous) {
-  std::vector<ResourcePtr> sorted;
-  sorted.reserve(resources.size());
-  for (Resource& resource : resources) {
-    if (resource.name.empty())
-      return fail(Errc::kInvalidArgument, "a resource of type " + resource.type_url + " has no name");
-    if (resource.type_url.empty()) return fail(Errc::kInvalidArgument, "resource " + resource.name + " has no type");
-    sorted.push_back(std::make_shared<Resource>(std::move(resource)));
+  std::vector<ResourcePtr> shared;
+  shared.reserve(resources.size());
+  for (Resource& resource : resources) shared.push_back(std::make_shared<Resource>(std::move(resource)));
+  return of(std::move(shared), previous);
+}
+
+Result<std::shared_ptr<const ResourceSnapshot>> ResourceSnapshot::of(std::vector<ResourcePtr> sorted,
+                                                                     const ResourceSnapshot* previous) {
+  for (const ResourcePtr& resource : sorted) {
+    if (resource->name.empty())
+      return fail(Errc::kInvalidArgument, "a resource of type " + resource->type_url + " has no name");
+    if (resource->type_url.empty()) return fail(Errc::kInvalidArgument, "resource " + resource->name + " has no type");
   }
   std::sort(sorted.begin(), sorted.end(), by_type_and_name);
   for (size_t i = 1; i < sorted.size(); ++i) {

@@ -49,6 +49,9 @@ class ResourceSnapshot {
   // has equally is shared with it.
   static Result<std::shared_ptr<const ResourceSnapshot>> make(std::vector<Resource> resources,
                                                               const ResourceSnapshot* previous = nullptr);
+  // The same of resources that are held already.
+  static Result<std::shared_ptr<const ResourceSnapshot>> of(std::vector<ResourcePtr> resources,
+                                                            const ResourceSnapshot* previous = nullptr);
 
   // The set of a type; an empty one if there is none.
   std::shared_ptr<const TypeSet> find(std::string_view type_url) const;
