@@ -90,6 +90,32 @@ TEST_F(ControlPlaneTest, EditsReachTheClient) {
   EXPECT_TRUE(gets(client, {"a", "c"}));
 }
 
+TEST_F(ControlPlaneTest, WhoConnectsAcknowledgesAndRefusesIsLogged) {
+  testing::internal::CaptureStderr();
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
+  ASSERT_NO_FATAL_FAILURE(start(dir.path()));
+  {
+    RawClient client(port, "proxy\n7");
+    client.ask(kCds);
+    EXPECT_TRUE(gets(client, {"a"}));
+    write_file(dir / "a.yaml", resource_file({eds_cluster_resource("b")}));
+    const auto refused = client.read();
+    client.ask(kCds, {}, "", refused.nonce(), "b: no good\nand worse" + std::string(10'000, '!'));
+    // Nothing comes again before the next change.
+    write_file(dir / "a.yaml", resource_file({eds_cluster_resource("c")}));
+    EXPECT_TRUE(gets(client, {"c"}));
+  }
+  const std::string log = testing::internal::GetCapturedStderr();
+  const auto has = [&](const std::string& text) { return log.find(text) != std::string::npos; };
+  EXPECT_TRUE(has("listening on 127.0.0.1:" + std::to_string(port) + "\n")) << log;
+  EXPECT_TRUE(has("node \"proxy 7\" (cluster \"test-cluster\", ipv4:127.0.0.1:")) << log;
+  EXPECT_TRUE(has("connected")) << log;
+  EXPECT_TRUE(has("ACK of Cluster version ")) << log;
+  EXPECT_TRUE(has("NACK of Cluster version ")) << log;
+  EXPECT_TRUE(has(": b: no good and worse!!!")) << log;
+  EXPECT_LT(log.size(), 8'000u) << "cut";
+}
+
 TEST_F(ControlPlaneTest, AFileRenamedIntoPlace) {
   write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
   ASSERT_NO_FATAL_FAILURE(start(dir.path()));

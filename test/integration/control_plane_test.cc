@@ -95,6 +95,13 @@ TEST_F(ControlPlane, ABadFileIsRefusedByItsPathWhileTheLastGoodStateServes) {
   EXPECT_TRUE(becomes(client, "/", "green"));
 }
 
+TEST_F(ControlPlane, SigtermEndsTheControlPlaneWith0AndTheProxyServesOn) {
+  ASSERT_NO_FATAL_FAILURE(start());
+  control_->process().signal(SIGTERM);
+  EXPECT_EQ(control_->process().wait_exit(), 0) << control_->output();
+  EXPECT_EQ(http_get(port_, "/").body, "blue");
+}
+
 TEST_F(ControlPlane, TheProxyServesOnWhenTheControlPlaneIsKilledAndFollowsTheNextOne) {
   ASSERT_NO_FATAL_FAILURE(start());
   HttpClient client(port_);
