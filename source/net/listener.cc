@@ -167,9 +167,9 @@ struct Acceptor::Handle {
     CHECK(uv_poll_start(&poll, UV_READABLE, on_ready) == 0);
   }
 
-  void accept_some() {
+  void accept_some(int limit = kAcceptsPerTurn) {
     event::Turn turn(loop);
-    for (int i = 0; i < kAcceptsPerTurn && owner != nullptr; ++i) {
+    for (int i = 0; i < limit && owner != nullptr; ++i) {
       sockaddr_storage storage;
       socklen_t size = sizeof(storage);
       auto* sa = reinterpret_cast<sockaddr*>(&storage);
@@ -214,6 +214,8 @@ Acceptor::Acceptor(event::Loop& loop, std::shared_ptr<SocketSet> set, uint32_t w
   handle_->poll.data = handle_;
   handle_->start();
 }
+
+void Acceptor::accept_rest() { handle_->accept_some(4096); }
 
 Acceptor::~Acceptor() {
   handle_->owner = nullptr;

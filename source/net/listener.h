@@ -63,6 +63,9 @@ class Acceptor {
   Acceptor(const Acceptor&) = delete;
   Acceptor& operator=(const Acceptor&) = delete;
 
+  // Accepts what waits in the queue now (at most 4,096): before the end, so that nobody there is reset.
+  void accept_rest();
+
   uint64_t accept_failures() const { return failures_; }
 
  private:

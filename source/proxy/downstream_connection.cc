@@ -7,6 +7,8 @@
 namespace outrigger::proxy {
 namespace {
 
+constexpr uint64_t kFirstRequestMs = 1'000;  // how long a draining connection waits for its first request
+
 http::H1Options h1_options(const ActiveChain& chain) {
   const config::HcmSpec& hcm = chain.linked.chain->spec.hcm;
   http::H1Options options;
@@ -124,6 +126,8 @@ void DownstreamConnection::drain(uint64_t delay_ms) {
   worker_.shard().add(stats().cx_drain_close);
   codec_->drain();
   if (stream_ != nullptr) return;
+  // Somebody who has just come in may have a request on its way.
+  if (requests_ == 0) delay_ms = std::max(delay_ms, kFirstRequestMs);
   if (delay_ms == 0 && codec_->idle()) {
     connection_->close(net::Close::kFlush);
   } else {

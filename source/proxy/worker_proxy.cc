@@ -145,6 +145,8 @@ void WorkerProxy::Impl::update_listener(const std::string& name, const LinkedLis
 }
 
 void WorkerProxy::Impl::remove_listener(ActiveListener& listener) {
+  if (!state.draining)
+    for (auto& acceptor : listener.acceptors) acceptor->accept_rest();
   listener.acceptors.clear();
   state.release(std::move(listener.part));
 }
@@ -206,7 +208,10 @@ void WorkerProxy::drain(uint64_t limit_ms, std::function<void()> done) {
   Impl& impl = *impl_;
   impl.state.draining = true;
   impl.drained = std::move(done);
-  for (auto& [name, listener] : impl.listeners) listener->acceptors.clear();
+  for (auto& [name, listener] : impl.listeners) {
+    for (auto& acceptor : listener->acceptors) acceptor->accept_rest();
+    listener->acceptors.clear();
+  }
   for (auto& [key, chain] : impl.chains) impl.drain_chain(*chain, 0);
   for (auto& chain : impl.departed) impl.drain_chain(*chain, 0);
   if (limit_ms == 0) {

@@ -268,19 +268,25 @@ TEST_F(Proxy, AChainThatChangedDrainsItsConnections) {
 TEST_F(Proxy, DrainFinishesWhatIsUnderWay) {
   serve();
   upstream.set_handler([](Exchange& e) {
-    e.stall();
+    if (e.request.target() == "/slow") e.stall();
     e.respond(200, "done");
   });
   HttpClient busy(plane.port()), idle(plane.port());
-  busy.send(test::request_bytes("GET", "/", {{"host", "h"}}));
-  ASSERT_TRUE(upstream.wait_for_requests(1));
+  EXPECT_EQ(idle.get("/").status(), 200);
+  busy.send(test::request_bytes("GET", "/slow", {{"host", "h"}}));
+  ASSERT_TRUE(upstream.wait_for_requests(2));
+  HttpClient fresh(plane.port());  // in the accept queue, or just accepted
   std::atomic<bool> drained{false};
   plane.run([&] { plane.worker().drain(60'000, [&] { drained = true; }); });
+  const HttpMessage first_and_last = fresh.get("/");
+  EXPECT_EQ(first_and_last.status(), 200);
+  EXPECT_EQ(first_and_last.header("connection"), "close");
   EXPECT_TRUE(idle.wait_closed());
   EXPECT_FALSE(drained.load());
   upstream.release();
   const HttpMessage answer = busy.read_response();
   EXPECT_EQ(answer.body, "done");
+  EXPECT_EQ(answer.header("connection"), "close");
   EXPECT_TRUE(wait_until([&] { return drained.load(); }));
 }
 
