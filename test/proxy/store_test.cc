@@ -567,9 +567,14 @@ TEST_F(StoreTest, OneChangeAmongTenThousandIsCheap) {
               route, eds, cluster);
   RecordProperty("table_us", static_cast<int>(route * 1000));
   // Generous: a broken closure (quadratic) takes seconds; the budget is kept by the benchmark.
-  EXPECT_LT(route, 100);
-  EXPECT_LT(eds, 100);
-  EXPECT_LT(cluster, 100);
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+  constexpr double kMost = 2'000;  // ms; instrumented code is some twenty times slower
+#else
+  constexpr double kMost = 100;
+#endif
+  EXPECT_LT(route, kMost);
+  EXPECT_LT(eds, kMost);
+  EXPECT_LT(cluster, kMost);
 }
 
 // ---- ListenerPart::match ----
