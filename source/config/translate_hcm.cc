@@ -131,7 +131,7 @@ void paths_and_hosts(const Manager& manager, HcmSpec& spec, const FieldPath& pat
 }  // namespace
 
 HcmSpec hcm_spec(const Manager& manager, const std::string& scope, const FieldPath& path, Translation& t) {
-  constexpr uint32_t kMaxHeadersKb = 8192;
+  constexpr uint32_t kMaxHeadersKb = 63;  // a head's positions are 16 bits
   HcmSpec spec;
   spec.codec = manager.codec_type() == Manager::HTTP1 ? HcmSpec::Codec::kHttp1 : HcmSpec::Codec::kAuto;
   spec.stat_prefix = manager.stat_prefix();

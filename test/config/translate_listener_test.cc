@@ -343,7 +343,7 @@ TEST(Hcm, Mistakes) {
        {at_hcm("rds.config_source.initial_fetch_timeout"), "must not be negative"}});
   bad(with_hcm(R"(      common_http_protocol_options: {idle_timeout: -1s, max_headers_count: 0}
       http_protocol_options: {default_host_for_http_10: "a\nb"}
-      max_request_headers_kb: 8193
+      max_request_headers_kb: 64
       request_timeout: 3155760000s
       drain_timeout: -0.5s
       server_name: "a\r\nb"
@@ -358,7 +358,7 @@ TEST(Hcm, Mistakes) {
        {at_hcm("common_http_protocol_options.idle_timeout"), "negative"},
        {at_hcm("common_http_protocol_options.max_headers_count"), "at least 1"},
        {at_hcm("http_protocol_options.default_host_for_http_10"), "line breaks"},
-       {at_hcm("max_request_headers_kb"), "from 1 to 8192"},
+       {at_hcm("max_request_headers_kb"), "from 1 to 63"},
        {at_hcm("request_timeout"), "100 years"},
        {at_hcm("drain_timeout"), "negative"},
        {at_hcm("server_name"), "line breaks"},

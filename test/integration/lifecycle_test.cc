@@ -80,6 +80,18 @@ TEST_F(Lifecycle, TheDrainEndsWhenItsTimeIsOver) {
   EXPECT_EQ(proxy_->stop(), 0) << proxy_->output();
 }
 
+TEST_F(Lifecycle, ASecondSignalEndsTheDrainAtOnce) {
+  upstream_.set_handler([](Exchange& exchange) { exchange.stall(); });
+  ASSERT_NO_FATAL_FAILURE(start("600"));
+  HttpClient busy(port_);
+  busy.send(request_bytes("GET", "/"));
+  ASSERT_TRUE(upstream_.wait_for_requests(1));
+  proxy_->process().signal(SIGINT);
+  ASSERT_TRUE(proxy_->process().wait_for_output("draining for at most 600 s")) << proxy_->output();
+  proxy_->process().signal(SIGINT);
+  EXPECT_EQ(proxy_->process().wait_exit(), 128 + SIGINT) << proxy_->output();
+}
+
 TEST_F(Lifecycle, QuitQuitQuitStops) {
   ASSERT_NO_FATAL_FAILURE(start("1"));
   EXPECT_EQ(HttpClient(proxy_->admin_port()).request("POST", "/quitquitquit", kAdminHost).status(), 200);

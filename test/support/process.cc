@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <regex>
 
@@ -57,11 +59,17 @@ Process::Process(std::vector<std::string> argv, std::vector<std::string> environ
 }
 
 Process::~Process() {
-  if (running()) {
+  const bool expected_end = status_.has_value();
+  const bool ran = running();
+  if (ran) {
     ::kill(pid_, SIGKILL);
     wait_exit(Milliseconds(60'000));
   }
   collector_.join();
+  // Nobody waited for its end: what it said last explains the test's failure.
+  if (started() && !ran && !expected_end)
+    fprintf(stderr, "process %d ended with %d:\n%s\n", static_cast<int>(pid_), status_.value_or(-1),
+            output_.substr(output_.size() - std::min<size_t>(output_.size(), 16'384)).c_str());
   ::close(output_fd_);
 }
 
