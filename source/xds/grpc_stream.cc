@@ -75,7 +75,8 @@ class GrpcStream::Call final : public grpc::ClientBidiReactor<grpc::ByteBuffer, 
   Call(event::Loop& loop, Decode decode, Callbacks callbacks)
       : loop_(loop), decode_(decode), callbacks_(std::move(callbacks)) {}
 
-  // Nobody holds it any more. ThreadSanitizer does not see the counts of references in this file, but it sees the mutex.
+  // Nobody holds it any more. ThreadSanitizer does not see the counts of references in this file, but it sees the
+  // mutex.
   ~Call() override { std::lock_guard lock(mutex_); }
 
   void start(const ChannelSpec& spec, const std::string& address, std::string_view method) {
