@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <google/protobuf/any.pb.h>
+#include <google/protobuf/stubs/logging.h>
 
 #include <map>
 #include <set>
@@ -175,7 +176,10 @@ struct Translator::Impl {
 
 Translator::Translator(std::span<const FilterType> filters, StateRegistry& states, stats::Registry& stats,
                        TranslateOptions options)
-    : impl_(new Impl{.state = {.filters = filters, .states = states, .stats = stats, .options = options}}) {}
+    : impl_(new Impl{.state = {.filters = filters, .states = states, .stats = stats, .options = options}}) {
+  // What protobuf has to say about bytes from outside is a fault of ours; it must not also fill standard error.
+  [[maybe_unused]] static const auto silenced = google::protobuf::SetLogHandler(nullptr);
+}
 
 Translator::~Translator() = default;
 

@@ -65,8 +65,7 @@ int main(int argc, char** argv) {
   outrigger::control::ControlOptions options;
   bool validate_only = false;
   std::string log_level = "info";
-  app.add_option("--config-dir", options.config_dir, "Directory of *.yaml, *.yml and *.json resource files")
-      ->required();
+  app.add_option("--config-dir", options.config_dir, "Directory of *.yaml, *.yml and *.json resource files");
   app.add_option("--listen", options.listen, "Address of the discovery service; port 0: any, printed on stderr")
       ->capture_default_str();
   app.add_flag("--validate-only", validate_only, "Check the files, print all faults, and exit: 0 good, 1 not");
@@ -76,6 +75,11 @@ int main(int argc, char** argv) {
   app.footer(kFooter);
   CLI11_PARSE(app, argc, argv);
 
+  // Not CLI11's required(), which would hide a mistyped option behind "--config-dir is required".
+  if (options.config_dir.empty()) {
+    fprintf(stderr, "outrigger-control: no directory of resources: --config-dir DIR (--help tells more)\n");
+    return 2;
+  }
   const auto level = outrigger::log::parse_level(log_level);
   if (!level) {
     fprintf(stderr, "--log-level: %s is none of trace, debug, info, warning, error, critical, off\n",

@@ -27,9 +27,7 @@ struct CommandLine {
 
 void declare(CLI::App& app, CommandLine& line) {
   app.set_version_flag("--version", fmt::format("outrigger {}", outrigger::server::kVersion));
-  app.add_option("-c,--config-path", line.server.config_path, "The bootstrap file, YAML or JSON")
-      ->required()
-      ->type_name("FILE");
+  app.add_option("-c,--config-path", line.server.config_path, "The bootstrap file, YAML or JSON")->type_name("FILE");
   app.add_option("--mode", line.mode, "serve, or validate: report everything that is wrong with the file and end")
       ->check(CLI::IsMember({"serve", "validate"}))
       ->capture_default_str();
@@ -96,11 +94,16 @@ int main(int argc, char** argv) {
   CommandLine line;
   declare(app, line);
   CLI11_PARSE(app, argc, argv);
+  // Not CLI11's required(), which would hide a mistyped option behind "--config-path is required".
+  if (line.server.config_path.empty()) {
+    fmt::print(stderr, "outrigger: no bootstrap file: -c, --config-path FILE (--help tells more)\n");
+    return 2;
+  }
   const auto level = outrigger::log::parse_level(line.log_level);
   if (!level) {
     fmt::print(stderr, "--log-level: \"{}\" is none of trace, debug, info, warning, error, critical, off\n",
                line.log_level);
-    return 1;
+    return 2;
   }
   outrigger::log::set_level(*level);
   line.server.drain_ms = line.drain_time_s * 1000;

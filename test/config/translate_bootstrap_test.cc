@@ -435,6 +435,14 @@ TEST(WireResource, Mistakes) {
             "r.resource: is a wrapped resource in another wrapper\n");
 }
 
+TEST(WireResource, TextThatIsNotUtf8IsAFaultAndNothingElse) {
+  Loader loader;
+  ::testing::internal::CaptureStderr();
+  const auto out = loader.translator.resource(type_url(ResourceType::kCluster), "\x0a\x02\xc3\x28", FieldPath("r"));
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+  EXPECT_FALSE(out.faults.ok());
+}
+
 TEST(WireResource, UnknownFieldsMayWarn) {
   Loader loader({.unknown_fields = UnknownFields::kWarn});
   envoy::config::cluster::v3::Cluster cluster;

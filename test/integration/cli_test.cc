@@ -22,8 +22,12 @@ TEST(Cli, VersionAndHelp) {
 TEST(Cli, MistakesOnTheCommandLineAreToldAndNothingStarts) {
   Process none({program_path("outrigger")});
   EXPECT_NE(none.wait_exit().value_or(0), 0);
-  Process unknown({program_path("outrigger"), "--no-such-flag"});
-  EXPECT_NE(unknown.wait_exit().value_or(0), 0);
+  EXPECT_TRUE(none.wait_for_output("--config-path").has_value()) << none.output();
+  for (const char* program : {"outrigger", "outrigger-control"}) {
+    Process unknown({program_path(program), "--no-such-flag"});
+    EXPECT_NE(unknown.wait_exit().value_or(0), 0);
+    EXPECT_TRUE(unknown.wait_for_output("--no-such-flag").has_value()) << unknown.output();
+  }
   Process missing({program_path("outrigger"), "-c", "/nonexistent/file.yaml"});
   EXPECT_EQ(missing.wait_exit(), 1);
   EXPECT_TRUE(missing.wait_for_output("/nonexistent/file\\.yaml").has_value()) << missing.output();
