@@ -77,4 +77,17 @@ bool is_sensitive(const FieldDescriptor& field) {
 
 void redact(Message& message) { redact_message(message, false, 0); }
 
+bool may_hold_secrets(std::string_view type_url, std::string_view bytes) {
+  if (bytes.empty()) return false;
+  Any any;
+  any.set_type_url(std::string(type_url));
+  any.set_value(std::string(bytes));
+  Faults ignored;
+  const std::unique_ptr<Message> message = unpack(any, FieldPath(), ignored);
+  if (message == nullptr) return true;
+  const std::string before = deterministic_bytes(*message);
+  redact(*message);
+  return deterministic_bytes(*message) != before;
+}
+
 }  // namespace outrigger::config

@@ -30,4 +30,7 @@ bool is_sensitive(const google::protobuf::FieldDescriptor& field);
 // parse or lie deeper than 32 Anys. The result is for showing, not for reading back.
 void redact(google::protobuf::Message& message);
 
+// Whether redact() would change the message: true as well for what cannot be told to be free of secrets.
+bool may_hold_secrets(std::string_view type_url, std::string_view bytes);
+
 }  // namespace outrigger::config

@@ -65,7 +65,8 @@ void Store::Impl::publish_clusters() {
   for (const std::string& name : copy(clusters.waiting)) {
     ClusterEntry& entry = *clusters.find(name);
     if (entry.staged != entry.live) {
-      const bool ready = warm(*entry.staged);
+      // A cold version in place of a cold one takes nothing from anybody.
+      const bool ready = warm(*entry.staged) || (entry.live != nullptr && !warm(*entry.live));
       if (!ready && !held_long_enough(entry, hold_ms(*entry.staged))) continue;
       if (!ready) {
         OUTRIGGER_LOG(kWarning, "proxy", "cluster {}: published without endpoints, none came in {} ms", name,
@@ -98,9 +99,22 @@ void Store::Impl::publish_endpoints() {
   endpoints.waiting.clear();
 }
 
+// Its addresses are those of a listener that still waits: until that one is live, this one goes on accepting.
+bool Store::Impl::awaits_successor(const ListenerVersion& leaving) const {
+  return std::any_of(listeners.waiting.begin(), listeners.waiting.end(), [&](const std::string& name) {
+    const auto& coming = listeners.find(name)->staged->addresses;
+    return std::any_of(coming.begin(), coming.end(), [&](const net::Address& address) {
+      return !(address.is_ip() && address.port() == 0) &&
+             std::find(leaving.addresses.begin(), leaving.addresses.end(), address) != leaving.addresses.end();
+    });
+  });
+}
+
 void Store::Impl::drop_listeners() {
   for (const std::string& name : copy(listeners.leaving)) {
-    if (const auto& live = listeners.find(name)->live; live != nullptr) {
+    const std::shared_ptr<ListenerVersion> live = listeners.find(name)->live;
+    if (live != nullptr && awaits_successor(*live)) continue;
+    if (live != nullptr) {
       live_named_clusters.drop(live->named.clusters);
       live_named_tables.drop(live->named.tables);
       changed_listeners.insert(name);
@@ -116,24 +130,34 @@ void Store::Impl::publish_tables() {
     Entry<TableVersion>& entry = *tables.find(name);
     if (!wanted_tables.contains(name)) continue;
     entry.was_wanted = true;
-    const bool ready = closed(entry.staged->named);
-    if (!ready && !held_long_enough(entry, kDefaultHoldMs)) continue;
-    if (!ready)
-      OUTRIGGER_LOG(kWarning, "proxy", "route table {}: published though clusters that it names are missing", name);
-    live_named_clusters.add(entry.staged->named.clusters);
-    if (entry.live != nullptr) live_named_clusters.drop(entry.live->named.clusters);
-    go_live(entry, !ready);
-    tables.waiting.erase(name);
-    changed_tables.insert(name);
+    const bool ready = closed(*entry.staged, entry.live.get());
+    if (ready || held_long_enough(entry, kDefaultHoldMs)) publish_table(name, entry, !ready);
   }
+}
+
+void Store::Impl::publish_table(const std::string& name, Entry<TableVersion>& entry, bool was_forced) {
+  if (was_forced)
+    OUTRIGGER_LOG(kWarning, "proxy", "route table {}: published though clusters that it names are missing", name);
+  live_named_clusters.add(entry.staged->named.clusters);
+  if (entry.live != nullptr) live_named_clusters.drop(entry.live->named.clusters);
+  go_live(entry, was_forced);
+  tables.waiting.erase(name);
+  changed_tables.insert(name);
 }
 
 void Store::Impl::publish_listeners() {
   for (const std::string& name : copy(listeners.waiting)) {
     Entry<ListenerVersion>& entry = *listeners.find(name);
-    const bool ready = closed(entry.staged->named);
+    const bool ready = closed(*entry.staged, entry.live.get());
     if (!ready && !held_long_enough(entry, hold_ms(*entry.staged))) continue;
-    if (!ready) OUTRIGGER_LOG(kWarning, "proxy", "listener {}: published though what it names is missing", name);
+    if (!ready) {
+      OUTRIGGER_LOG(kWarning, "proxy", "listener {}: published though what it names is missing", name);
+      // Better a table that lacks a cluster than none at all.
+      for (const std::string& table : entry.staged->named.tables) {
+        auto* known = tables.find(table);
+        if (known != nullptr && known->live == nullptr && known->staged != nullptr) publish_table(table, *known, true);
+      }
+    }
     live_named_clusters.add(entry.staged->named.clusters);
     live_named_tables.add(entry.staged->named.tables);
     if (entry.live != nullptr) {
@@ -261,9 +285,9 @@ std::shared_ptr<const Snapshot> Store::Impl::link() {
 std::shared_ptr<const Snapshot> Store::Impl::assemble() {
   publish_clusters();
   publish_endpoints();
-  drop_listeners();
   publish_tables();
   publish_listeners();
+  drop_listeners();
   drop_tables();
   drop_clusters();
   drop_endpoints();

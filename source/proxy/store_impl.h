@@ -133,7 +133,9 @@ struct Store::Impl {
   void publish_clusters();
   void publish_endpoints();
   void drop_listeners();
+  bool awaits_successor(const ListenerVersion& leaving) const;
   void publish_tables();
+  void publish_table(const std::string& name, Entry<TableVersion>& entry, bool was_forced);
   void publish_listeners();
   void drop_tables();
   void drop_clusters();
@@ -148,7 +150,9 @@ struct Store::Impl {
 
   // ---- questions (store_status.cc and all) ----
   bool warm(const ClusterVersion& version) const;
-  bool closed(const Named& named) const;
+  // Everything that `staged` names is live, or missing in its live version just as well: that it is missing is what is
+  // served already, and nobody gains by waiting.
+  bool closed(const VersionBase& staged, const VersionBase* live) const;
   uint64_t hold_ms(const ClusterVersion& version) const;
   uint64_t hold_ms(const ListenerVersion& version) const;
   std::set<std::string> named_tables() const;  // by listeners, staged or live

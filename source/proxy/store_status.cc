@@ -13,12 +13,15 @@ bool Store::Impl::warm(const ClusterVersion& version) const {
   return known != nullptr && known->staged != nullptr;
 }
 
-bool Store::Impl::closed(const Named& named) const {
-  const auto is_live = [](const auto& table) {
-    return [&table](const std::string& name) { return table.is_live(name); };
+bool Store::Impl::closed(const VersionBase& staged, const VersionBase* live) const {
+  static const Named kNothing;
+  const Named& served = live == nullptr ? kNothing : live->named;
+  const auto all = [](const std::vector<std::string>& names, const auto& table, const std::vector<std::string>& known) {
+    return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
+      return table.is_live(name) || std::binary_search(known.begin(), known.end(), name);
+    });
   };
-  return std::all_of(named.clusters.begin(), named.clusters.end(), is_live(clusters)) &&
-         std::all_of(named.tables.begin(), named.tables.end(), is_live(tables));
+  return all(staged.named.clusters, clusters, served.clusters) && all(staged.named.tables, tables, served.tables);
 }
 
 uint64_t Store::Impl::hold_ms(const ClusterVersion& version) const {

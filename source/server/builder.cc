@@ -143,6 +143,7 @@ struct Builder::Impl {
   bool wanted_told = false;
   bool initialized = false;
   bool lds_pending = false, cds_pending = false;  // the first answer has not come
+  std::set<ResourceType> undiscovered;            // discovery has not said its full set of them yet
   uint64_t lds_timeout_ms = 0, cds_timeout_ms = 0;
   int64_t last_publish_ms = 0;
   event::Timeout publish_timer{[](void* self) { static_cast<Impl*>(self)->publish(); }, this};
@@ -171,6 +172,7 @@ Builder::Loaded Builder::Impl::load(std::string_view text, std::string_view file
       if (from->kind == ConfigSourceSpec::Kind::kFile)
         bootstrap_files.push_back({.type = type, .path = from->path, .watched_directory = from->watched_directory});
       pending = true;
+      if (from->kind == ConfigSourceSpec::Kind::kAds) undiscovered.insert(type);
       timeout_ms = from->initial_fetch_timeout_ms;
     };
     source(loaded.spec->lds, "lds_config", ResourceType::kListener, lds_pending, lds_timeout_ms);
@@ -397,6 +399,7 @@ void Builder::Impl::run() {
     publish();
   });
   loop.run();
+  if (status_timer.armed()) tell_status();  // what was published last is remembered, however soon the end came
   for (event::Timeout* timer : {&publish_timer, &deadline_timer, &status_timer, &lds_timer, &cds_timer})
     timer->disarm();
 }
@@ -407,6 +410,20 @@ Builder::Builder(BuilderOptions options) : impl_(std::make_unique<Impl>(options)
 Builder::~Builder() { stop(); }
 
 Builder::Loaded Builder::load(std::string_view text, std::string_view file) { return impl_->load(text, file); }
+
+std::vector<std::string> Builder::remember(std::vector<xds::Update> updates) {
+  std::vector<std::string> faults;
+  for (xds::Update& update : updates) {
+    // What no discovery can replace must not come to life.
+    const auto type = static_cast<ResourceType>(update.type);
+    if (xds::is_full_set(update.type) && !impl_->undiscovered.contains(type)) continue;
+    std::vector<std::string> more = impl_->apply(impl_->translate(update));
+    faults.insert(faults.end(), more.begin(), more.end());
+  }
+  for (const ResourceType type : impl_->undiscovered)
+    (type == ResourceType::kListener ? impl_->lds_pending : impl_->cds_pending) = false;
+  return faults;
+}
 
 void Builder::start(BuilderCallbacks callbacks) {
   impl_->callbacks = std::move(callbacks);
@@ -426,6 +443,7 @@ void Builder::update(xds::Update update, std::function<void(std::vector<std::str
     std::vector<std::string> faults = impl->apply(impl->translate(update));
     if (!faults.empty()) log_faults(what, faults);
     impl->first_answer(type);
+    if (impl->undiscovered.erase(type) != 0 && impl->undiscovered.empty()) impl->callbacks.on_discovered();
     verdict(std::move(faults));
   });
 }

@@ -68,6 +68,8 @@ struct BuilderCallbacks {
   std::function<void(const Wanted&)> on_wanted;
   // Once: the first config is complete, as far as it will come; live with snapshot `version` (0: an empty one).
   std::function<void(uint64_t version)> on_initialized;
+  // Once: discovery has answered for every type that it has to say in full, so nothing remembered lives on unasked.
+  std::function<void()> on_discovered = [] {};
 };
 
 class Builder {
@@ -84,6 +86,9 @@ class Builder {
   };
   // Reads a bootstrap and stages its static resources (with errors: only if nothing is bound).
   Loaded load(std::string_view text, std::string_view file);
+  // Between load() and start(): stages what discovery brought in an earlier life. It serves at once, without waiting
+  // for discovery, whose full sets replace it. The faults of what is good no longer.
+  std::vector<std::string> remember(std::vector<xds::Update> updates);
   void start(BuilderCallbacks callbacks);
   void stop();
 

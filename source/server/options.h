@@ -16,6 +16,7 @@ struct ServerOptions {
   uint32_t concurrency = 0;   // workers; 0: as many as the process may use CPUs
   std::string admin_address;  // "127.0.0.1:9901"; empty: the bootstrap's, if it has one
   uint64_t drain_ms = 600'000;
+  std::string state_dir;  // where the last good configuration is remembered; empty: nowhere
   config::UnknownFields unknown_fields = config::UnknownFields::kError;
   bool handle_signals = false;
 };

@@ -43,6 +43,9 @@ void declare(CLI::App& app, CommandLine& line) {
       ->check(CLI::Range(0, 365 * 24 * 3600))
       ->type_name("SECONDS")
       ->capture_default_str();
+  app.add_option("--state-dir", line.server.state_dir,
+                 "Where to remember the last good configuration of the control plane, to start from when it is away")
+      ->type_name("DIR");
   app.add_option("--unknown-fields", line.unknown_fields, "Fields that this program does not have: error, or warn")
       ->check(CLI::IsMember({"error", "warn"}))
       ->capture_default_str();

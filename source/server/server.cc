@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <mutex>
 #include <set>
 
@@ -21,6 +22,7 @@
 #include "server/cpu_count.h"
 #include "server/read_file.h"
 #include "server/signals.h"
+#include "server/state_dir.h"
 #include "server/worker.h"
 
 namespace outrigger::server {
@@ -73,10 +75,29 @@ struct ServerStats {
         state(group.gauge("server.state")),
         uptime(group.gauge("server.uptime")),
         concurrency(group.gauge("server.concurrency")),
-        oldest_version(group.gauge("server.oldest_worker_version")) {}
+        oldest_version(group.gauge("server.oldest_worker_version")),
+        stale(group.gauge("state_dir.stale")),
+        stale_age(group.gauge("state_dir.stale_age_seconds")) {}
   stats::Group group;
-  stats::Gauge live, state, uptime, concurrency, oldest_version;
+  stats::Gauge live, state, uptime, concurrency, oldest_version, stale, stale_age;
 };
+
+// One update a type and version.
+std::vector<xds::Update> to_updates(std::vector<RememberedResource> resources) {
+  std::map<std::pair<config::ResourceType, std::string>, xds::Update> updates;
+  for (RememberedResource& resource : resources) {
+    xds::Update& update = updates[{resource.type, resource.version}];
+    update.type = static_cast<xds::Type>(resource.type);
+    update.version = resource.version;
+    update.resources.push_back({.name = std::move(resource.name),
+                                .version = {},
+                                .type_url = std::string(config::type_url(resource.type)),
+                                .bytes = std::move(resource.bytes)});
+  }
+  std::vector<xds::Update> all;
+  for (auto& [key, update] : updates) all.push_back(std::move(update));
+  return all;
+}
 
 int64_t state_number(Phase phase) {  // Envoy's numbers
   return phase == Phase::kLive ? 0 : phase == Phase::kDraining ? 1 : 2;
@@ -100,6 +121,7 @@ struct Server::Impl {
   ~Impl() { shut_down(); }
 
   Result<void> start();
+  Result<void> open_state_dir(const config::BootstrapSpec& spec);
   Result<void> start_admin(const config::BootstrapSpec& spec);
   void start_threads(const config::BootstrapSpec& spec);
   void handle_signals();
@@ -112,6 +134,7 @@ struct Server::Impl {
   void on_adopted();
   void announce(const proxy::Snapshot& snapshot);
   void drain(uint64_t limit_ms, bool then_exit);
+  void on_discovered();
   void on_all_stopped();
   void on_all_drained();
   uint64_t oldest_version() const;
@@ -122,6 +145,8 @@ struct Server::Impl {
   std::unique_ptr<stats::Registry> registry;
   std::unique_ptr<ServerStats> counts;
   std::unique_ptr<proxy::AccessLogSinks> access_log;  // one ring a worker, and one for admin
+  std::unique_ptr<StateDir> state_dir;                // nullptr: nothing is remembered
+  bool discovered = false;  // the builder thread's: what is live is discovery's, and worth remembering
   std::unique_ptr<Builder> builder;
   std::unique_ptr<Control> control;
   std::vector<std::unique_ptr<Worker>> workers;
@@ -162,10 +187,35 @@ Result<void> Server::Impl::start() {
   for (const config::Fault& fault : loaded.faults.all()) OUTRIGGER_LOG(kWarning, "config", "{}", fault.str());
   state.bootstrap_bytes = std::move(loaded.bytes);
   state.node = loaded.spec->node;
+  TRY_VOID(open_state_dir(*loaded.spec));
   TRY_VOID(start_admin(*loaded.spec));
   if (options.handle_signals) handle_signals();
   start_threads(*loaded.spec);
   return {};
+}
+
+Result<void> Server::Impl::open_state_dir(const config::BootstrapSpec& spec) {
+  if (options.state_dir.empty() || !spec.ads) return {};
+  TRY(state_dir, StateDir::open(options.state_dir, spec.node.id + "/" + spec.node.cluster, *registry));
+  auto remembered = state_dir->load();
+  if (!remembered) {
+    OUTRIGGER_LOG(kWarning, "state", "not remembered: {}", remembered.error().detail);
+    return {};
+  }
+  if (!*remembered) return {};
+  const size_t count = (*remembered)->resources.size();
+  const auto faults = builder->remember(to_updates(std::move((*remembered)->resources)));
+  for (const std::string& fault : faults) OUTRIGGER_LOG(kWarning, "state", "remembered, but good no longer: {}", fault);
+  state.remembered_unix_ms = (*remembered)->saved_unix_ms;
+  OUTRIGGER_LOG(kInfo, "state", "{} resources remembered from {} s ago; they serve until the control plane answers",
+                count, (unix_ms() - *state.remembered_unix_ms) / 1'000);
+  return {};
+}
+
+void Server::Impl::on_discovered() {
+  if (state.remembered_unix_ms)
+    OUTRIGGER_LOG(kInfo, "state", "the control plane has answered; what was remembered has given way");
+  state.remembered_unix_ms.reset();
 }
 
 Result<void> Server::Impl::start_admin(const config::BootstrapSpec& spec) {
@@ -223,6 +273,7 @@ void Server::Impl::start_threads(const config::BootstrapSpec& spec) {
                       },
                   .on_status =
                       [this, on_main](std::shared_ptr<const proxy::StoreStatus> status) {
+                        if (state_dir != nullptr && discovered) state_dir->save(status);
                         on_main([this, status = std::move(status)] { state.status = status; });
                       },
                   .on_wanted = [this](const Wanted& wanted) { control->want(wanted); },
@@ -232,6 +283,11 @@ void Server::Impl::start_threads(const config::BootstrapSpec& spec) {
                           initialized_version = version;
                           on_adopted();
                         });
+                      },
+                  .on_discovered =
+                      [this, on_main] {
+                        discovered = true;
+                        on_main([this] { on_discovered(); });
                       }});
 }
 
@@ -304,6 +360,8 @@ void Server::Impl::announce(const proxy::Snapshot& snapshot) {
 
 void Server::Impl::refresh() {
   registry->set(counts->uptime, (event::steady_ns() - state.start_ns) / 1'000'000'000);
+  registry->set(counts->stale, state.remembered_unix_ms ? 1 : 0);
+  registry->set(counts->stale_age, state.remembered_unix_ms ? (unix_ms() - *state.remembered_unix_ms) / 1'000 : 0);
   state.worker_versions.clear();
   for (const auto& worker : workers) state.worker_versions.push_back(worker->version());
 }
@@ -363,6 +421,7 @@ void Server::Impl::shut_down() {
   for (auto& worker : workers) worker->stop();
   if (control != nullptr) control->stop();
   if (builder != nullptr) builder->stop();
+  state_dir.reset();
   if (admin != nullptr) {
     admin->drain();
     loop.timers().arm(admin_linger, kAdminLingerMs);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,9 @@ struct ServerState {
   std::string bootstrap_bytes;                       // serialised envoy.config.bootstrap.v3.Bootstrap
   std::string config_path;
   config::NodeSpec node;
+  // What is served was remembered from an earlier life and the control plane has not confirmed or replaced it yet: when
+  // it was saved, ms since 1970.
+  std::optional<int64_t> remembered_unix_ms;
   int64_t start_unix_ms = 0;
   int64_t start_ns = 0;  // steady
   uint32_t concurrency = 0;

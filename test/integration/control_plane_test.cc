@@ -198,5 +198,83 @@ TEST_F(ControlPlane, AThousandChangesOfEveryKindUnderLoadFailNoRequest) {
   EXPECT_EQ(report.failed, 0u) << report.text << proxy_->output();
 }
 
+// ---- the control plane is away when the proxy starts ----
+
+class LastKnownGood : public ControlPlane {
+ protected:
+  void start_proxy() {
+    proxy_.reset();
+    proxy_ = std::make_unique<ProxyProcess>(
+        ads_bootstrap(control_port_),
+        std::vector<std::string>{"--concurrency", "2", "--drain-time", "5", "--state-dir", state_.path().string()});
+    ASSERT_TRUE(proxy_->started()) << proxy_->output();
+  }
+  void start_control() {
+    control_ = std::make_unique<ControlProcess>(config_.path(), control_port_);
+    ASSERT_TRUE(control_->started()) << control_->output();
+    control_port_ = control_->port();
+  }
+  void kill_control() {
+    control_->process().signal(SIGKILL);
+    ASSERT_TRUE(control_->process().wait_exit().has_value());
+  }
+  // A proxy has served and remembered, its control plane is gone, and so is it.
+  void remember() {
+    ASSERT_NO_FATAL_FAILURE(start_control());
+    ASSERT_NO_FATAL_FAILURE(start_proxy());
+    EXPECT_EQ(http_get(proxy_->listener_port("main"), "/").body, "blue");
+    ASSERT_TRUE(proxy_->wait_ready());
+    EXPECT_EQ(proxy_->admin("/ready"), "LIVE\n");
+    ASSERT_NO_FATAL_FAILURE(kill_control());
+    EXPECT_EQ(proxy_->stop(), 0) << proxy_->output();
+    ASSERT_NE(read_file(file()), "");
+  }
+  std::string file() const { return state_ / "last_known_good"; }
+
+  TempDir state_;
+  uint16_t control_port_ = 0;
+};
+
+TEST_F(LastKnownGood, AProxyStartsWithoutItsControlPlaneAndMovesOnWhenThatIsBack) {
+  ASSERT_NO_FATAL_FAILURE(remember());
+  ASSERT_NO_FATAL_FAILURE(start_proxy());
+  const uint16_t port = proxy_->listener_port("main");
+  ASSERT_NE(port, 0) << proxy_->output();
+  HttpClient client(port);
+  EXPECT_EQ(client.get("/").body, "blue");
+  ASSERT_TRUE(proxy_->wait_ready());
+  EXPECT_TRUE(proxy_->admin("/ready").starts_with("LIVE\nstale: ")) << proxy_->admin("/ready");
+  EXPECT_NE(proxy_->admin("/server_info").find("\"stale\": true"), std::string::npos) << proxy_->admin("/server_info");
+  EXPECT_EQ(proxy_->stat("state_dir.stale"), 1u);
+
+  // Back with another configuration: blue is gone, and nothing of it lives on.
+  write_routes(route_to("green"));
+  write_file(config_ / "clusters.yaml", resource_file({eds_cluster_resource("green")}));
+  write_file(config_ / "endpoints.yaml", resource_file({endpoints_resource("green", {green_.port()})}));
+  ASSERT_NO_FATAL_FAILURE(start_control());
+  EXPECT_TRUE(wait_until([&] { return client.get("/").body == "green"; }, Milliseconds(40'000))) << proxy_->output();
+  EXPECT_TRUE(wait_until([&] { return proxy_->admin("/ready") == "LIVE\n"; }));
+  EXPECT_TRUE(wait_until([&] { return proxy_->admin("/clusters").find("blue") == std::string::npos; }));
+  EXPECT_EQ(proxy_->stat("state_dir.stale"), 0u);
+
+  // That is what is remembered from now on.
+  ASSERT_NO_FATAL_FAILURE(kill_control());
+  EXPECT_EQ(proxy_->stop(), 0);
+  ASSERT_NO_FATAL_FAILURE(start_proxy());
+  EXPECT_EQ(http_get(proxy_->listener_port("main"), "/").body, "green") << proxy_->output();
+}
+
+TEST_F(LastKnownGood, ATornFileIsRefusedAndTheProxyStartsAsWithoutIt) {
+  ASSERT_NO_FATAL_FAILURE(remember());
+  const std::string whole = read_file(file());
+  write_file(file(), whole.substr(0, whole.size() / 2));
+  ASSERT_NO_FATAL_FAILURE(start_proxy());
+  EXPECT_TRUE(proxy_->process().wait_for_output("not remembered: [^\n]*last_known_good: is torn").has_value())
+      << proxy_->output();
+  EXPECT_TRUE(proxy_->admin("/ready").starts_with("PRE_INITIALIZING")) << proxy_->admin("/ready");
+  ASSERT_NO_FATAL_FAILURE(start_control());
+  EXPECT_EQ(http_get(proxy_->listener_port("main", Milliseconds(40'000)), "/").body, "blue") << proxy_->output();
+}
+
 }  // namespace
 }  // namespace outrigger::test

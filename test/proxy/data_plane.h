@@ -78,6 +78,7 @@ class DataPlane {
     return released_.size();
   }
 
+  Store& store() { return store_; }
   WorkerProxy& worker() { return *worker_; }
   uint64_t stat(std::string_view name) const { return registry.value(name); }
 

@@ -6,6 +6,8 @@
 #include <functional>
 #include <numeric>
 
+#include "proxy/specs.h"
+
 namespace outrigger::proxy {
 namespace {
 
@@ -15,70 +17,6 @@ using config::EndpointsSpec;
 using config::ListenerSpec;
 using config::ResourceType;
 using config::RouteTableSpec;
-
-EndpointSpec endpoint(uint16_t port, std::string host = "127.0.0.1") {
-  EndpointSpec spec;
-  spec.address = {.kind = config::AddressSpec::Kind::kIp, .host = std::move(host), .port = port};
-  return spec;
-}
-
-ClusterSpec static_cluster(const std::string& name, uint16_t port = 80) {
-  ClusterSpec spec;
-  spec.name = name;
-  spec.endpoints.endpoints = {endpoint(port)};
-  return spec;
-}
-
-ClusterSpec eds_cluster(const std::string& name, const std::string& service = {}) {
-  ClusterSpec spec;
-  spec.name = name;
-  spec.discovery = ClusterSpec::Discovery::kEds;
-  spec.eds_service_name = service;
-  return spec;
-}
-
-ClusterSpec dns_cluster(const std::string& name, const std::string& host) {
-  ClusterSpec spec = static_cluster(name);
-  spec.discovery = ClusterSpec::Discovery::kStrictDns;
-  spec.endpoints.endpoints = {endpoint(80, host)};
-  spec.endpoints.endpoints[0].address.kind = config::AddressSpec::Kind::kHostname;
-  return spec;
-}
-
-EndpointsSpec endpoints(const std::string& service, std::vector<uint16_t> ports) {
-  EndpointsSpec spec{.cluster_name = service, .endpoints = {}};
-  for (uint16_t port : ports) spec.endpoints.push_back(endpoint(port));
-  return spec;
-}
-
-RouteTableSpec table(const std::string& name, std::vector<std::string> clusters) {
-  RouteTableSpec spec;
-  spec.name = name;
-  config::VirtualHostSpec host;
-  host.name = "all";
-  host.domains = {"*"};
-  for (const std::string& cluster : clusters) {
-    config::RouteSpec route;
-    route.match.path.value = "/" + cluster;
-    config::ForwardSpec forward;
-    forward.cluster = cluster;
-    route.action = forward;
-    host.routes.push_back(route);
-  }
-  spec.virtual_hosts = {host};
-  return spec;
-}
-
-ListenerSpec listener(const std::string& name, const std::string& rds, uint16_t port = 0) {
-  ListenerSpec spec;
-  spec.name = name;
-  spec.addresses = {{.kind = config::AddressSpec::Kind::kIp, .host = "127.0.0.1", .port = port}};
-  config::FilterChainSpec chain;
-  chain.hcm.stat_prefix = name;
-  chain.hcm.rds_name = rds;
-  spec.filter_chains = {chain};
-  return spec;
-}
 
 struct StoreTest : testing::Test {
   StoreTest() { make(false); }
