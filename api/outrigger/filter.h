@@ -25,6 +25,7 @@
 
 #include "outrigger/arena.h"
 #include "outrigger/buffer.h"
+#include "outrigger/explain.h"
 #include "outrigger/header_map.h"
 #include "outrigger/stream_info.h"
 
@@ -121,6 +122,10 @@ class FilterConfig : public FilterPart {
  public:
   // Makes the filter of one stream in its arena. nullptr: the arena is full (the stream is then refused with 431).
   virtual Filter* create(StreamHandle& stream) const = 0;
+  // What its filter would say to a request's head (explain.h).
+  virtual FilterExplanation explain(ExplainRequest&) const {
+    return {.reason = "this filter cannot tell before it has seen the request"};
+  }
 };
 
 }  // namespace outrigger

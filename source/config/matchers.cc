@@ -1,5 +1,7 @@
 #include "config/matchers.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 
@@ -93,6 +95,12 @@ bool StringMatcher::match(std::string_view text) const {
   return false;
 }
 
+std::string StringMatcher::describe() const {
+  static constexpr std::string_view kVerbs[] = {"be", "start with", "end with", "contain", "match"};
+  if (kind_ == StringMatchSpec::Kind::kRegex) return fmt::format("match \"{}\"", regex_->pattern());
+  return fmt::format("{} \"{}\"{}", kVerbs[static_cast<size_t>(kind_)], value_, ignore_case_ ? " in any case" : "");
+}
+
 std::optional<std::string_view> joined_header(const HeaderMap& headers, std::string_view name) {
   if (name == "host") name = ":authority";
   const Header* first = headers.find(name);
@@ -137,6 +145,15 @@ bool HeaderMatcher::match_value(std::string_view value) const {
   return error == std::errc() && end == value.data() + value.size() && number >= range_start_ && number < range_end_;
 }
 
+std::string HeaderMatcher::describe() const {
+  if (kind_ == HeaderMatchSpec::Kind::kPresent)
+    return fmt::format("header {} to be {}", name_, present_ != invert_ ? "present" : "absent");
+  const std::string what = kind_ == HeaderMatchSpec::Kind::kString
+                               ? string_->describe()
+                               : fmt::format("be a number from {} to below {}", range_start_, range_end_);
+  return fmt::format("header {} {}to {}", name_, invert_ ? "not " : "", what);
+}
+
 std::optional<std::string_view> query_parameter(std::string_view path, std::string_view name) {
   std::optional<std::string_view> found;
   for_each_parameter(path, [&](std::string_view key, std::string_view value) {
@@ -162,6 +179,11 @@ QueryMatcher::QueryMatcher(const QueryMatchSpec& spec) : name_(spec.name), prese
 bool QueryMatcher::match_value(std::optional<std::string_view> value) const {
   if (!string_) return value.has_value() == present_;
   return value && string_->match(*value);
+}
+
+std::string QueryMatcher::describe() const {
+  if (!string_) return fmt::format("query parameter {} to be {}", name_, present_ ? "present" : "absent");
+  return fmt::format("query parameter {} to {}", name_, string_->describe());
 }
 
 std::vector<HeaderMatcher> compile(const std::vector<HeaderMatchSpec>& specs) { return {specs.begin(), specs.end()}; }

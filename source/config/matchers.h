@@ -24,6 +24,8 @@ class StringMatcher {
  public:
   explicit StringMatcher(const StringMatchSpec& spec);
   bool match(std::string_view text) const;
+  // What comes after "to": "be \"a\"", "start with \"a\" in any case".
+  std::string describe() const;
 
  private:
   StringMatchSpec::Kind kind_;
@@ -41,6 +43,8 @@ class HeaderMatcher {
  public:
   explicit HeaderMatcher(const HeaderMatchSpec& spec);
   bool match(const HeaderMap& headers) const;
+  const std::string& name() const { return name_; }
+  std::string describe() const;  // "header x-env not to be \"prod\""
 
  private:
   bool match_value(std::string_view value) const;
@@ -70,6 +74,8 @@ class QueryMatcher {
   bool match_decoded(std::string_view path_with_query, Arena& arena) const {
     return match_value(decoded_query_parameter(path_with_query, name_, arena));
   }
+  const std::string& name() const { return name_; }
+  std::string describe() const;  // "query parameter v to be \"2\""
 
  private:
   bool match_value(std::optional<std::string_view> value) const;

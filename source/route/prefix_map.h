@@ -37,7 +37,10 @@ class PrefixMap {
   }
 
   // Gives back spare room. finish() does so too.
-  void shrink() { nodes_.shrink_to_fit(); }
+  void shrink() {
+    text_count_ = static_cast<uint32_t>(nodes_.size());
+    nodes_.shrink_to_fit();
+  }
 
   // Prepares longest() and parent(); not needed for exact() alone.
   void finish() {

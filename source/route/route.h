@@ -22,6 +22,7 @@
 namespace outrigger::route {
 
 class PathIndex;
+class RouteExplainer;
 class RouteTable;
 class TableBuilder;
 class VirtualHost;
@@ -113,6 +114,7 @@ class Route : public config::RouteView {
 
  private:
   friend class PathIndex;
+  friend class RouteExplainer;
   friend class TableBuilder;
   friend class VirtualHost;
 

@@ -7,21 +7,20 @@
 #include "route/route_table_impl.h"
 
 namespace outrigger::route {
-namespace {
 
-// Where the port of an authority begins (at its ':'), or its size. A ':' inside an IPv6 literal's brackets is none.
-size_t port_start(std::string_view authority) {
+std::string_view without_port(std::string_view authority) {
   const size_t colon = authority.rfind(':');
   const size_t bracket = authority.rfind(']');
-  if (colon == std::string_view::npos || (bracket != std::string_view::npos && colon < bracket))
-    return authority.size();
-  return colon;
+  if (colon == std::string_view::npos || (bracket != std::string_view::npos && colon < bracket)) return authority;
+  return authority.substr(0, colon);
 }
 
 std::string_view without_query_and_fragment(std::string_view path) {
   path = path.substr(0, path.find('?'));
   return path.substr(0, path.find('#'));
 }
+
+namespace {
 
 // The virtual host of the longest domain that `host` properly starts with ("foo.*" does not match "foo.").
 template <class Map>
@@ -95,7 +94,7 @@ const VirtualHost* RouteTable::find_virtual_host(const HeaderMap& request) const
   const Header* authority = request.find(HeaderId::kAuthority);
   if (authority == nullptr) return nullptr;
   std::string_view text = authority->value;
-  if (t.ignore_port) text = text.substr(0, port_start(text));
+  if (t.ignore_port) text = without_port(text);
   {
     const FoldedText host(text);
     if (const uint32_t at = t.exact_domains.exact(host.view()); at != Impl::kNone)

@@ -88,6 +88,7 @@ class RouteTable {
   size_t linear_routes() const;
 
  private:
+  friend class RouteExplainer;
   friend class TableBuilder;
   struct Impl;
   explicit RouteTable(std::unique_ptr<Impl> impl);

@@ -15,6 +15,10 @@
 
 namespace outrigger::route {
 
+// An authority without its port. A ':' inside an IPv6 literal's brackets begins none.
+std::string_view without_port(std::string_view authority);
+std::string_view without_query_and_fragment(std::string_view path);
+
 struct RouteTable::Impl {
   static constexpr uint32_t kNone = UINT32_MAX;
 

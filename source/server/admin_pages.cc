@@ -62,6 +62,9 @@ const AdminPages::Page AdminPages::kPages[] = {
      "what is live, what waits for what, what was refused and why (JSON); ?name_regex=RE2"},
     {"/drain_listeners", &AdminPages::drain_listeners, false, true,
      "POST: stop accepting, end connections as their requests end"},
+    {"/explain", &AdminPages::explain, true, false,
+     "what would become of a request, and why (JSON); "
+     "?host=&path=&method=&header=Name:value&listener=&remote=&random="},
     {"/help", &AdminPages::help, true, false, "this list"},
     {"/listeners", &AdminPages::listeners, true, false, "listeners and their addresses; ?format=json"},
     {"/logging", &AdminPages::logging, true, true,
@@ -119,6 +122,8 @@ AdminResponse AdminPages::prometheus(const AdminRequest&) {
 
 AdminResponse AdminPages::config_dump(const AdminRequest& request) { return config_dump_page(request, state_); }
 AdminResponse AdminPages::clusters(const AdminRequest& request) { return clusters_page(request, state_); }
+
+AdminResponse AdminPages::explain(const AdminRequest& request) { return explain_page(request, state_, loop_); }
 
 AdminResponse AdminPages::listeners(const AdminRequest& request) {
   std::vector<std::pair<std::string, const proxy::ListenerPart*>> sorted;

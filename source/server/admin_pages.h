@@ -2,7 +2,7 @@
 // has the page; what only we know (what waits for what, versions by worker) beside it.
 //
 // Thread rule: the main thread.
-// Use:  AdminPages pages(state, registry, actions);  AdminServer::listen(loop, address, [&](auto& r) { return
+// Use:  AdminPages pages(loop, state, registry, actions);  AdminServer::listen(loop, address, [&](auto& r) { return
 //       pages.answer(r); }, {});
 #pragma once
 
@@ -23,8 +23,9 @@ struct AdminActions {
 class AdminPages {
  public:
   // `refresh` brings what changes without being published up to date (worker_versions, uptime) before each page.
-  AdminPages(ServerState& state, stats::Registry& registry, AdminActions actions, std::function<void()> refresh)
-      : state_(state), registry_(registry), actions_(std::move(actions)), refresh_(std::move(refresh)) {}
+  AdminPages(event::Loop& loop, ServerState& state, stats::Registry& registry, AdminActions actions,
+             std::function<void()> refresh)
+      : loop_(loop), state_(state), registry_(registry), actions_(std::move(actions)), refresh_(std::move(refresh)) {}
 
   AdminResponse answer(const AdminRequest& request);
 
@@ -38,6 +39,7 @@ class AdminPages {
   AdminResponse prometheus(const AdminRequest& request);
   AdminResponse config_dump(const AdminRequest& request);
   AdminResponse clusters(const AdminRequest& request);
+  AdminResponse explain(const AdminRequest& request);
   AdminResponse listeners(const AdminRequest& request);
   AdminResponse server_info(const AdminRequest& request);
   AdminResponse xds(const AdminRequest& request);
@@ -46,6 +48,7 @@ class AdminPages {
   AdminResponse drain_listeners(const AdminRequest& request);
   AdminResponse reopen_logs(const AdminRequest& request);
 
+  event::Loop& loop_;
   ServerState& state_;
   stats::Registry& registry_;
   AdminActions actions_;
@@ -56,6 +59,8 @@ class AdminPages {
 AdminResponse stats_page(const AdminRequest& request, const stats::Registry& registry);  // admin_stats.cc
 AdminResponse config_dump_page(const AdminRequest& request, const ServerState& state);   // admin_config_dump.cc
 AdminResponse clusters_page(const AdminRequest& request, const ServerState& state);      // admin_clusters.cc
+AdminResponse explain_page(const AdminRequest& request, const ServerState& state,
+                           event::Loop& loop);  // admin_explain.cc
 
 AdminResponse text_response(std::string body, uint16_t status = 200);
 AdminResponse json_response(std::string body);

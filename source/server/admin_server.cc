@@ -189,6 +189,10 @@ class AdminServer::Impl::Client final : public event::Deferred,
     if (!response_.allow.empty()) headers.add(HeaderId::kAllow, response_.allow);
     if (response_.producer == nullptr) headers.add(HeaderId::kContentLength, std::to_string(response_.body.size()));
     info_.response_code = response_.status;
+    if (response_.hide_query && request_ != nullptr) {
+      const std::string_view target = request_->get(HeaderId::kPath);
+      request_->set_view(HeaderId::kPath, target.substr(0, target.find('?')));
+    }
     const bool end = head_only || (response_.producer == nullptr && response_.body.empty());
     sending_ = !end;
     stream_->encode_headers(headers, end);

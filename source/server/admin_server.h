@@ -38,7 +38,8 @@ struct AdminResponse {
   std::string body;
   // Instead of `body`: appends the next piece (a few KiB) and returns whether there is more.
   std::function<bool(std::string& out)> producer = nullptr;
-  std::string allow = {};  // of a 405
+  std::string allow = {};   // of a 405
+  bool hide_query = false;  // the request's query may hold secrets: it goes to no access log
 };
 
 struct AdminOptions {

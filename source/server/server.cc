@@ -233,7 +233,7 @@ Result<void> Server::Impl::start_admin(const config::BootstrapSpec& spec) {
     if (!compiled) return named(compiled.error());
     admin_options.access_logs.push_back(std::move(*compiled));
   }
-  pages = std::make_unique<AdminPages>(state, *registry,
+  pages = std::make_unique<AdminPages>(loop, state, *registry,
                                        AdminActions{.quit = [this] { drain(0, true); },
                                                     .drain_listeners = [this] { drain(options.drain_ms, false); },
                                                     .reopen_logs = [this] { access_log->reopen(); }},

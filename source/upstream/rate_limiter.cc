@@ -162,7 +162,9 @@ void RateClaim::undo() {
   evicted = false;
 }
 
-bool admit(std::span<RateClaim> claims, int64_t now_ns) {
+namespace {
+
+bool decide(std::span<RateClaim> claims, int64_t now_ns, bool charge) {
   const uint64_t now = now_ns < 0 ? 0 : std::min(static_cast<uint64_t>(now_ns), kMaxNowNs);
   for (RateClaim& claim : claims) claim.locate();
   const Locks locks(claims);
@@ -171,9 +173,14 @@ bool admit(std::span<RateClaim> claims, int64_t now_ns) {
     claim.decide(now);
     all = all && claim.admitted;
   }
-  if (all) return true;
+  if (all && charge) return true;
   for (size_t i = claims.size(); i-- > 0;) claims[i].undo();
-  return false;
+  return all;
 }
+
+}  // namespace
+
+bool admit(std::span<RateClaim> claims, int64_t now_ns) { return decide(claims, now_ns, true); }
+bool peek(std::span<RateClaim> claims, int64_t now_ns) { return decide(claims, now_ns, false); }
 
 }  // namespace outrigger::upstream

@@ -136,4 +136,7 @@ struct RateClaim {
 // bucket named twice is charged twice.
 bool admit(std::span<RateClaim> claims, int64_t now_ns);
 
+// What admit() would answer. Nothing is charged: each claim's level is the one before the decision.
+bool peek(std::span<RateClaim> claims, int64_t now_ns);
+
 }  // namespace outrigger::upstream

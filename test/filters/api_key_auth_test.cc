@@ -276,6 +276,40 @@ TEST_F(ApiKeyAuthTest, AKeyLetsItsClientThrough) {
   EXPECT_EQ(h.stats.value("http.ingress.api_key_auth.allowed"), 3u);
 }
 
+TEST_F(ApiKeyAuthTest, ExplainsWithoutCountingAndWithoutTheKey) {
+  using Says = FilterExplanation::Verdict;
+  configure(std::string(kTwoClients) + " forwarding { header: \"x-client\" hide_credentials: true }");
+  route_part = h.compile_route<proto::ApiKeyAuthPerRoute>(api_key_auth_filter_type(), "allowed_clients: \"one\"");
+  ASSERT_TRUE(h.faults.ok()) << h.faults.str();
+  const auto explain = [&](FakeStream& stream, const FilterPart* over) {
+    ExplainRequest request{
+        .headers = stream.request_headers(), .info = stream.stream_info, .arena = stream.arena(), .route_config = over};
+    FilterExplanation told = config->explain(request);
+    EXPECT_EQ(told.reason.find("k-"), std::string::npos);
+    for (const auto& [name, text] : told.facts) EXPECT_EQ(text.find("k-"), std::string::npos) << name;
+    return told;
+  };
+  FakeStream good({{":path", "/"}, {"x-api-key", "k-one"}});
+  FilterExplanation told = explain(good, route_part.get());
+  EXPECT_EQ(told.verdict, Says::kPasses);
+  ASSERT_EQ(told.facts.size(), 1u);
+  EXPECT_EQ(told.facts[0].second, "one");
+  EXPECT_EQ(good.request("x-api-key"), "<absent>") << "as later filters would see it";
+  EXPECT_EQ(good.request("x-client"), "one");
+  FakeStream other({{":path", "/?api_key=k-two"}});
+  told = explain(other, route_part.get());
+  EXPECT_EQ(told.verdict, Says::kRefuses);
+  EXPECT_EQ(told.status, 403);
+  EXPECT_EQ(told.reason, "client_not_allowed");
+  FakeStream unknown({{":path", "/"}, {"x-api-key", "k-three"}});
+  told = explain(unknown, nullptr);
+  EXPECT_EQ(told.status, 401);
+  EXPECT_EQ(told.reason, "unknown_api_key");
+  EXPECT_TRUE(told.facts.empty());
+  for (const char* counter : {"allowed", "unauthorized", "forbidden"})
+    EXPECT_EQ(h.stats.value(std::string("http.ingress.api_key_auth.") + counter), 0u);
+}
+
 TEST_F(ApiKeyAuthTest, FirstSourceThatHasAKeyCounts) {
   configure(kTwoClients);
   FakeStream stream({{":path", "/?api_key=k-two"}, {"x-api-key", ""}});

@@ -98,6 +98,40 @@ TEST_F(LocalRateLimitTest, AdmitsTheBucketThen429) {
   EXPECT_EQ(admitted(stream, 2), 1);
 }
 
+TEST_F(LocalRateLimitTest, ExplainsWithoutTakingATokenOrCounting) {
+  using Says = FilterExplanation::Verdict;
+  configure(kOn + bucket(3, 1, 10) + descriptor("entries { key: \"user\" }", bucket(2, 1, 10)));
+  const TestRoute matched({by_header("x-user", "user")}, {});
+  FakeStream stream;
+  stream.matched_route = &matched.view;
+  const auto explain = [&] {
+    stream.next({{":path", "/"}, {"x-user", "alice"}});
+    ExplainRequest request{.headers = stream.request_headers(),
+                           .info = stream.stream_info,
+                           .arena = stream.arena(),
+                           .route = &matched.view,
+                           .now_ns = stream.now};
+    return config->explain(request);
+  };
+  for (int i = 0; i < 10; ++i) {
+    const FilterExplanation told = explain();
+    EXPECT_EQ(told.verdict, Says::kPasses);
+    ASSERT_EQ(told.facts.size(), 4u);
+    EXPECT_EQ(told.facts[2].first, "bucket user=*");
+    EXPECT_EQ(told.facts[2].second, "2 of 2 tokens left");
+    EXPECT_EQ(told.facts[3].first, "bucket default");
+    EXPECT_EQ(told.facts[3].second, "3 of 3 tokens left");
+  }
+  EXPECT_EQ(count("enabled"), 0u);
+  EXPECT_EQ(admitted(stream, 5, {{":path", "/"}, {"x-user", "alice"}}), 2);
+  const FilterExplanation told = explain();
+  EXPECT_EQ(told.verdict, Says::kRefuses);
+  EXPECT_EQ(told.status, 429);
+  EXPECT_EQ(told.facts[2].second, "0 of 2 tokens left, the next in 10001 ms");
+  EXPECT_EQ(told.facts[3].second, "1 of 3 tokens left");
+  EXPECT_EQ(count("enabled"), 5u);
+}
+
 TEST_F(LocalRateLimitTest, OffUnlessEnabledAndEnforced) {
   configure(R"(stat_prefix: "rl" )" + bucket(1, 1, 10));
   FakeStream stream;

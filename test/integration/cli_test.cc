@@ -9,7 +9,7 @@ namespace {
 const std::string kExamples = OUTRIGGER_SOURCE_DIR "/source/docs/guide/examples/";
 
 TEST(Cli, VersionAndHelp) {
-  for (const char* program : {"outrigger", "outrigger-control"}) {
+  for (const char* program : {"outrigger", "outrigger-control", "outriggerctl"}) {
     Process version({program_path(program), "--version"});
     EXPECT_EQ(version.wait_exit(), 0) << program;
     EXPECT_TRUE(version.wait_for_output("[0-9]+\\.[0-9]+\\.[0-9]+").has_value()) << program << version.output();

@@ -1,4 +1,6 @@
 // The admin pages, asked over HTTP of a proxy in this process.
+#include <nlohmann/json.hpp>
+
 #include "base/log.h"
 #include "running_server.h"
 #include "server/admin_server.h"
@@ -248,6 +250,115 @@ TEST(AdminServer, LargePagesAreStreamed) {
   loop.stop();
   thread.join();
   server->reset();
+}
+
+// A proxy with a key filter, a limit of one request an hour and three routes; its admin requests are logged.
+class Explain : public testing::Test {
+ protected:
+  static std::string listener() {
+    std::string yaml =
+        listener_yaml("main",
+                      "route_config: {name: table, virtual_hosts: [{name: shop, domains: [shop.example], routes: ["
+                      "{name: canary, match: {prefix: /, headers: [{name: x-canary, string_match: {exact: \"1\"}}]}, "
+                      "direct_response: {status: 204}}, "
+                      "{name: cart, match: {prefix: /cart}, route: {cluster: back, prefix_rewrite: /basket}}, "
+                      "{name: gone, match: {prefix: /gone}, route: {cluster_header: x-to}}]}]}");
+    const std::string filters =
+        "{name: keys, typed_config: {\"@type\": "
+        "type.googleapis.com/envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuth, "
+        "credentials: [{key: tell-nobody, client: alice}], key_sources: [{header: x-api-key}]}}, "
+        "{name: limit, typed_config: {\"@type\": "
+        "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: rl, "
+        "token_bucket: {max_tokens: 1, fill_interval: 3600s}, filter_enabled: {default_value: {numerator: 100}}, "
+        "filter_enforced: {default_value: {numerator: 100}}}}, ";
+    yaml.insert(yaml.find("{name: router"), filters);
+    return yaml;
+  }
+  nlohmann::json explain(const std::string& query, int status = 200) {
+    const HttpMessage page = proxy_.admin("/explain?host=shop.example&" + query);
+    EXPECT_EQ(page.status(), status) << page.body;
+    EXPECT_EQ(page.body.find("tell-nobody"), std::string::npos);
+    return nlohmann::json::parse(page.body, nullptr, false);
+  }
+  int get(const std::string& path, const HttpMessage::Fields& more = {}) {
+    HttpMessage::Fields headers = more;
+    headers.emplace_back("host", "shop.example");
+    return HttpClient(proxy_.port("main")).request("GET", path, headers).status();
+  }
+
+  test::TempDir dir_;
+  test::FakeUpstream upstream_;
+  RunningServer proxy_{bootstrap({listener()}, {static_cluster("back", upstream_.port())},
+                                 "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}, access_log: "
+                                 "[{name: file, typed_config: {\"@type\": "
+                                 "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: " +
+                                     (dir_ / "admin.log") + "}}]}\n")};
+};
+
+TEST_F(Explain, TellsRouteFiltersClusterAndVersionAndTakesNothing) {
+  ASSERT_TRUE(proxy_.live());
+  for (int i = 0; i < 3; ++i) {
+    const auto told = explain("path=/cart/1&header=X-Api-Key:%20tell-nobody");
+    EXPECT_EQ(told["config_version"], nlohmann::json::parse(proxy_.admin("/server_info").body)["config"]["version"]);
+    EXPECT_EQ(told["listener"], "main");
+    EXPECT_EQ(told["virtual_host"]["name"], "shop");
+    EXPECT_EQ(told["virtual_host"]["rule"], "exact");
+    EXPECT_EQ(told["route"]["name"], "cart");
+    EXPECT_EQ(told["route"]["match"], "prefix \"/cart\"");
+    ASSERT_EQ(told["misses"].size(), 1u);
+    EXPECT_EQ(told["misses"][0]["reason"], "wants header x-canary to be \"1\"; it is absent");
+    ASSERT_EQ(told["filters"].size(), 2u);
+    EXPECT_EQ(told["filters"][0]["verdict"], "passes");
+    EXPECT_EQ(told["filters"][0]["facts"]["client"], "alice");
+    EXPECT_EQ(told["filters"][1]["facts"]["bucket default"], "1 of 1 tokens left");
+    EXPECT_EQ(told["cluster"]["name"], "back");
+    EXPECT_EQ(told["cluster"]["hosts"][0]["address"], "127.0.0.1:" + std::to_string(upstream_.port()));
+    EXPECT_EQ(told["cluster"]["request"]["path"], "/basket/1");
+    EXPECT_EQ(told["outcome"]["text"], "forwarded to cluster back");
+  }
+  // What it said comes true.
+  EXPECT_EQ(get("/cart/1", {{"x-api-key", "tell-nobody"}}), 200);
+  const auto told = explain("path=/cart/1&header=x-api-key:tell-nobody");
+  EXPECT_EQ(told["outcome"]["status"], 429);
+  EXPECT_EQ(told["filters"][1]["verdict"], "refuses");
+  EXPECT_EQ(get("/cart/1", {{"x-api-key", "tell-nobody"}}), 429);
+}
+
+TEST_F(Explain, TellsRefusals) {
+  ASSERT_TRUE(proxy_.live());
+  auto told = explain("path=/cart&header=x-api-key:guess");
+  EXPECT_EQ(told["outcome"]["status"], 401);
+  EXPECT_EQ(told["outcome"]["details"], "unknown_api_key");
+  EXPECT_EQ(told["filters"][1]["verdict"], "not reached");
+  EXPECT_EQ(get("/cart", {{"x-api-key", "guess"}}), 401);
+  told = explain("path=/gone&header=x-to:nowhere&header=x-api-key:tell-nobody");
+  EXPECT_EQ(told["outcome"]["status"], 503);
+  EXPECT_EQ(told["cluster"]["exists"], false);
+  told = explain("path=/none&header=x-api-key:tell-nobody");
+  EXPECT_EQ(told["outcome"]["status"], 404);
+  EXPECT_EQ(told["misses"].size(), 3u);
+  told = explain("path=/x/../cart&header=x-api-key:tell-nobody");
+  EXPECT_EQ(told["request"]["path"], "/cart") << "as the connection manager leaves it";
+  told = explain("path=/a%2500b");
+  EXPECT_EQ(told["outcome"]["status"], 400);
+  EXPECT_EQ(nlohmann::json::parse(proxy_.admin("/explain?host=other").body)["no_virtual_host"],
+            "no domain matches host \"other\"; there are: shop.example");
+  for (const char* bad : {"listener=none", "colour=red", "header=nocolon", "random=x", "remote=nobody", "path="})
+    EXPECT_EQ(proxy_.admin(std::string("/explain?") + bad).status(), 400) << bad;
+}
+
+TEST_F(Explain, ItsQueryIsInNoLog) {
+  ASSERT_TRUE(proxy_.live());
+  explain("path=/cart&header=x-api-key:tell-nobody");
+  EXPECT_EQ(proxy_.admin("/explain?header=x-api-key%20tell-nobody").status(), 400);
+  EXPECT_EQ(proxy_.admin("/ready?mark").status(), 200);
+  std::string log;
+  EXPECT_TRUE(test::wait_until([&] {
+    log = test::read_file(dir_ / "admin.log");
+    return log.find("/ready?mark") != std::string::npos;
+  }));
+  EXPECT_NE(log.find("/explain"), std::string::npos) << log;
+  EXPECT_EQ(log.find("tell-nobody"), std::string::npos) << log;
 }
 
 }  // namespace

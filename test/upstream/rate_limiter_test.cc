@@ -51,6 +51,26 @@ TEST(RateLimiter, StartsFullAndRefillsOneByOne) {
   EXPECT_FALSE(b.try_at(kNow + 1000 * kSecond));
 }
 
+TEST(RateLimiter, APeekTellsTheAnswerAndTakesNothing) {
+  OneBucket b{.rate = Rate::make(2, 1, kSecond)};
+  RateTable table(16);
+  const auto peek_at = [&](int64_t now) {
+    RateClaim claims[] = {{.rate = b.rate, .bucket = &b.bucket}, {.rate = b.rate, .table = &table, .key = key_of(1)}};
+    const bool all = peek(claims, now);
+    EXPECT_EQ(claims[0].remaining(), all ? 2u - (now == kNow ? 0 : 1) : 0u);
+    EXPECT_EQ(claims[1].remaining(), 2u);
+    return all;
+  };
+  for (int i = 0; i < 100; ++i) EXPECT_TRUE(peek_at(kNow));
+  EXPECT_TRUE(b.try_at(kNow));
+  EXPECT_TRUE(b.try_at(kNow));
+  EXPECT_FALSE(peek_at(kNow + 1));
+  EXPECT_FALSE(b.try_at(kNow + kSecond - 1));
+  EXPECT_TRUE(peek_at(kNow + kSecond));
+  EXPECT_TRUE(b.try_at(kNow + kSecond));
+  EXPECT_FALSE(b.try_at(kNow + kSecond));
+}
+
 TEST(RateLimiter, ADeniedTryCostsNothing) {
   OneBucket b{.rate = Rate::make(1, 1, kSecond)};
   EXPECT_TRUE(b.try_at(kNow));

@@ -64,6 +64,7 @@ class AuthConfig : public FilterConfig {
   }
 
   Filter* create(StreamHandle& stream) const override;
+  FilterExplanation explain(ExplainRequest& request) const override;
 
   const Settings& settings() const { return settings_; }
   uint16_t filter_id() const { return filter_id_; }
@@ -82,63 +83,91 @@ class AuthConfig : public FilterConfig {
 
 // ---- the filter ----
 
+constexpr uint16_t kUnauthorized = 401;
+constexpr uint16_t kForbidden = 403;
+
+// What is to be said to a request.
+struct Judgement {
+  uint16_t status = 0;  // of a refusal; 0: it passes
+  std::string_view details;
+  const std::string* client = nullptr;  // that the key belongs to
+  const std::vector<KeySource>* sources = nullptr;
+  const std::optional<Forwarding>* forwarding = nullptr;
+};
+
+Judgement judge(const Settings& own, const RouteAuth* route, const HeaderMap& headers, Arena& arena) {
+  const Settings& over = route != nullptr ? route->settings() : own;
+  const Credentials& credentials = over.credentials.size() > 0 ? over.credentials : own.credentials;
+  const auto& sources = over.key_sources.empty() ? own.key_sources : over.key_sources;
+  if (sources.empty()) return {kUnauthorized, "missing_key_sources"};
+  if (credentials.size() == 0) return {kUnauthorized, "missing_credentials"};
+  KeySource::Found found;
+  for (const KeySource& source : sources) {
+    found = source.find(headers, arena);
+    if (found.ambiguous) return {kUnauthorized, "multiple_api_keys"};
+    if (!found.key.empty()) break;
+  }
+  if (found.key.empty()) return {kUnauthorized, "missing_api_key"};
+  const std::string* client = credentials.find(found.key);
+  if (client == nullptr) return {kUnauthorized, "unknown_api_key"};
+  if (route != nullptr && !route->allows(*client)) return {kForbidden, "client_not_allowed", client};
+  return {0, "", client, &sources, over.forwarding.has_value() ? &over.forwarding : &own.forwarding};
+}
+
+// What an admitted request loses and gains.
+void forward(const Judgement& judgement, HeaderMap& headers) {
+  if (!judgement.forwarding->has_value()) return;
+  const Forwarding& forwarding = **judgement.forwarding;
+  if (forwarding.hide_credentials)
+    for (const KeySource& source : *judgement.sources) source.remove(headers);
+  // After the keys are gone, for the header may be one that a key came in. What the client sent in it is replaced.
+  if (forwarding.header.empty()) return;
+  headers.remove(forwarding.header);
+  headers.add(forwarding.header, *judgement.client);
+}
+
 class AuthFilter : public Filter {
  public:
   AuthFilter(StreamHandle& stream, const AuthConfig& config) : stream_(stream), config_(config) {}
 
   Verdict on_request_headers(HeaderMap& headers, bool) override {
     const auto* route = static_cast<const RouteAuth*>(stream_.route_config(config_.filter_id()));
-    const Settings& own = config_.settings();
-    const Settings& over = route != nullptr ? route->settings() : own;
-    const Credentials& credentials = over.credentials.size() > 0 ? over.credentials : own.credentials;
-    const auto& sources = over.key_sources.empty() ? own.key_sources : over.key_sources;
-    const auto& forwarding = over.forwarding.has_value() ? over.forwarding : own.forwarding;
-    if (sources.empty()) return unauthorized("missing_key_sources");
-    if (credentials.size() == 0) return unauthorized("missing_credentials");
-
-    KeySource::Found found;
-    for (const KeySource& source : sources) {
-      found = source.find(headers, stream_.arena());
-      if (found.ambiguous) return unauthorized("multiple_api_keys");
-      if (!found.key.empty()) break;
+    const Judgement judgement = judge(config_.settings(), route, headers, stream_.arena());
+    if (judgement.status != 0) {
+      const bool forbidden = judgement.status == kForbidden;
+      config_.count(stream_, forbidden ? config_.forbidden : config_.unauthorized);
+      stream_.reply({.status = judgement.status,
+                     .body = forbidden ? "Client is forbidden." : "Client authentication failed.",
+                     .details = judgement.details});
+      return Verdict::kPause;
     }
-    if (found.key.empty()) return unauthorized("missing_api_key");
-    const std::string* client = credentials.find(found.key);
-    if (client == nullptr) return unauthorized("unknown_api_key");
-    if (route != nullptr && !route->allows(*client))
-      return deny(403, "Client is forbidden.", "client_not_allowed", config_.forbidden);
-
-    stream_.info().client_name = stream_.arena().copy(*client);
-    if (forwarding.has_value()) forward(*forwarding, sources, *client, headers);
+    stream_.info().client_name = stream_.arena().copy(*judgement.client);
+    forward(judgement, headers);
     config_.count(stream_, config_.allowed);
     return Verdict::kContinue;
   }
 
  private:
-  static void forward(const Forwarding& forwarding, const std::vector<KeySource>& sources, const std::string& client,
-                      HeaderMap& headers) {
-    if (forwarding.hide_credentials)
-      for (const KeySource& source : sources) source.remove(headers);
-    // After the keys are gone, for the header may be one that a key came in. What the client sent in it is replaced.
-    if (forwarding.header.empty()) return;
-    headers.remove(forwarding.header);
-    headers.add(forwarding.header, client);
-  }
-
-  Verdict unauthorized(std::string_view details) {
-    return deny(401, "Client authentication failed.", details, config_.unauthorized);
-  }
-  Verdict deny(uint16_t status, std::string_view body, std::string_view details, stats::Counter counter) {
-    config_.count(stream_, counter);
-    stream_.reply({.status = status, .body = body, .details = details});
-    return Verdict::kPause;
-  }
-
   StreamHandle& stream_;
   const AuthConfig& config_;
 };
 
 Filter* AuthConfig::create(StreamHandle& stream) const { return stream.arena().make<AuthFilter>(stream, *this); }
+
+FilterExplanation AuthConfig::explain(ExplainRequest& request) const {
+  using Says = FilterExplanation::Verdict;
+  const auto* route = static_cast<const RouteAuth*>(request.route_config);
+  const Judgement judgement = judge(settings_, route, request.headers, request.arena);
+  FilterExplanation out{.verdict = judgement.status == 0 ? Says::kPasses : Says::kRefuses,
+                        .status = judgement.status,
+                        .reason = std::string(judgement.details)};
+  if (judgement.client != nullptr) out.facts.emplace_back("client", *judgement.client);
+  if (judgement.status != 0) return out;
+  out.reason = "the key is known and its client allowed";
+  request.info.client_name = request.arena.copy(*judgement.client);
+  forward(judgement, request.headers);
+  return out;
+}
 
 // ---- from the schema ----
 

@@ -110,11 +110,9 @@ Limiter::Decision Limiter::decide(std::span<const config::Descriptor> descriptor
     return decision;
   }
   size_t count = 0;
-  for (const config::Descriptor& descriptor : descriptors)
-    if (const Limit* limit = find(descriptor); limit != nullptr)
-      new (&claims[count++]) RateClaim(claim(*limit, descriptor, connection_id));
-  if (default_ && (count == 0 || always_consume_default_))
-    new (&claims[count++]) RateClaim(claim(*default_, {}, connection_id));
+  for_each_bucket(descriptors, [&](const Limit& limit, const config::Descriptor& descriptor) {
+    new (&claims[count++]) RateClaim(claim(limit, descriptor, connection_id));
+  });
   if (count == 0) return decision;
 
   decision.limited = true;
@@ -131,6 +129,31 @@ Limiter::Decision Limiter::decide(std::span<const config::Descriptor> descriptor
   decision.remaining = tightest->remaining();
   decision.reset_ns = tightest->reset_ns();
   return decision;
+}
+
+std::string Limiter::display_name(const Limit& limit) const {
+  if (limit.entries.empty()) return "default";
+  std::string out;
+  for (const auto& [key, value] : limit.entries)
+    out += fmt::format("{}{}={}", out.empty() ? "" : ", ", key, value.empty() ? "*" : value);
+  return out;
+}
+
+Limiter::PeekedAll Limiter::peek(std::span<const config::Descriptor> descriptors, int64_t now_ns) const {
+  static constexpr uint64_t kNoConnection = UINT64_MAX;
+  PeekedAll out;
+  std::vector<RateClaim> claims;
+  for_each_bucket(descriptors, [&](const Limit& limit, const config::Descriptor& descriptor) {
+    claims.push_back(claim(limit, descriptor, kNoConnection));
+    out.buckets.push_back({.name = display_name(limit)});
+  });
+  out.admitted = claims.empty() || upstream::peek(claims, now_ns);
+  for (size_t i = 0; i < claims.size(); ++i) {
+    out.buckets[i].limit = claims[i].rate.tokens;
+    out.buckets[i].remaining = claims[i].remaining();
+    out.buckets[i].wait_ns = claims[i].wait_ns();
+  }
+  return out;
 }
 
 }  // namespace outrigger::filters

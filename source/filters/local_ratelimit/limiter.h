@@ -55,6 +55,19 @@ class Limiter {
   Decision decide(std::span<const config::Descriptor> descriptors, uint64_t connection_id, int64_t now_ns,
                   Arena& arena) const;
 
+  // What decide() would find, without charging; per_connection: as on a new connection.
+  struct Peeked {
+    std::string name;  // "default", "user=alice, path=*"
+    uint32_t limit = 0;
+    uint32_t remaining = 0;
+    uint64_t wait_ns = 0;  // until it has a token; 0: it has
+  };
+  struct PeekedAll {
+    bool admitted = true;
+    std::vector<Peeked> buckets;
+  };
+  PeekedAll peek(std::span<const config::Descriptor> descriptors, int64_t now_ns) const;
+
   bool has_descriptors() const { return !limits_.empty(); }
 
  private:
@@ -66,6 +79,18 @@ class Limiter {
     std::shared_ptr<upstream::RateBucket> bucket;  // nullptr: in the table
   };
   const Limit* find(const config::Descriptor& descriptor) const;
+  std::string display_name(const Limit& limit) const;
+  // Calls f(limit, descriptor) for every bucket that a request needs.
+  template <class F>
+  void for_each_bucket(std::span<const config::Descriptor> descriptors, F&& f) const {
+    bool found = false;
+    for (const config::Descriptor& descriptor : descriptors)
+      if (const Limit* limit = find(descriptor); limit != nullptr) {
+        f(*limit, descriptor);
+        found = true;
+      }
+    if (default_ && (!found || always_consume_default_)) f(*default_, config::Descriptor{});
+  }
   upstream::RateClaim claim(const Limit& limit, const config::Descriptor& descriptor, uint64_t connection_id) const;
 
   std::optional<Limit> default_;

@@ -123,6 +123,7 @@ class LimitConfig : public FilterConfig {
   LimitConfig(const Settings& settings, CompileContext& context)
       : limits(settings, context), filter_id(context.filter_id) {}
   Filter* create(StreamHandle& stream) const override;
+  FilterExplanation explain(ExplainRequest& request) const override;
   const Limits limits;
   const uint16_t filter_id;
 };
@@ -134,6 +135,47 @@ void add_number(HeaderMap& headers, std::string_view name, uint64_t number) {
   headers.add(name, {text, static_cast<size_t>(std::to_chars(text, text + sizeof(text), number).ptr - text)});
 }
 uint64_t seconds_up(uint64_t ns) { return ns / kNsPerSecond + (ns % kNsPerSecond != 0 ? 1 : 0); }
+
+using Policies = std::span<const config::RateLimitPolicy>;
+
+// Envoy's order: the config's own; else the route's, with or instead of the virtual host's.
+void choose_policies(const Limits& limits, const config::RouteView* route, Policies& first, Policies& second) {
+  if (!limits.own_policies.empty()) {
+    first = limits.own_policies;
+    return;
+  }
+  if (route == nullptr) return;
+  first = route->rate_limits;
+  VirtualHostLimits which = limits.virtual_host_limits;
+  if (route->include_virtual_host_rate_limits) which = VirtualHostLimits::kInclude;
+  if (which == VirtualHostLimits::kInclude || (which == VirtualHostLimits::kOverride && first.empty()))
+    second = route->virtual_host_view->rate_limits;
+}
+
+// A policy that a runtime key could switch off is not ours: there is no runtime layer (Envoy skips it likewise).
+bool applies(const Limits& limits, const config::RateLimitPolicy& policy) {
+  return !limits.own_policies.empty() || (policy.stage() == limits.stage && policy.disable_key().empty());
+}
+
+// nullopt: the arena is full.
+std::optional<std::span<const config::Descriptor>> make_descriptors(const Limits& limits,
+                                                                    const config::RouteView* route,
+                                                                    const HeaderMap& headers, const StreamInfo& info,
+                                                                    Arena& arena) {
+  Policies first, second;
+  if (limits.limiter.has_descriptors()) choose_policies(limits, route, first, second);
+  const size_t most = first.size() + second.size();
+  auto* descriptors = static_cast<config::Descriptor*>(
+      arena.try_allocate(most * sizeof(config::Descriptor), alignof(config::Descriptor)));
+  if (descriptors == nullptr) return std::nullopt;
+  size_t count = 0;
+  for (const Policies policies : {first, second})
+    for (const config::RateLimitPolicy& policy : policies)
+      if (config::Descriptor made;
+          applies(limits, policy) && policy.descriptor(headers, info, limits.local_cluster, arena, made))
+        new (&descriptors[count++]) config::Descriptor(made);
+  return std::span<const config::Descriptor>{descriptors, count};
+}
 
 class LimitFilter : public Filter {
  public:
@@ -174,43 +216,11 @@ class LimitFilter : public Filter {
   }
 
  private:
-  using Policies = std::span<const config::RateLimitPolicy>;
-
   Limiter::Decision decide(const HeaderMap& headers) {
-    Policies first, second;
-    if (limits_->limiter.has_descriptors()) choose_policies(first, second);
-    Arena& arena = stream_.arena();
-    const size_t most = first.size() + second.size();
-    auto* descriptors = static_cast<config::Descriptor*>(
-        arena.try_allocate(most * sizeof(config::Descriptor), alignof(config::Descriptor)));
-    if (descriptors == nullptr) return {.admitted = false};
-    size_t count = 0;
-    for (const Policies policies : {first, second})
-      for (const config::RateLimitPolicy& policy : policies)
-        if (config::Descriptor made;
-            applies(policy) && policy.descriptor(headers, stream_.info(), limits_->local_cluster, arena, made))
-          new (&descriptors[count++]) config::Descriptor(made);
-    return limits_->limiter.decide({descriptors, count}, stream_.info().connection_id, stream_.now_ns(), arena);
-  }
-
-  // Envoy's order: the config's own; else the route's, with or instead of the virtual host's.
-  void choose_policies(Policies& first, Policies& second) const {
-    if (!limits_->own_policies.empty()) {
-      first = limits_->own_policies;
-      return;
-    }
-    const auto* route = static_cast<const config::RouteView*>(stream_.route());
-    if (route == nullptr) return;
-    first = route->rate_limits;
-    VirtualHostLimits which = limits_->virtual_host_limits;
-    if (route->include_virtual_host_rate_limits) which = VirtualHostLimits::kInclude;
-    if (which == VirtualHostLimits::kInclude || (which == VirtualHostLimits::kOverride && first.empty()))
-      second = route->virtual_host_view->rate_limits;
-  }
-
-  // A policy that a runtime key could switch off is not ours: there is no runtime layer (Envoy skips it likewise).
-  bool applies(const config::RateLimitPolicy& policy) const {
-    return !limits_->own_policies.empty() || (policy.stage() == limits_->stage && policy.disable_key().empty());
+    const auto descriptors = make_descriptors(*limits_, static_cast<const config::RouteView*>(stream_.route()), headers,
+                                              stream_.info(), stream_.arena());
+    if (!descriptors) return {.admitted = false};
+    return limits_->limiter.decide(*descriptors, stream_.info().connection_id, stream_.now_ns(), stream_.arena());
   }
 
   void edit(HeaderMap& reply) const {
@@ -228,6 +238,42 @@ class LimitFilter : public Filter {
 };
 
 Filter* LimitConfig::create(StreamHandle& stream) const { return stream.arena().make<LimitFilter>(stream, *this); }
+
+std::string share(const FractionSpec& fraction) {
+  return fmt::format("{}/{}", fraction.numerator, fraction.denominator);
+}
+
+FilterExplanation LimitConfig::explain(ExplainRequest& request) const {
+  using Says = FilterExplanation::Verdict;
+  const auto* over = static_cast<const RouteLimits*>(request.route_config);
+  const Limits& chosen = over == nullptr ? limits : over->limits;
+  if (chosen.enabled.numerator == 0) return {.verdict = Says::kPasses, .reason = "it is enabled for no request"};
+  const auto descriptors = make_descriptors(chosen, static_cast<const config::RouteView*>(request.route),
+                                            request.headers, request.info, request.arena);
+  if (!descriptors) return {.verdict = Says::kRefuses, .status = chosen.status, .reason = "the request is too large"};
+  const Limiter::PeekedAll peeked = chosen.limiter.peek(*descriptors, request.now_ns);
+  FilterExplanation out{.verdict = Says::kPasses, .reason = "every bucket has a token"};
+  out.facts.emplace_back("enabled", share(chosen.enabled));
+  out.facts.emplace_back("enforced", share(chosen.enforced));
+  for (const Limiter::Peeked& bucket : peeked.buckets) {
+    std::string text = fmt::format("{} of {} tokens left", bucket.remaining, bucket.limit);
+    if (bucket.wait_ns > 0) text += fmt::format(", the next in {} ms", bucket.wait_ns / 1'000'000 + 1);
+    out.facts.emplace_back("bucket " + bucket.name, std::move(text));
+  }
+  if (peeked.buckets.empty()) out.reason = "no bucket applies";
+  if (peeked.admitted) return out;
+  const bool always = chosen.enabled.numerator >= chosen.enabled.denominator &&
+                      chosen.enforced.numerator >= chosen.enforced.denominator;
+  out.reason = "a bucket has no token";
+  if (chosen.enforced.numerator == 0) {
+    out.reason += ", but that is not enforced";
+    return out;
+  }
+  out.verdict = always ? Says::kRefuses : Says::kDepends;
+  out.status = chosen.status;
+  if (!always) out.reason += ", which is enforced for a part of the requests";
+  return out;
+}
 
 // ---- from the schema ----
 

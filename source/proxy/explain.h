@@ -1,0 +1,60 @@
+// explain: what would become of a request, told from a snapshot without doing anything: the head as the connection
+// manager leaves it, the route and why not an earlier one, each filter's verdict, the cluster and its hosts.
+//
+// Thread rule: any thread but a worker; the loop is the calling thread's.
+// Use:  auto told = explain(snapshot, {.host = "shop.example", .path = "/cart"}, loop);  told->outcome;
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "event/loop.h"
+#include "outrigger/explain.h"
+#include "outrigger/result.h"
+#include "proxy/snapshot.h"
+#include "route/explain.h"
+
+namespace outrigger::proxy {
+
+struct ExplainQuery {
+  std::string listener;  // empty: the only one
+  std::string method = "GET";
+  std::string host;
+  std::string path = "/";
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::string remote_ip = "127.0.0.1";  // the client's
+  uint64_t random = 0;                  // for fractions and weights
+  size_t max_misses = 100;
+};
+
+struct ExplainedFilter {
+  enum class State : uint8_t { kAsked, kDisabled, kNotReached };
+  std::string name;
+  State state = State::kAsked;
+  FilterExplanation says;
+};
+
+struct Explained {
+  std::shared_ptr<const Snapshot> snapshot;  // what the pointers below lead into
+  std::string listener;
+  std::string chain;               // the filter chain's name, or its place
+  std::string route_table;         // empty: it is not known yet
+  std::string method, host, path;  // as the connection manager leaves them
+  route::Explanation route;
+  std::vector<ExplainedFilter> filters;
+  std::string cluster;                       // empty: the request is not forwarded
+  LinkedCluster linked;                      // linked.cluster nullptr: there is no such cluster
+  std::string upstream_host, upstream_path;  // as forwarded
+  // What the client gets: `status` 0 if the upstream decides.
+  uint16_t status = 0;
+  std::string details;  // %RESPONSE_CODE_DETAILS%
+  std::string outcome;  // one sentence
+};
+
+// Refused (kInvalidArgument): no such listener, several and none named, something that is no request.
+Result<Explained> explain(std::shared_ptr<const Snapshot> snapshot, const ExplainQuery& query, event::Loop& loop);
+
+}  // namespace outrigger::proxy

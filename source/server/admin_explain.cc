@@ -1,0 +1,200 @@
+// /explain: what would become of a request.
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "proxy/explain.h"
+#include "server/admin_pages.h"
+#include "server/explain_json.h"
+#include "server/json.h"
+
+namespace outrigger::server {
+namespace {
+
+using proxy::Explained;
+using proxy::ExplainedFilter;
+using Says = FilterExplanation::Verdict;
+
+constexpr size_t kMaxHostsNamed = 100;
+
+std::string_view verdict_name(const ExplainedFilter& filter) {
+  if (filter.state == ExplainedFilter::State::kDisabled) return "disabled";
+  if (filter.state == ExplainedFilter::State::kNotReached) return "not reached";
+  switch (filter.says.verdict) {
+    case Says::kPasses:
+      return "passes";
+    case Says::kRefuses:
+      return "refuses";
+    case Says::kDepends:
+      return "depends";
+    case Says::kUnknown:
+      return "unknown";
+  }
+  return "";
+}
+
+void write_virtual_host(const Explained& told, JsonWriter& json) {
+  const auto& domains = told.route.domains;
+  if (told.route.match.virtual_host == nullptr) {
+    json.key("no_virtual_host").string(told.route.no_virtual_host);
+    return;
+  }
+  json.key("virtual_host").open('{').key("name").string(told.route.match.virtual_host->name);
+  json.key("domain").string(domains[0].domain).key("rule").string(domains[0].rule);
+  json.key("outranked").open('[');
+  for (size_t i = 1; i < domains.size(); ++i) {
+    json.open('{').key("name").string(domains[i].virtual_host->name).key("domain").string(domains[i].domain);
+    json.key("rule").string(domains[i].rule).close('}');
+  }
+  json.close(']').close('}');
+}
+
+void write_route(const Explained& told, JsonWriter& json) {
+  static constexpr std::string_view kWhy[] = {"path", "fraction", "header", "query"};
+  const route::Match& match = told.route.match;
+  if (match.route != nullptr) {
+    static constexpr std::string_view kActions[] = {"forward", "redirect", "direct_response"};
+    json.key("route").open('{').key("name").string(match.route->name).key("index").number(match.route->index());
+    json.key("match").string(route::describe(*match.route));
+    json.key("action").string(kActions[static_cast<size_t>(match.route->kind())]);
+    if (const auto* forward = match.route->forward(); forward != nullptr && !forward->weighted.empty()) {
+      json.key("weighted_clusters").open('[');
+      for (const route::WeightedEntry& entry : forward->weighted) {
+        json.open('{').key("name").string(entry.cluster.text).key("weight").number(entry.weight);
+        json.key("chosen").boolean(&entry == match.weighted).close('}');
+      }
+      json.close(']');
+    }
+    json.close('}');
+  }
+  json.key("misses_total").number(uint64_t{told.route.misses_total}).key("misses").open('[');
+  for (const route::Miss& miss : told.route.misses) {
+    json.open('{').key("name").string(miss.route->name).key("index").number(miss.route->index());
+    json.key("match").string(route::describe(*miss.route)).key("missed_by").string(kWhy[static_cast<size_t>(miss.why)]);
+    json.key("reason").string(miss.reason).close('}');
+  }
+  json.close(']');
+}
+
+void write_filters(const Explained& told, JsonWriter& json) {
+  json.key("filters").open('[');
+  for (const ExplainedFilter& filter : told.filters) {
+    json.open('{').key("name").string(filter.name).key("verdict").string(verdict_name(filter));
+    if (filter.state == ExplainedFilter::State::kAsked) {
+      if (filter.says.status != 0) json.key("status").number(uint32_t{filter.says.status});
+      json.key("reason").string(filter.says.reason).key("facts").open('{');
+      for (const auto& [name, text] : filter.says.facts) json.key(name).string(text);
+      json.close('}');
+    }
+    json.close('}');
+  }
+  json.close(']');
+}
+
+std::string how_picked(const config::ClusterSpec& spec, const upstream::HostSet& hosts) {
+  std::string how;
+  switch (spec.lb) {
+    case config::ClusterSpec::Lb::kRoundRobin:
+      how = "round robin: each host in turn, as often as its weight says";
+      break;
+    case config::ClusterSpec::Lb::kLeastRequest:
+      how = fmt::format("least request: of {} hosts drawn at random the one with the fewest requests per weight",
+                        spec.least_request_choice_count);
+      break;
+    case config::ClusterSpec::Lb::kRandom:
+      how = "random, as likely as the host's weight says";
+      break;
+  }
+  if (hosts.in_panic()) how += "; panic: fewer than half are healthy, so all are used";
+  return how;
+}
+
+void write_cluster(const Explained& told, JsonWriter& json) {
+  if (told.cluster.empty()) return;
+  json.key("cluster").open('{').key("name").string(told.cluster).key("exists").boolean(told.linked.cluster != nullptr);
+  if (told.linked.cluster != nullptr) {
+    const config::ClusterSpec& spec = told.linked.cluster->spec();
+    const upstream::HostSet& hosts = *told.linked.hosts;
+    json.key("picks").string(how_picked(spec, hosts));
+    json.key("requests").number(int64_t{told.linked.cluster->state().requests.load(std::memory_order_relaxed)});
+    json.key("max_requests").number(spec.max_requests);
+    json.key("hosts_total").number(uint64_t{hosts.all().size()});
+    json.key("hosts_healthy").number(uint64_t{hosts.healthy_count()});
+    json.key("hosts").open('[');
+    for (size_t i = 0; i < std::min(hosts.all().size(), kMaxHostsNamed); ++i) {
+      const upstream::HostSet::Entry& entry = hosts.all()[i];
+      json.open('{').key("address").string(entry.host->text).key("hostname").string(entry.host->hostname);
+      json.key("healthy").boolean(entry.healthy).key("weight").number(entry.weight);
+      json.key("active_requests").number(entry.host->active_requests.load(std::memory_order_relaxed)).close('}');
+    }
+    json.close(']');
+    json.key("request").open('{').key("host").string(told.upstream_host).key("path").string(told.upstream_path);
+    json.close('}');
+  }
+  json.close('}');
+}
+
+bool parse_number(const std::string& text, uint64_t& out) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+}  // namespace
+
+std::string explain_json(const Explained& told) {
+  JsonWriter json;
+  json.open('{').key("config_version").number(told.snapshot->version);
+  json.key("listener").string(told.listener).key("filter_chain").string(told.chain);
+  json.key("route_table").string(told.route_table);
+  json.key("request").open('{').key("method").string(told.method).key("host").string(told.host);
+  json.key("path").string(told.path).close('}');
+  write_virtual_host(told, json);
+  write_route(told, json);
+  write_filters(told, json);
+  write_cluster(told, json);
+  json.key("outcome").open('{').key("status").number(uint32_t{told.status}).key("details").string(told.details);
+  json.key("text").string(told.outcome).close('}').close('}');
+  return json.take();
+}
+
+AdminResponse explain_page(const AdminRequest& request, const ServerState& state, event::Loop& loop) {
+  proxy::ExplainQuery query;
+  const auto bad = [](std::string text) {
+    AdminResponse response = text_response(std::move(text) + "\n", 400);
+    response.hide_query = true;
+    return response;
+  };
+  for (const auto& [name, value] : request.query) {
+    if (name == "listener") {
+      query.listener = value;
+    } else if (name == "method") {
+      query.method = value;
+    } else if (name == "host") {
+      query.host = value;
+    } else if (name == "path") {
+      query.path = value;
+    } else if (name == "remote") {
+      query.remote_ip = value;
+    } else if (name == "random") {
+      if (!parse_number(value, query.random)) return bad("random: is not a number");
+    } else if (name == "misses") {
+      uint64_t most = 0;
+      if (!parse_number(value, most)) return bad("misses: is not a number");
+      query.max_misses = most;
+    } else if (name == "header") {
+      const size_t colon = value.find(':', 1);
+      if (colon == std::string::npos) return bad("header: needs Name:value");
+      const size_t start = value.find_first_not_of(" \t", colon + 1);
+      query.headers.emplace_back(value.substr(0, colon), start == std::string::npos ? "" : value.substr(start));
+    } else {
+      return bad(name + ": there are listener, method, host, path, header, remote, random and misses");
+    }
+  }
+  const auto told = proxy::explain(state.snapshot, query, loop);
+  if (!told) return bad(told.error().detail);
+  AdminResponse response = json_response(explain_json(*told));
+  response.hide_query = true;
+  return response;
+}
+
+}  // namespace outrigger::server

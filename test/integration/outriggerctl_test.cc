@@ -1,0 +1,204 @@
+// outriggerctl as people and scripts use it: on files and on a running proxy.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "support/fake_upstream.h"
+#include "support/process.h"
+
+namespace outrigger::test {
+namespace {
+
+using Json = nlohmann::json;
+
+const std::string kQuickstart = OUTRIGGER_SOURCE_DIR "/source/docs/guide/examples/quickstart";
+
+struct Answer {
+  int code;
+  std::string text;
+  Json json() const { return Json::parse(text, nullptr, false); }
+};
+
+Answer ctl(std::vector<std::string> arguments, std::vector<std::string> environment = {}) {
+  arguments.insert(arguments.begin(), program_path("outriggerctl"));
+  Process process(arguments, std::move(environment));
+  const int code = process.wait_exit().value_or(-1);
+  return {code, process.output()};
+}
+
+bool has(const Answer& answer, std::string_view text) { return answer.text.find(text) != std::string::npos; }
+
+// A proxy's whole config: two routes, a key, one upstream.
+std::string bootstrap(uint16_t upstream, const std::string& key = "tell-nobody") {
+  return R"(node: {id: me, cluster: us}
+static_resources:
+  listeners:
+  - name: main
+    address: {socket_address: {address: 127.0.0.1, port_value: 0}}
+    filter_chains:
+    - filters:
+      - name: hcm
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: main
+          route_config:
+            name: table
+            virtual_hosts:
+            - name: shop
+              domains: [shop.example]
+              routes:
+              - {name: canary, match: {prefix: /, headers: [{name: x-canary, present_match: true}]}, direct_response: {status: 204}}
+              - {name: cart, match: {prefix: /cart}, route: {cluster: back}}
+          http_filters:
+          - name: keys
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuth
+              credentials: [{key: )" +
+         key + R"(, client: alice}]
+              key_sources: [{header: x-api-key}]
+          - name: router
+            typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+  clusters:
+  - name: back
+    type: STATIC
+    load_assignment:
+      cluster_name: back
+      endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: )" +
+         std::to_string(upstream) + "}}}}]}]\n";
+}
+
+class Ctl : public testing::Test {
+ protected:
+  std::string file(const std::string& name, const std::string& text) {
+    write_file(dir_ / name, text);
+    return dir_ / name;
+  }
+  TempDir dir_;
+};
+
+TEST_F(Ctl, ValidateTellsAllFaultsWithFileLineAndPath) {
+  const std::string bad = file("bad.yaml",
+                               "resources:\n"
+                               "- \"@type\": type.googleapis.com/envoy.config.cluster.v3.Cluster\n"
+                               "  name: a\n"
+                               "  colour: blue\n"
+                               "- \"@type\": type.googleapis.com/envoy.config.cluster.v3.Cluster\n"
+                               "  name: b\n"
+                               "  type: NO_SUCH\n");
+  const Answer people = ctl({"validate", bad, dir_ / "none.yaml"});
+  EXPECT_EQ(people.code, 1);
+  EXPECT_TRUE(has(people, bad + ":4: ")) << people.text;
+  EXPECT_TRUE(has(people, "colour")) << people.text;
+  EXPECT_TRUE(has(people, "NO_SUCH")) << people.text;
+  EXPECT_TRUE(has(people, "none.yaml: cannot be read")) << people.text;
+  EXPECT_EQ(people.text.find('\033'), std::string::npos) << "no colours, this is no terminal";
+  EXPECT_NE(ctl({"validate", "--color", "always", bad}).text.find("\033[31m"), std::string::npos);
+  const Json told = ctl({"validate", "-o", "json", bad}).json();
+  EXPECT_EQ(told["good"], false);
+  ASSERT_EQ(told["faults"].size(), 2u) << told;
+  EXPECT_EQ(told["faults"][0]["line"], 4);
+
+  const Answer good = ctl({"validate", kQuickstart + "/bootstrap.yaml", kQuickstart + "/config"});
+  EXPECT_EQ(good.code, 0) << good.text;
+  EXPECT_EQ(ctl({"validate", kQuickstart + "/config", kQuickstart + "/config/clusters.yaml"}).code, 1)
+      << "every resource stands twice";
+}
+
+TEST_F(Ctl, ExplainAsksARunningProxyOrItsFiles) {
+  FakeUpstream upstream;
+  const std::string text = bootstrap(upstream.port());
+  ProxyProcess proxy(text);
+  ASSERT_TRUE(proxy.started()) << proxy.output();
+  proxy.listener_port("main");
+  const std::string admin = "127.0.0.1:" + std::to_string(proxy.admin_port());
+  const std::vector<std::vector<std::string>> sides = {{"--admin", admin}, {"--file", file("bootstrap.yaml", text)}};
+  for (const auto& side : sides) {
+    std::vector<std::string> command = {"explain", "--host", "shop.example",          "--path",
+                                        "/cart/1", "-H",     "X-Api-Key: tell-nobody"};
+    command.insert(command.end(), side.begin(), side.end());
+    const Answer people = ctl(command);
+    EXPECT_EQ(people.code, 0) << people.text;
+    for (const char* text :
+         {"shop", "#1 cart prefix \"/cart\", forward", "#0 canary: wants header x-canary to be present", "keys passes",
+          "client: alice", "cluster       back", "round robin", "forwarded to cluster"})
+      EXPECT_TRUE(has(people, text)) << text << "\n" << people.text;
+    EXPECT_FALSE(has(people, "tell-nobody")) << people.text;
+    command[6] = "x-api-key: wrong";
+    command.insert(command.end(), {"-o", "json"});
+    const Answer refused = ctl(command);
+    EXPECT_EQ(refused.code, 1);
+    EXPECT_EQ(refused.json()["outcome"]["status"], 401) << refused.text;
+  }
+  EXPECT_EQ(ctl({"explain", "--listener", "none"}, {"OUTRIGGER_ADMIN=" + admin}).code, 2);
+  const Answer nobody = ctl({"explain", "--admin", "unix:" + (dir_ / "none")});
+  EXPECT_EQ(nobody.code, 3);
+  EXPECT_TRUE(has(nobody, "cannot reach")) << nobody.text;
+}
+
+TEST_F(Ctl, DiffComparesFilesAndRunningProxies) {
+  FakeUpstream upstream;
+  const std::string text = bootstrap(upstream.port());
+  ProxyProcess proxy(text);
+  ASSERT_TRUE(proxy.started()) << proxy.output();
+  proxy.listener_port("main");
+  const std::string running = "http://127.0.0.1:" + std::to_string(proxy.admin_port());
+  const std::string same = file("same.yaml", text);
+  const auto equal = [&] { return ctl({"diff", same, running}); };
+  EXPECT_TRUE(wait_until([&] { return equal().code == 0; })) << equal().text;
+
+  std::string changed = text;
+  changed.replace(changed.find("prefix: /cart"), 13, "prefix: /bask");
+  const Answer people = ctl({"diff", running, file("changed.yaml", changed)});
+  EXPECT_EQ(people.code, 1);
+  EXPECT_TRUE(has(people, "~ Listener/main")) << people.text;
+  EXPECT_TRUE(has(people, "routes[1].match.prefix: \"/cart\" -> \"/bask\"")) << people.text;
+
+  const Answer secret = ctl({"diff", same, file("key.yaml", bootstrap(upstream.port(), "another-key"))});
+  EXPECT_EQ(secret.code, 1);
+  EXPECT_TRUE(has(secret, "a secret")) << secret.text;
+  EXPECT_FALSE(has(secret, "another-key")) << secret.text;
+
+  const Json moved = ctl({"diff", "-o", "json", kQuickstart + "/config", same}).json();
+  EXPECT_EQ(moved["equal"], false);
+  EXPECT_GT(moved["resources"].size(), 4u);
+}
+
+TEST_F(Ctl, DumpIsATableOrAllOfIt) {
+  FakeUpstream upstream;
+  ProxyProcess proxy(bootstrap(upstream.port()));
+  ASSERT_TRUE(proxy.started()) << proxy.output();
+  proxy.listener_port("main");
+  const std::string admin = "127.0.0.1:" + std::to_string(proxy.admin_port());
+  const auto dump = [&] { return ctl({"dump", "--admin", admin}); };
+  EXPECT_TRUE(wait_until([&] { return has(dump(), "back") && has(dump(), "main"); })) << dump().text;
+  const Answer people = dump();
+  EXPECT_EQ(people.code, 0);
+  EXPECT_TRUE(has(people, "TYPE")) << people.text;
+  const Answer some = ctl({"dump", "--admin", admin, "^back$"});
+  EXPECT_TRUE(has(some, "back") && !has(some, "main")) << some.text;
+  EXPECT_TRUE(ctl({"dump", "--admin", admin, "-o", "json"}).json()["configs"].is_array());
+  EXPECT_FALSE(has(ctl({"dump", "--admin", admin, "-o", "yaml"}), "tell-nobody"));
+}
+
+TEST_F(Ctl, CompletionScriptsAreValidAndKnowTheCommands) {
+  const std::string script = file("complete", ctl({"completion", "bash"}).text);
+  Process bash({"bash", "-c",
+                "source " + script +
+                    "; COMP_WORDS=(outriggerctl exp); COMP_CWORD=1; _outriggerctl; echo \"${COMPREPLY[*]}\"; "
+                    "COMP_WORDS=(outriggerctl explain --ho); COMP_CWORD=2; _outriggerctl; echo \"${COMPREPLY[*]}\""});
+  EXPECT_EQ(bash.wait_exit(), 0);
+  EXPECT_EQ(bash.output(), "explain\n--host\n");
+  EXPECT_TRUE(has(ctl({"completion", "zsh"}), "bashcompinit"));
+  EXPECT_TRUE(has(ctl({"completion", "fish"}), "__fish_use_subcommand -a explain"));
+}
+
+TEST_F(Ctl, WrongUsageIs2) {
+  EXPECT_EQ(ctl({}).code, 2);
+  EXPECT_EQ(ctl({"no-such-command"}).code, 2);
+  EXPECT_EQ(ctl({"validate"}).code, 2);
+  EXPECT_EQ(ctl({"--help"}).code, 0);
+  EXPECT_EQ(ctl({"validate", "-o", "xml", "x"}).code, 2);
+}
+
+}  // namespace
+}  // namespace outrigger::test

@@ -1,0 +1,389 @@
+#include "commands.h"
+
+#include <fmt/format.h>
+
+#include <map>
+
+#include "admin_client.h"
+#include "config/any.h"
+#include "config/proto_dump.h"
+#include "event/loop.h"
+#include "file_config.h"
+#include "google/protobuf/any.pb.h"
+#include "proxy/explain.h"
+#include "server/explain_json.h"
+
+namespace outrigger::ctl {
+namespace {
+
+// A page of the proxy as JSON; complains and sets `code` if there is none.
+bool get_json(const std::string& admin, const std::string& target, Json& out, int& code) {
+  const auto page = admin_get(admin, target);
+  if (!page) {
+    complain(page.error().detail + " (--admin names the admin port of a proxy)");
+    code = kUnreachable;
+    return false;
+  }
+  if (page->status != 200) {
+    std::string said = page->body;
+    while (said.ends_with('\n')) said.pop_back();
+    complain(fmt::format("{} answers {}: {}", admin, page->status, said));
+    code = page->status == 400 ? kUsage : kUnreachable;
+    return false;
+  }
+  out = Json::parse(page->body, nullptr, false);
+  if (!out.is_discarded()) return true;
+  complain(admin + " does not answer with JSON: is it a proxy's admin port?");
+  code = kUnreachable;
+  return false;
+}
+
+std::string text_of(const Json& value, const char* key) {
+  const auto at = value.find(key);
+  if (at == value.end() || at->is_null()) return "";
+  return at->is_string() ? at->get<std::string>() : at->dump();
+}
+
+Json fault_json(const config::Fault& fault) {
+  return {{"file", fault.file}, {"line", fault.line},       {"resource", fault.resource},
+          {"path", fault.path}, {"message", fault.message}, {"warning", fault.warning}};
+}
+
+}  // namespace
+
+// ---- validate ----
+
+int validate(const Output& out, const std::vector<std::string>& paths) {
+  FileConfig config;
+  config.load(paths);
+  const bool good = config.good();
+  const std::vector<std::string> missing = good ? config.missing() : std::vector<std::string>{};
+  if (!out.for_people()) {
+    Json faults = Json::array();
+    for (const config::Fault& fault : config.faults()) faults.push_back(fault_json(fault));
+    out.print(Json{{"good", good},
+                   {"files", config.files()},
+                   {"resources", config.resources().size()},
+                   {"faults", faults},
+                   {"missing", missing}});
+    return good ? kGood : kBad;
+  }
+  for (const config::Fault& fault : config.faults())
+    out.line((fault.warning ? "warning: " : "") + fault.str(), fault.warning ? Colour::kYellow : Colour::kRed);
+  for (const std::string& line : missing) out.line("note: " + line, Colour::kYellow);
+  const size_t errors = static_cast<size_t>(
+      std::count_if(config.faults().begin(), config.faults().end(), [](const config::Fault& f) { return !f.warning; }));
+  out.line(good ? fmt::format("{} files, {} resources, no faults", config.files(), config.resources().size())
+                : fmt::format("{} faults in {} files", errors, config.files()),
+           good ? Colour::kGreen : Colour::kBold);
+  return good ? kGood : kBad;
+}
+
+// ---- explain ----
+
+namespace {
+
+bool explain_files(const ExplainOptions& options, Json& out, int& code) {
+  FileConfig config;
+  config.load(options.files);
+  for (const config::Fault& fault : config.faults())
+    if (!fault.warning) complain(fault.str());
+  if (!config.good()) {
+    code = kBad;
+    return false;
+  }
+  proxy::ExplainQuery query{.listener = options.listener,
+                            .method = options.method,
+                            .host = options.host,
+                            .path = options.path,
+                            .remote_ip = options.remote,
+                            .random = options.random,
+                            .max_misses = options.misses};
+  for (const std::string& header : options.headers) {
+    const size_t colon = header.find(':', 1);
+    const size_t start = colon == std::string::npos ? colon : header.find_first_not_of(" \t", colon + 1);
+    if (colon == std::string::npos) {
+      complain(fmt::format("-H \"{}\": needs \"Name: value\"", header));
+      code = kUsage;
+      return false;
+    }
+    query.headers.emplace_back(header.substr(0, colon), start == std::string::npos ? "" : header.substr(start));
+  }
+  event::Loop loop;
+  const auto told = proxy::explain(config.snapshot(), query, loop);
+  if (!told) {
+    complain(told.error().detail);
+    code = kUsage;
+    return false;
+  }
+  out = Json::parse(server::explain_json(*told));
+  return true;
+}
+
+bool explain_running(const ExplainOptions& options, Json& out, int& code) {
+  std::string target =
+      fmt::format("/explain?method={}&host={}&path={}&remote={}&random={}&misses={}", percent_encoded(options.method),
+                  percent_encoded(options.host), percent_encoded(options.path), percent_encoded(options.remote),
+                  options.random, options.misses);
+  if (!options.listener.empty()) target += "&listener=" + percent_encoded(options.listener);
+  for (const std::string& header : options.headers) target += "&header=" + percent_encoded(header);
+  return get_json(options.admin, target, out, code);
+}
+
+Colour colour_of_verdict(const std::string& verdict) {
+  if (verdict == "passes") return Colour::kGreen;
+  if (verdict == "refuses") return Colour::kRed;
+  return verdict == "depends" || verdict == "unknown" ? Colour::kYellow : Colour::kNone;
+}
+
+void tell_route(const Output& out, const Json& told) {
+  if (told.contains("virtual_host")) {
+    const Json& host = told["virtual_host"];
+    out.line(fmt::format("virtual host  {} ({} domain {})", text_of(host, "name"), text_of(host, "rule"),
+                         text_of(host, "domain")));
+  }
+  const Json& misses = told["misses"];
+  if (told.contains("route")) {
+    const Json& route = told["route"];
+    out.line(fmt::format("route         #{} {} {}, {}", text_of(route, "index"), text_of(route, "name"),
+                         text_of(route, "match"), text_of(route, "action")),
+             Colour::kGreen);
+  }
+  for (const Json& miss : misses)
+    out.line(fmt::format("  not         #{} {}: {}", text_of(miss, "index"), text_of(miss, "name"),
+                         text_of(miss, "reason")));
+  const uint64_t more = told.value("misses_total", uint64_t{0}) - misses.size();
+  if (more > 0) out.line(fmt::format("  not         {} more (--misses N shows them)", more));
+}
+
+void tell_cluster(const Output& out, const Json& told) {
+  if (!told.contains("cluster")) return;
+  const Json& cluster = told["cluster"];
+  out.line("cluster       " + text_of(cluster, "name"));
+  if (!cluster.value("exists", false)) return;
+  out.line(fmt::format("  sends       {}{}", text_of(cluster["request"], "host"), text_of(cluster["request"], "path")));
+  out.line("  picks by    " + text_of(cluster, "picks"));
+  for (const Json& host : cluster["hosts"]) {
+    const bool healthy = host.value("healthy", false);
+    out.line(fmt::format("  host        {} {} weight {}, {} requests under way", text_of(host, "address"),
+                         healthy ? "healthy" : "unhealthy", text_of(host, "weight"), text_of(host, "active_requests")),
+             healthy ? Colour::kNone : Colour::kRed);
+  }
+}
+
+}  // namespace
+
+int explain(const Output& out, const ExplainOptions& options) {
+  Json told;
+  int code = kGood;
+  if (!(options.files.empty() ? explain_running(options, told, code) : explain_files(options, told, code))) return code;
+  const int status = told["outcome"].value("status", 0);
+  code = status < 400 ? kGood : kBad;
+  if (!out.for_people()) {
+    out.print(told);
+    return code;
+  }
+  const Json& request = told["request"];
+  out.line(fmt::format("request       {} {}{}", text_of(request, "method"), text_of(request, "host"),
+                       text_of(request, "path")));
+  out.line(fmt::format("config        version {}, listener {}, filter chain {}, route table {}",
+                       text_of(told, "config_version"), text_of(told, "listener"), text_of(told, "filter_chain"),
+                       text_of(told, "route_table")));
+  tell_route(out, told);
+  for (const Json& filter : told["filters"]) {
+    const std::string verdict = text_of(filter, "verdict");
+    const std::string reason = text_of(filter, "reason");
+    out.line(
+        fmt::format("filter        {} {}{}", text_of(filter, "name"), verdict, reason.empty() ? "" : ": " + reason),
+        colour_of_verdict(verdict));
+    if (!filter.contains("facts")) continue;
+    for (const auto& [name, text] : filter["facts"].items())
+      out.line(fmt::format("  {}: {}", name, text.get<std::string>()));
+  }
+  tell_cluster(out, told);
+  out.line("outcome       " + text_of(told["outcome"], "text"), code == kGood ? Colour::kGreen : Colour::kRed);
+  return code;
+}
+
+// ---- diff ----
+
+namespace {
+
+// By "Cluster/backend". `hash` tells apart what only differs in what is not shown.
+struct Side {
+  struct One {
+    Json shown;
+    std::string bytes;  // empty: not known
+  };
+  std::map<std::string, One> resources;
+};
+
+bool is_address(const std::string& side) { return side.starts_with("http://") || side.starts_with("unix:"); }
+
+bool read_running(const std::string& admin, Side& side, int& code) {
+  Json dump;
+  if (!get_json(admin, "/config_dump", dump, code)) return false;
+  static constexpr const char* kFields[] = {"cluster", "listener", "route_config", "endpoint_config"};
+  for (const Json& kind : dump["configs"])
+    for (const auto& [list, entries] : kind.items()) {
+      if (!entries.is_array()) continue;
+      for (const Json& entry : entries) {
+        const Json& live = entry.contains("active_state") ? entry["active_state"] : entry;
+        for (const char* field : kFields) {
+          if (!live.contains(field) || !live[field].is_object()) continue;
+          Json shown = live[field];
+          const std::string type = short_type(text_of(shown, "@type"));
+          shown.erase("@type");
+          side.resources[type + "/" + text_of(entry, "name")].shown = std::move(shown);
+        }
+      }
+    }
+  return true;
+}
+
+bool read_files(const std::string& path, Side& side, int& code) {
+  FileConfig config;
+  config.load({path});
+  for (const config::Fault& fault : config.faults())
+    if (!fault.warning) complain(fault.str());
+  if (!config.good()) {
+    code = kUsage;
+    return false;
+  }
+  for (const auto& [name, resource] : config.resources()) {
+    google::protobuf::Any any;
+    any.set_type_url(resource.type_url);
+    any.set_value(resource.bytes);
+    config::Faults faults;
+    const auto message = config::unpack(any, config::FieldPath(), faults);
+    if (message != nullptr)
+      side.resources[name] = {Json::parse(config::to_json(*message), nullptr, false), resource.bytes};
+  }
+  return true;
+}
+
+// "/virtual_hosts/0/name" of a JSON pointer: "virtual_hosts[0].name".
+std::string field_path(const std::string& pointer) {
+  std::string out;
+  size_t at = 1;
+  while (at <= pointer.size() && !pointer.empty()) {
+    const size_t end = std::min(pointer.find('/', at), pointer.size());
+    const std::string part = pointer.substr(at, end - at);
+    const bool number = !part.empty() && part.find_first_not_of("0123456789") == std::string::npos;
+    out += number ? "[" + part + "]" : (out.empty() ? "" : ".") + part;
+    at = end + 1;
+  }
+  return out;
+}
+
+Json changes_of(const Side::One& before, const Side::One& after) {
+  Json changes = Json::array();
+  for (const auto& step : Json::diff(before.shown, after.shown)) {
+    const std::string pointer = step["path"].get<std::string>();
+    Json change{{"field", field_path(pointer)}, {"op", step["op"]}};
+    if (step["op"] != "add") change["before"] = before.shown.value(Json::json_pointer(pointer), Json());
+    if (step["op"] != "remove") change["after"] = step["value"];
+    changes.push_back(std::move(change));
+  }
+  if (changes.empty() && !before.bytes.empty() && !after.bytes.empty() && before.bytes != after.bytes)
+    changes.push_back({{"field", ""}, {"op", "replace"}, {"before", "[redacted]"}, {"after", "[redacted]"}});
+  return changes;
+}
+
+void tell_change(const Output& out, const Json& change) {
+  const std::string field = text_of(change, "field").empty() ? "a secret" : text_of(change, "field");
+  const auto value = [&](const char* key) { return change.contains(key) ? change[key].dump() : std::string(); };
+  if (change["op"] == "add") {
+    out.line(fmt::format("    + {}: {}", field, value("after")), Colour::kGreen);
+  } else if (change["op"] == "remove") {
+    out.line(fmt::format("    - {}: {}", field, value("before")), Colour::kRed);
+  } else {
+    out.line(fmt::format("    ~ {}: {} -> {}", field, value("before"), value("after")), Colour::kYellow);
+  }
+}
+
+}  // namespace
+
+int diff(const Output& out, const std::string& before, const std::string& after) {
+  Side a, b;
+  int code = kGood;
+  for (const auto& [from, side] : {std::pair(&before, &a), std::pair(&after, &b)})
+    if (!(is_address(*from) ? read_running(*from, *side, code) : read_files(*from, *side, code))) return code;
+  Json all = Json::array();
+  for (const auto& [name, one] : a.resources)
+    if (!b.resources.contains(name)) all.push_back({{"resource", name}, {"change", "removed"}});
+  for (const auto& [name, one] : b.resources) {
+    const auto old = a.resources.find(name);
+    if (old == a.resources.end()) {
+      all.push_back({{"resource", name}, {"change", "added"}});
+    } else if (Json changes = changes_of(old->second, one); !changes.empty()) {
+      all.push_back({{"resource", name}, {"change", "changed"}, {"fields", std::move(changes)}});
+    }
+  }
+  if (!out.for_people()) {
+    out.print(Json{{"equal", all.empty()}, {"resources", all}});
+  } else {
+    for (const Json& one : all) {
+      const std::string change = text_of(one, "change");
+      const bool added = change == "added";
+      out.line(fmt::format("{} {}",
+                           added                 ? "+"
+                           : change == "removed" ? "-"
+                                                 : "~",
+                           text_of(one, "resource")),
+               added                 ? Colour::kGreen
+               : change == "removed" ? Colour::kRed
+                                     : Colour::kYellow);
+      if (one.contains("fields"))
+        for (const Json& field : one["fields"]) tell_change(out, field);
+    }
+    if (all.empty()) out.line("no difference", Colour::kGreen);
+  }
+  return all.empty() ? kGood : kBad;
+}
+
+// ---- dump ----
+
+int dump(const Output& out, const std::string& admin, const std::string& name_regex) {
+  Json page;
+  int code = kGood;
+  const std::string query = name_regex.empty() ? "" : "?name_regex=" + percent_encoded(name_regex);
+  if (!get_json(admin, "/config_dump" + query, page, code)) return code;
+  Table table({"TYPE", "NAME", "STATE", "VERSION", "DETAILS"});
+  for (const Json& kind : page["configs"]) {
+    std::string type = short_type(text_of(kind, "@type"));
+    if (type.ends_with("sConfigDump")) type.resize(type.size() - 11);
+    for (const auto& [list, entries] : kind.items()) {
+      if (!entries.is_array()) continue;
+      for (const Json& entry : entries) {
+        const Json& live = entry.contains("active_state") ? entry["active_state"] : entry;
+        const std::string name = text_of(entry, "name");
+        if (live.contains("version_info"))
+          table.add({type, name, list.starts_with("static") ? "static" : "live", text_of(live, "version_info"), ""},
+                    Colour::kGreen);
+        if (entry.contains("warming_state")) {
+          std::string waits;
+          if (entry["warming_state"].contains("waits_for"))
+            for (const Json& wait : entry["warming_state"]["waits_for"])
+              waits += (waits.empty() ? "waits for " : ", ") + wait.get<std::string>();
+          table.add({type, name, "waiting", text_of(entry["warming_state"], "version_info"), waits}, Colour::kYellow);
+        }
+        if (entry.contains("error_state")) {
+          table.add({type, name, "refused", text_of(entry["error_state"], "version_info"),
+                     text_of(entry["error_state"], "details")},
+                    Colour::kRed);
+          code = kBad;
+        }
+      }
+    }
+  }
+  if (!out.for_people()) {
+    out.print(page);
+  } else {
+    out.line("config version " + text_of(page, "version"));
+    out.print(table);
+  }
+  return code;
+}
+
+}  // namespace outrigger::ctl
