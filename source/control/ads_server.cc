@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/support/byte_buffer.h>
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 #include <mutex>
@@ -12,6 +13,7 @@
 #include "base/check.h"
 #include "control/ads_session.h"
 #include "control/discovery_wire.h"
+#include "control/status_service.h"
 #include "envoy/service/discovery/v3/ads.grpc.pb.h"
 
 namespace outrigger::control {
@@ -21,6 +23,11 @@ using Ads = envoy::service::discovery::v3::AggregatedDiscoveryService;
 using RawService = Ads::WithRawCallbackMethod_StreamAggregatedResources<
     Ads::WithRawCallbackMethod_DeltaAggregatedResources<Ads::Service>>;
 using RawReactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
+
+int64_t unix_ms() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
 
 Result<std::string> bytes_of(grpc::ByteBuffer& buffer) {
   std::vector<grpc::Slice> slices;
@@ -49,15 +56,21 @@ struct AdsServer::Impl {
     Impl& server_;
   };
 
-  Impl(ResourceCache& cache, AdsServerOptions options) : cache(cache), options(std::move(options)), service(*this) {}
+  Impl(ResourceCache& cache, AdsServerOptions options)
+      : cache(cache),
+        options(std::move(options)),
+        service(*this),
+        status({this->options.identifier, [this](bool with_resources) { return clients(with_resources); }}) {}
 
   RawReactor* accept(grpc::CallbackServerContext* context, bool incremental);
   void forget(uint64_t stream_id);
   void on_cache_change(const std::string& group);
+  std::vector<ClientStatus> clients(bool with_resources);
 
   ResourceCache& cache;
   const AdsServerOptions options;
   Service service;
+  StatusServices status;
   std::unique_ptr<grpc::Server> server;
   uint64_t cache_listener = 0;
 
@@ -97,6 +110,7 @@ class AdsServer::Impl::Stream final : public RawReactor {
     {
       std::lock_guard lock(mutex_);
       verdict = session_.on_request(decoded->request);
+      if (verdict) note(*verdict);
       overflow = session_.overflow();
       if (!overflow) pump();
     }
@@ -137,12 +151,28 @@ class AdsServer::Impl::Stream final : public RawReactor {
     pump();
   }
 
-  ClientStatus status() {
+  ClientStatus status(bool with_resources) {
     std::lock_guard lock(mutex_);
-    return {info_, group_, session_.status()};
+    ClientStatus out{info_, group_, session_.status(with_resources), connected_unix_ms_};
+    if (const auto served = group_known_ ? server_.cache.get(group_) : nullptr) out.served_version = served->version();
+    for (ClientTypeStatus& type : out.types) {
+      const auto at = answers_.find(type.type_url);
+      if (at == answers_.end()) continue;
+      type.answered_unix_ms = at->second.unix_ms;
+      type.last_nack = at->second.last_nack;
+      type.last_nack_unix_ms = at->second.last_nack_unix_ms;
+    }
+    return out;
   }
 
  private:
+  static constexpr size_t kMaxNackBytes = 64 * 1024;
+  struct Answered {
+    int64_t unix_ms = 0;
+    std::string last_nack;
+    int64_t last_nack_unix_ms = 0;
+  };
+
   // Takes in who the client is, from its first request.
   void introduce(const DecodedRequest& first) {
     known_ = true;
@@ -158,6 +188,15 @@ class AdsServer::Impl::Stream final : public RawReactor {
     group_ = std::move(group);
     group_known_ = true;
     session_.set_snapshot(server_.cache.get(group_));
+  }
+
+  // With the mutex held.
+  void note(const AdsSession::Verdict& verdict) {
+    Answered& answered = answers_[verdict.answer.type_url];
+    answered.unix_ms = unix_ms();
+    if (verdict.accepted) return;
+    answered.last_nack = verdict.answer.error.substr(0, kMaxNackBytes);
+    answered.last_nack_unix_ms = answered.unix_ms;
   }
 
   // Writes what is owed, if no write is under way. With the mutex held.
@@ -176,8 +215,11 @@ class AdsServer::Impl::Stream final : public RawReactor {
   bool known_ = false;  // of this stream's reads alone
   grpc::ByteBuffer incoming_, outgoing_;
 
+  const int64_t connected_unix_ms_ = unix_ms();
+
   std::mutex mutex_;
   AdsSession session_;
+  std::map<std::string, Answered> answers_;  // by type; as many as the session allows
   std::string group_;
   bool group_known_ = false;
   bool writing_ = false;
@@ -218,6 +260,7 @@ Result<uint16_t> AdsServer::start(const std::string& listen_address) {
   int port = 0;
   builder.AddListeningPort(listen_address, grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(&impl_->service);
+  for (grpc::Service* service : impl_->status.services()) builder.RegisterService(service);
   builder.SetMaxReceiveMessageSize(static_cast<int>(impl_->options.max_receive_bytes));
   builder.SetMaxSendMessageSize(-1);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a taken port is an error, not a shared port
@@ -254,11 +297,17 @@ void AdsServer::stop() {
   impl_->server.reset();
 }
 
-std::vector<ClientStatus> AdsServer::clients() const {
-  std::lock_guard lock(impl_->mutex);
+std::vector<ClientStatus> AdsServer::Impl::clients(bool with_resources) {
+  std::lock_guard lock(mutex);
   std::vector<ClientStatus> all;
-  for (const auto& [id, stream] : impl_->streams) all.push_back(stream->status());
+  for (const auto& [id, stream] : streams) all.push_back(stream->status(with_resources));
   return all;
+}
+
+std::vector<ClientStatus> AdsServer::clients(bool with_resources) const { return impl_->clients(with_resources); }
+
+bool ClientStatus::in_sync() const {
+  return std::all_of(types.begin(), types.end(), [](const ClientTypeStatus& type) { return type.in_sync; });
 }
 
 }  // namespace outrigger::control

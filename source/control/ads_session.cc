@@ -9,6 +9,8 @@
 namespace outrigger::control {
 namespace {
 
+constexpr size_t kMaxAbsentTold = 1'000;  // names that are subscribed to and that nothing has
+
 constexpr std::string_view kClusters = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 constexpr std::string_view kEndpoints = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
 constexpr std::string_view kListeners = "type.googleapis.com/envoy.config.listener.v3.Listener";
@@ -303,12 +305,51 @@ std::optional<DiscoveryReply> AdsSession::next_reply() {
   return std::nullopt;
 }
 
-std::vector<ClientTypeStatus> AdsSession::status() const {
+std::vector<ClientTypeStatus> AdsSession::status(bool with_resources) {
   std::vector<ClientTypeStatus> all;
   for (const auto& t : types_) {
-    all.push_back({t->url, t->wildcard, t->names.size(), t->sent_version, t->base_version, t->refused_version,
-                   t->refusal, t->in_flight.has_value(), t->acks, t->nacks});
+    ClientTypeStatus& one = all.emplace_back();
+    one.type_url = t->url;
+    one.wildcard = t->wildcard;
+    one.names = t->names.size();
+    one.sent_version = t->sent_version;
+    one.acked_version = t->base_version;
+    one.refused_version = t->refused_version;
+    one.refusal = t->refusal;
+    one.awaiting_answer = t->in_flight.has_value();
+    one.acks = t->acks;
+    one.nacks = t->nacks;
+    // A served version that goes back to what the client has needs no answer, even after a refusal.
+    one.in_sync = snapshot_ != nullptr && !t->in_flight && !behind(*t) && !refuses_served(*t);
+    if (with_resources && snapshot_ != nullptr) one.resources = resources_of(*t);
   }
+  return all;
+}
+
+bool AdsSession::refuses_served(TypeState& t) {
+  return !t.refused_version.empty() && t.refused_version == version_of(t, target(t));
+}
+
+std::vector<ClientResourceStatus> AdsSession::resources_of(TypeState& t) {
+  using State = ClientResourceStatus::State;
+  std::vector<ClientResourceStatus> all;
+  const std::shared_ptr<const TypeSet> served = snapshot_->find(t.url);
+  const bool refused = refuses_served(t);
+  for (const ResourcePtr& resource : served->resources) {
+    if (!t.wants(resource->name)) continue;
+    const ResourcePtr* has = t.base == nullptr ? nullptr : t.base->find(resource->name);
+    const bool same = has != nullptr && (*has)->version == resource->version;
+    const State state = same             ? State::kSynced
+                        : refused        ? State::kRefused
+                        : has != nullptr ? State::kStale
+                                         : State::kNotSent;
+    all.push_back({resource->name, has == nullptr ? "" : (*has)->version, state});
+  }
+  for (const std::string& name : t.names) {
+    if (served->find(name) == nullptr && all.size() < served->resources.size() + kMaxAbsentTold)
+      all.push_back({name, "", State::kDoesNotExist});
+  }
+  std::sort(all.begin(), all.end(), [](const auto& x, const auto& y) { return x.name < y.name; });
   return all;
 }
 

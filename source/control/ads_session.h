@@ -74,7 +74,7 @@ class AdsSession {
 
   bool overflow() const { return overflow_; }  // the client passed a limit: end the stream
 
-  std::vector<ClientTypeStatus> status() const;
+  std::vector<ClientTypeStatus> status(bool with_resources = false);
   uint64_t stale() const { return stale_; }  // requests with an old nonce, ignored
 
  private:
@@ -115,6 +115,8 @@ class AdsSession {
   bool settled(std::string_view url);
   DiscoveryReply difference(const TypeState& t, const TypeSet& set) const;
   DiscoveryReply build(TypeState& t);
+  bool refuses_served(TypeState& t);  // the client's last answer was a NACK of what is served now
+  std::vector<ClientResourceStatus> resources_of(TypeState& t);
   void refresh_endpoints_of(const TypeState& clusters, const TypeSet& now);
 
   const bool incremental_;

@@ -11,6 +11,8 @@
 
 #include "control/raw_client.h"
 #include "envoy/service/discovery/v3/ads.grpc.pb.h"
+#include "envoy/service/status/v3/csds.grpc.pb.h"
+#include "outrigger/control/v1/status.grpc.pb.h"
 #include "support/wait.h"
 
 namespace outrigger::control {
@@ -96,6 +98,84 @@ TEST_F(AdsServerTest, SubscribeAckChange) {
   EXPECT_EQ(second.resources(0).value(), "two");
   client.ack(second);
   EXPECT_TRUE(in_sync(kCds));
+}
+
+// Our own service's and Envoy's words for the same client.
+TEST_F(AdsServerTest, StatusIsToldOverGrpc) {
+  namespace csds = envoy::service::status::v3;
+  const auto channel = grpc::CreateChannel("127.0.0.1:" + std::to_string(port), grpc::InsecureChannelCredentials());
+  const auto own = [&] {
+    v1::StatusResponse response;
+    grpc::ClientContext context;
+    EXPECT_TRUE(v1::ProxyStatusService::NewStub(channel)->GetStatus(&context, {}, &response).ok());
+    return response;
+  };
+  const auto envoys = [&] {
+    csds::ClientStatusResponse response;
+    grpc::ClientContext context;
+    EXPECT_TRUE(csds::ClientStatusDiscoveryService::NewStub(channel)->FetchClientStatus(&context, {}, &response).ok());
+    return response;
+  };
+  serve({Resource::make(kCds, "a", "one"), Resource::make(kCds, "b", "one")});
+  EXPECT_EQ(own().proxies_size(), 0);
+  RawClient client(port);
+  ASSERT_TRUE(client.ask(kCds, {"a", "b", "none"}));
+  const DiscoveryResponse first = client.read();
+  {
+    const auto told = own();
+    ASSERT_EQ(told.proxies_size(), 1);
+    EXPECT_EQ(told.control_plane(), "outrigger-control");
+    EXPECT_EQ(told.proxies(0).node_id(), "test-node");
+    EXPECT_EQ(told.proxies(0).served_version(), cache.get()->version());
+    EXPECT_TRUE(told.proxies(0).types(0).awaiting_answer());
+    EXPECT_FALSE(told.proxies(0).in_sync());
+    EXPECT_EQ(envoys().config(0).generic_xds_configs(0).config_status(), csds::NOT_SENT);
+  }
+  client.ack(first, {"a", "b", "none"});
+  EXPECT_TRUE(wait_until([&] { return own().proxies(0).in_sync(); }));
+  EXPECT_GT(own().proxies(0).types(0).answered_unix_ms(), 0);
+  {
+    const auto told = envoys();
+    ASSERT_EQ(told.config_size(), 1);
+    ASSERT_EQ(told.config(0).generic_xds_configs_size(), 3);
+    EXPECT_EQ(told.config(0).node().id(), "test-node");
+    EXPECT_EQ(told.config(0).generic_xds_configs(0).name(), "a");
+    EXPECT_EQ(told.config(0).generic_xds_configs(0).config_status(), csds::SYNCED);
+    EXPECT_EQ(told.config(0).generic_xds_configs(0).client_status(), envoy::admin::v3::ACKED);
+    EXPECT_EQ(told.config(0).generic_xds_configs(2).client_status(), envoy::admin::v3::DOES_NOT_EXIST);
+  }
+  serve({Resource::make(kCds, "a", "two"), Resource::make(kCds, "b", "one")});
+  const DiscoveryResponse second = client.read();
+  client.ask(kCds, {"a", "b", "none"}, first.version_info(), second.nonce(), "no good");
+  EXPECT_TRUE(wait_until([&] { return own().proxies(0).types(0).nacks() == 1; }));
+  {
+    const auto told = envoys().config(0);
+    EXPECT_EQ(told.generic_xds_configs(0).config_status(), csds::ERROR);
+    EXPECT_EQ(told.generic_xds_configs(0).client_status(), envoy::admin::v3::NACKED);
+    EXPECT_EQ(told.generic_xds_configs(0).error_state().details(), "no good");
+    EXPECT_EQ(told.generic_xds_configs(0).error_state().version_info(), second.version_info());
+    EXPECT_EQ(told.generic_xds_configs(1).config_status(), csds::SYNCED) << "b has not changed";
+    EXPECT_FALSE(own().proxies(0).in_sync());
+  }
+  serve({Resource::make(kCds, "a", "three"), Resource::make(kCds, "b", "one")});
+  client.ack(client.read(), {"a", "b", "none"});
+  EXPECT_TRUE(wait_until([&] { return own().proxies(0).in_sync(); }));
+  EXPECT_EQ(own().proxies(0).types(0).last_nack(), "no good") << "remembered";
+
+  // What is not honoured is refused, not ignored; a stream answers each request.
+  csds::ClientStatusRequest matching;
+  matching.GetReflection()->MutableUnknownFields(&matching)->AddLengthDelimited(1, "");
+  csds::ClientStatusResponse response;
+  grpc::ClientContext context, streaming;
+  const auto stub = csds::ClientStatusDiscoveryService::NewStub(channel);
+  EXPECT_EQ(stub->FetchClientStatus(&context, matching, &response).error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  auto stream = stub->StreamClientStatus(&streaming);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(stream->Write({}) && stream->Read(&response));
+    EXPECT_EQ(response.config_size(), 1);
+  }
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
 }
 
 TEST_F(AdsServerTest, NackIsNotedAndNotAnswered) {

@@ -5,6 +5,7 @@
 
 #include "support/fake_upstream.h"
 #include "support/process.h"
+#include "support/resources.h"
 
 namespace outrigger::test {
 namespace {
@@ -178,6 +179,50 @@ TEST_F(Ctl, DumpIsATableOrAllOfIt) {
   EXPECT_TRUE(has(some, "back") && !has(some, "main")) << some.text;
   EXPECT_TRUE(ctl({"dump", "--admin", admin, "-o", "json"}).json()["configs"].is_array());
   EXPECT_FALSE(has(ctl({"dump", "--admin", admin, "-o", "yaml"}), "tell-nobody"));
+}
+
+TEST_F(Ctl, StatusAndWatchTellWhatEachProxyRunsAndWhyItRefused) {
+  FakeUpstream upstream;
+  TempDir config;
+  write_file(config / "clusters.yaml", resource_file({eds_cluster_resource("blue")}));
+  write_file(config / "endpoints.yaml", resource_file({endpoints_resource("blue", {upstream.port()})}));
+  write_file(config / "routes.yaml",
+             resource_file({routes_resource("table", "- match: {prefix: /}\n  route: {cluster: blue}\n")}));
+  write_file(config / "listener.yaml", resource_file({listener_resource("main", "table")}));
+  ControlProcess control(config.path());
+  ASSERT_TRUE(control.started()) << control.output();
+  const std::string address = "127.0.0.1:" + std::to_string(control.port());
+  const std::vector<std::string> environment = {"OUTRIGGER_CONTROL=" + address};
+  EXPECT_TRUE(has(ctl({"status"}, environment), "no proxy is connected"));
+  ProxyProcess proxy(ads_bootstrap(control.port()));
+  ASSERT_TRUE(proxy.started()) << proxy.output();
+
+  const Answer synced = ctl({"watch", "--until-sync", "--timeout", "60"}, environment);
+  EXPECT_EQ(synced.code, 0) << synced.text;
+  EXPECT_TRUE(has(synced, "in sync")) << synced.text;
+  const auto table = [&] { return ctl({"status", "--control", address}); };
+  EXPECT_TRUE(wait_until([&] { return table().code == 0; })) << table().text;
+  EXPECT_TRUE(has(table(), "NODE") && has(table(), "in sync")) << table().text;
+
+  // The port is somebody else's, which only the proxy can know.
+  std::string taken = listener_resource("main", "table");
+  taken.replace(taken.find("port_value: 0"), 13, "port_value: " + std::to_string(upstream.port()));
+  write_file(config / "listener.yaml", resource_file({taken}));
+  EXPECT_TRUE(wait_until([&] { return has(table(), "refused Listener"); })) << table().text;
+  const Answer refused = table();
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_TRUE(has(refused, "in use")) << refused.text;
+  EXPECT_EQ(ctl({"watch", "--until-sync", "--timeout", "1"}, environment).code, 1);
+  const Answer types = ctl({"status", "--types"}, environment);
+  EXPECT_TRUE(has(types, "ClusterLoadAssignment") && has(types, "refused")) << types.text;
+  const Json told = ctl({"status", "-o", "json"}, environment).json();
+  ASSERT_EQ(told["proxies"].size(), 1u) << told;
+  EXPECT_EQ(told["proxies"][0]["in_sync"], false);
+
+  write_file(config / "listener.yaml", resource_file({listener_resource("main", "table")}));
+  EXPECT_EQ(ctl({"watch", "--until-sync", "--timeout", "60"}, environment).code, 0);
+  EXPECT_TRUE(has(table(), "in use")) << "the last refusal is remembered";
+  EXPECT_EQ(ctl({"status", "--control", "unix:" + (dir_ / "none")}).code, 3);
 }
 
 TEST_F(Ctl, CompletionScriptsAreValidAndKnowTheCommands) {

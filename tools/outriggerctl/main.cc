@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "commands.h"
 #include "completion.h"
+#include "status.h"
 
 namespace {
 
@@ -17,6 +18,7 @@ constexpr const char* kFooter = R"(Examples:
   outriggerctl validate bootstrap.yaml conf.d
   outriggerctl explain --host shop.example --path /cart -H 'x-api-key: KEY'
   outriggerctl explain --file bootstrap.yaml --host shop.example --path /cart
+  outriggerctl status --control 10.0.0.2:18000
   outriggerctl diff conf.d http://127.0.0.1:9901
   source <(outriggerctl completion bash)
 
@@ -75,6 +77,20 @@ int run(int argc, char** argv) {
   with_admin(dump_command);
   dump_command->add_option("NAME", name_regex, "regular expression that names must match");
 
+  StatusOptions control{.control = "127.0.0.1:18000"};
+  const auto with_control = [&](CLI::App* command) {
+    command->add_option("--control", control.control, "address of the control plane")
+        ->envname("OUTRIGGER_CONTROL")
+        ->capture_default_str();
+    return command;
+  };
+  CLI::App* status_command =
+      with_control(app.add_subcommand("status", "the proxies of a control plane: version, in sync or not, last NACK"));
+  status_command->add_flag("--types", control.types, "a row for each type of each proxy");
+  CLI::App* watch_command = with_control(app.add_subcommand("watch", "the same as it changes, a line for each change"));
+  watch_command->add_flag("--until-sync", control.until_sync, "end when at least one proxy is there, and all in sync");
+  watch_command->add_option("--timeout", control.timeout_s, "give up after so many seconds, with exit code 1");
+
   std::string shell;
   CLI::App* completion_command = app.add_subcommand("completion", "completion script of a shell");
   completion_command->add_option("SHELL", shell, "bash, zsh or fish")
@@ -92,6 +108,8 @@ int run(int argc, char** argv) {
   if (explain_command->parsed()) return explain(out, asked);
   if (diff_command->parsed()) return diff(out, before, after);
   if (dump_command->parsed()) return dump(out, admin, name_regex);
+  if (status_command->parsed()) return status(out, control);
+  if (watch_command->parsed()) return watch(out, control);
   std::fputs(completion_script(app, shell).c_str(), stdout);
   return kGood;
 }

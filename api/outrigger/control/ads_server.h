@@ -53,6 +53,14 @@ struct AdsServerOptions {
   std::function<void(const ClientInfo&, const Answer&)> on_nack = {};
 };
 
+// What one client has made of one resource that it asked for.
+struct ClientResourceStatus {
+  enum class State : uint8_t { kSynced, kStale, kNotSent, kRefused, kDoesNotExist };
+  std::string name;
+  std::string client_version;  // that it has acknowledged; empty: none
+  State state = State::kNotSent;
+};
+
 // What one client runs of one type.
 struct ClientTypeStatus {
   std::string type_url;
@@ -64,12 +72,20 @@ struct ClientTypeStatus {
   std::string refusal;
   bool awaiting_answer = false;
   uint64_t acks = 0, nacks = 0;
+  bool in_sync = false;          // it runs what is served now
+  int64_t answered_unix_ms = 0;  // its last ACK or NACK; 0: none yet
+  std::string last_nack;         // also after later ACKs
+  int64_t last_nack_unix_ms = 0;
+  std::vector<ClientResourceStatus> resources;  // by name, if they were asked for
 };
 
 struct ClientStatus {
   ClientInfo info;
   std::string group;
   std::vector<ClientTypeStatus> types;
+  int64_t connected_unix_ms = 0;
+  std::string served_version = {};  // of the group's snapshot; empty: there is none yet
+  bool in_sync() const;             // every type is
 };
 
 class AdsServer {
@@ -85,7 +101,9 @@ class AdsServer {
   // Ends every stream with UNAVAILABLE, waits for them at most stop_grace_ms, then cuts them.
   void stop();
 
-  std::vector<ClientStatus> clients() const;
+  // Who is connected and what each runs, waits for and refused. The same is told over gRPC, on the server's own port:
+  // envoy.service.status.v3.ClientStatusDiscoveryService and outrigger.control.v1.ProxyStatusService.
+  std::vector<ClientStatus> clients(bool with_resources = false) const;
 
  private:
   struct Impl;

@@ -1,0 +1,175 @@
+#include "control/status_service.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "envoy/service/status/v3/csds.grpc.pb.h"
+#include "outrigger/control/v1/status.grpc.pb.h"
+
+namespace outrigger::control {
+namespace {
+
+namespace csds = envoy::service::status::v3;
+namespace admin = envoy::admin::v3;
+
+void set_time(google::protobuf::Timestamp& to, int64_t unix_ms) {
+  to.set_seconds(unix_ms / 1000);
+  to.set_nanos(static_cast<int>(unix_ms % 1000) * 1'000'000);
+}
+
+void set_states(const ClientResourceStatus& resource, csds::ClientConfig::GenericXdsConfig& to) {
+  using State = ClientResourceStatus::State;
+  switch (resource.state) {
+    case State::kSynced:
+      to.set_config_status(csds::SYNCED);
+      to.set_client_status(admin::ACKED);
+      break;
+    case State::kStale:
+      to.set_config_status(csds::STALE);
+      to.set_client_status(admin::ACKED);
+      break;
+    case State::kNotSent:
+      to.set_config_status(csds::NOT_SENT);
+      to.set_client_status(admin::REQUESTED);
+      break;
+    case State::kRefused:
+      to.set_config_status(csds::ERROR);
+      to.set_client_status(admin::NACKED);
+      break;
+    case State::kDoesNotExist:
+      to.set_config_status(csds::NOT_SENT);
+      to.set_client_status(admin::DOES_NOT_EXIST);
+      break;
+  }
+}
+
+void fill(const ClientStatus& client, csds::ClientConfig& to) {
+  to.mutable_node()->set_id(client.info.node_id);
+  to.mutable_node()->set_cluster(client.info.node_cluster);
+  to.set_client_scope("stream " + std::to_string(client.info.stream_id));
+  for (const ClientTypeStatus& type : client.types) {
+    for (const ClientResourceStatus& resource : type.resources) {
+      csds::ClientConfig::GenericXdsConfig& config = *to.add_generic_xds_configs();
+      config.set_type_url(type.type_url);
+      config.set_name(resource.name);
+      config.set_version_info(resource.client_version);
+      if (type.answered_unix_ms != 0) set_time(*config.mutable_last_updated(), type.answered_unix_ms);
+      set_states(resource, config);
+      if (resource.state != ClientResourceStatus::State::kRefused) continue;
+      config.mutable_error_state()->set_details(type.refusal);
+      config.mutable_error_state()->set_version_info(type.refused_version);
+      set_time(*config.mutable_error_state()->mutable_last_update_attempt(), type.last_nack_unix_ms);
+    }
+  }
+}
+
+grpc::Status answer(const StatusSource& source, const csds::ClientStatusRequest& request,
+                    csds::ClientStatusResponse& response) {
+  if (!request.GetReflection()->GetUnknownFields(request).empty())
+    return {grpc::StatusCode::UNIMPLEMENTED, "node and node_matchers are not supported: all clients are told"};
+  for (const ClientStatus& client : source.clients(true)) fill(client, *response.add_config());
+  return grpc::Status::OK;
+}
+
+void fill(const ClientStatus& client, v1::ProxyStatus& to) {
+  to.set_stream_id(client.info.stream_id);
+  to.set_node_id(client.info.node_id);
+  to.set_node_cluster(client.info.node_cluster);
+  to.set_user_agent(client.info.user_agent);
+  to.set_peer(client.info.peer);
+  to.set_group(client.group);
+  to.set_incremental(client.info.incremental);
+  to.set_connected_unix_ms(client.connected_unix_ms);
+  to.set_served_version(client.served_version);
+  to.set_in_sync(client.in_sync());
+  for (const ClientTypeStatus& type : client.types) {
+    v1::TypeStatus& out = *to.add_types();
+    out.set_type_url(type.type_url);
+    out.set_wildcard(type.wildcard);
+    out.set_names(type.names);
+    out.set_sent_version(type.sent_version);
+    out.set_acked_version(type.acked_version);
+    out.set_refused_version(type.refused_version);
+    out.set_awaiting_answer(type.awaiting_answer);
+    out.set_in_sync(type.in_sync);
+    out.set_acks(type.acks);
+    out.set_nacks(type.nacks);
+    out.set_answered_unix_ms(type.answered_unix_ms);
+    out.set_last_nack(type.last_nack);
+    out.set_last_nack_unix_ms(type.last_nack_unix_ms);
+  }
+}
+
+// Answers each request of a stream in turn.
+class CsdsStream final : public grpc::ServerBidiReactor<csds::ClientStatusRequest, csds::ClientStatusResponse> {
+ public:
+  explicit CsdsStream(const StatusSource& source) : source_(source) { StartRead(&request_); }
+  void OnReadDone(bool ok) override {
+    if (!ok) return Finish(grpc::Status::OK);
+    response_.Clear();
+    if (const grpc::Status status = answer(source_, request_, response_); !status.ok()) return Finish(status);
+    StartWrite(&response_);
+  }
+  void OnWriteDone(bool ok) override {
+    if (!ok) return Finish(grpc::Status::OK);
+    StartRead(&request_);
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  const StatusSource& source_;
+  csds::ClientStatusRequest request_;
+  csds::ClientStatusResponse response_;
+};
+
+}  // namespace
+
+struct StatusServices::Impl {
+  class Csds final : public csds::ClientStatusDiscoveryService::CallbackService {
+   public:
+    explicit Csds(const StatusSource& source) : source_(source) {}
+    grpc::ServerUnaryReactor* FetchClientStatus(grpc::CallbackServerContext* context,
+                                                const csds::ClientStatusRequest* request,
+                                                csds::ClientStatusResponse* response) override {
+      grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+      reactor->Finish(answer(source_, *request, *response));
+      return reactor;
+    }
+    grpc::ServerBidiReactor<csds::ClientStatusRequest, csds::ClientStatusResponse>* StreamClientStatus(
+        grpc::CallbackServerContext*) override {
+      return new CsdsStream(source_);
+    }
+
+   private:
+    const StatusSource& source_;
+  };
+
+  class Own final : public v1::ProxyStatusService::CallbackService {
+   public:
+    explicit Own(const StatusSource& source) : source_(source) {}
+    grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context, const v1::StatusRequest*,
+                                        v1::StatusResponse* response) override {
+      response->set_control_plane(source_.identifier);
+      for (const ClientStatus& client : source_.clients(false)) fill(client, *response->add_proxies());
+      grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+      reactor->Finish(grpc::Status::OK);
+      return reactor;
+    }
+
+   private:
+    const StatusSource& source_;
+  };
+
+  explicit Impl(StatusSource given) : source(std::move(given)), csds(source), own(source) {}
+  const StatusSource source;
+  Csds csds;
+  Own own;
+};
+
+StatusServices::StatusServices(StatusSource source) : impl_(std::make_unique<Impl>(std::move(source))) {}
+StatusServices::~StatusServices() = default;
+std::vector<grpc::Service*> StatusServices::services() { return {&impl_->csds, &impl_->own}; }
+
+}  // namespace outrigger::control
