@@ -171,7 +171,7 @@ constexpr FieldRule kNoted[] = {
      "there are no active health checks that could keep a removed host"},
     {"envoy.config.cluster.v3.Cluster.RefreshRate", "base_interval", kIgnored, "see dns_failure_refresh_rate"},
     {"envoy.config.cluster.v3.Cluster.RefreshRate", "max_interval", kIgnored, "see dns_failure_refresh_rate"},
-    {"envoy.config.core.v3.ApiConfigSource", "api_type", kUsed, "GRPC; DELTA_GRPC is not supported yet"},
+    {"envoy.config.core.v3.ApiConfigSource", "api_type", kUsed, "all but REST"},
     {"envoy.config.core.v3.ConfigSource", "api_config_source", kUsed, "lds_config and cds_config only"},
     {"envoy.config.core.v3.ControlPlane", "identifier", kIgnored, "part of responses, not of config"},
     {"envoy.config.core.v3.GrpcService", "google_grpc", kRefused,

@@ -40,10 +40,17 @@ void file_source(const std::string& file, const FieldPath& path, ConfigSourceSpe
 ConfigSourceSpec grpc_source_spec(const core::ApiConfigSource& source, const FieldPath& path, Translation& t) {
   ConfigSourceSpec spec;
   spec.kind = ConfigSourceSpec::Kind::kGrpc;
-  if (source.api_type() == core::ApiConfigSource::DELTA_GRPC)
-    t.fault(path.field("api_type"), "DELTA_GRPC is not supported yet; use GRPC");
-  else if (source.api_type() != core::ApiConfigSource::GRPC)
-    t.fault(path.field("api_type"), "must be GRPC");
+  switch (source.api_type()) {
+    case core::ApiConfigSource::AGGREGATED_GRPC:
+    case core::ApiConfigSource::GRPC:
+      break;
+    case core::ApiConfigSource::AGGREGATED_DELTA_GRPC:
+    case core::ApiConfigSource::DELTA_GRPC:
+      spec.delta = true;
+      break;
+    default:
+      t.fault(path.field("api_type"), "must be GRPC, DELTA_GRPC, AGGREGATED_GRPC or AGGREGATED_DELTA_GRPC");
+  }
   spec.set_node_on_first_message_only = source.set_node_on_first_message_only();
   if (source.grpc_services_size() != 1)
     t.fault(path.field("grpc_services"), fmt::format("has {} entries, needs exactly one", source.grpc_services_size()));

@@ -105,20 +105,25 @@ struct Builder::Impl {
         translator(filters::all_filters(), states, *o.stats, {.unknown_fields = o.unknown_fields}),
         store({.stats = o.stats, .access_log = o.access_log, .workers = o.workers, .bind = o.bind, .now_ms = now_ms}) {}
 
+  struct Item {
+    TranslatedResource resource;
+    std::string called;  // by the source; empty: not at all
+    std::string version;
+  };
   // One batch of one source.
   struct Batch {
     ResourceType type = ResourceType::kListener;
     Source source = Source::kXds;
-    std::string version;
     bool full_set = false;
-    std::vector<TranslatedResource> resources;
+    std::vector<Item> items;
+    std::vector<std::string> kept;  // there and unchanged
     std::vector<std::string> removed;
   };
 
   Loaded load(std::string_view text, std::string_view file);
   void run();
-  std::vector<std::string> apply(Batch batch);
-  void take(Batch& batch, TranslatedResource& resource, std::vector<std::string>& faults);
+  xds::Verdict apply(Batch batch);
+  bool take(const Batch& batch, Item& item, std::vector<std::string>& faults);
   Batch translate(xds::Update& update);
   void apply_file(const FileSource& source, const std::string& text, const std::string& error);
   void first_answer(ResourceType type);
@@ -201,11 +206,12 @@ Builder::Loaded Builder::Impl::load(std::string_view text, std::string_view file
 
 // ---- batches ----
 
-std::vector<std::string> Builder::Impl::apply(Batch batch) {
-  std::vector<std::string> faults, names;
-  std::set<std::string> seen;
+xds::Verdict Builder::Impl::apply(Batch batch) {
+  std::vector<std::string> names = std::move(batch.kept);
+  std::set<std::string> seen(names.begin(), names.end());
   bool all_named = true;
-  for (TranslatedResource& resource : batch.resources) {
+  for (Item& item : batch.items) {
+    TranslatedResource& resource = item.resource;
     if (resource.name.empty()) {
       all_named = false;
       continue;
@@ -227,14 +233,20 @@ std::vector<std::string> Builder::Impl::apply(Batch batch) {
   }
   for (const std::string& name : batch.removed) {
     store.remove(batch.type, name, batch.source);
-    forget_files([&](const auto& entry) { return entry.first.second == name; });
+    resource_files.erase({batch.type, name});
   }
-  for (TranslatedResource& resource : batch.resources) take(batch, resource, faults);
+  xds::Verdict verdict;
+  for (Item& item : batch.items) {
+    if (!take(batch, item, verdict.faults))
+      verdict.refused.push_back(item.called.empty() ? item.resource.name : item.called);
+  }
   publish_soon();
-  return faults;
+  return verdict;
 }
 
-void Builder::Impl::take(Batch& batch, TranslatedResource& resource, std::vector<std::string>& faults) {
+// Stages the resource, or says why not.
+bool Builder::Impl::take(const Batch& batch, Item& item, std::vector<std::string>& faults) {
+  TranslatedResource& resource = item.resource;
   if (resource.spec && resource.type != batch.type) {
     resource.faults.add_at("",
                            fmt::format("is a {}, expected a {}", short_type(resource.type), short_type(batch.type)));
@@ -249,26 +261,29 @@ void Builder::Impl::take(Batch& batch, TranslatedResource& resource, std::vector
     }
   }
   if (!resource.spec) {
-    if (!resource.name.empty()) store.refuse(batch.type, resource.name, batch.version, resource.faults);
-    return;
+    if (!resource.name.empty()) store.refuse(batch.type, resource.name, item.version, resource.faults);
+    return false;
   }
   std::vector<FileSource> files = file_sources(*resource.spec);
-  auto accepted = store.accept(std::move(*resource.spec), std::move(resource.bytes), batch.source, batch.version);
+  auto accepted = store.accept(std::move(*resource.spec), std::move(resource.bytes), batch.source, item.version);
   if (!accepted) {
     faults.push_back(fmt::format("{}/{}: {}", short_type(batch.type), resource.name, accepted.error().detail));
-  } else if (files.empty()) {
+    return false;
+  }
+  if (files.empty()) {
     resource_files.erase({batch.type, resource.name});
   } else {
     resource_files[{batch.type, resource.name}] = std::move(files);
   }
+  return true;
 }
 
 Builder::Impl::Batch Builder::Impl::translate(xds::Update& update) {
   Batch batch{.type = static_cast<ResourceType>(update.type),
               .source = Source::kXds,
-              .version = update.version,
               .full_set = update.full_set,
-              .resources = {},
+              .items = {},
+              .kept = std::move(update.kept),
               .removed = std::move(update.removed)};
   const config::FieldPath list("resources");
   for (size_t i = 0; i < update.resources.size(); ++i) {
@@ -280,7 +295,9 @@ Builder::Impl::Batch Builder::Impl::translate(xds::Update& update) {
                           fmt::format("is \"{}\", but the resource's own name is \"{}\"", from.name, resource.name));
       resource.spec.reset();
     }
-    batch.resources.push_back(std::move(resource));
+    // Incremental: each has its own; state of the world: the response's.
+    const std::string& version = from.version.empty() ? update.version : from.version;
+    batch.items.push_back({.resource = std::move(resource), .called = from.name, .version = version});
   }
   return batch;
 }
@@ -293,16 +310,19 @@ void Builder::Impl::apply_file(const FileSource& source, const std::string& text
     Faults file_faults;
     Batch batch{.type = source.type,
                 .source = Source::kFile,
-                .version = content_hash_hex(text),
                 .full_set = source.type == ResourceType::kListener || source.type == ResourceType::kCluster,
-                .resources = translator.resource_file(text, source.path, file_faults),
+                .items = {},
+                .kept = {},
                 .removed = {}};
+    const std::string version = content_hash_hex(text);
+    for (TranslatedResource& resource : translator.resource_file(text, source.path, file_faults))
+      batch.items.push_back({.resource = std::move(resource), .called = {}, .version = version});
     for (const config::Fault& fault : file_faults.all())
       if (!fault.warning) faults.push_back(fault.str());
     // A file that is broken as a whole deletes nothing.
     if (!file_faults.ok()) batch.full_set = false;
-    std::vector<std::string> more = apply(std::move(batch));
-    faults.insert(faults.end(), more.begin(), more.end());
+    const xds::Verdict verdict = apply(std::move(batch));
+    faults.insert(faults.end(), verdict.faults.begin(), verdict.faults.end());
   }
   options.stats->add(faults.empty() ? counts.file_success : counts.file_rejected);
   if (faults.empty())
@@ -417,8 +437,8 @@ std::vector<std::string> Builder::remember(std::vector<xds::Update> updates) {
     // What no discovery can replace must not come to life.
     const auto type = static_cast<ResourceType>(update.type);
     if (xds::is_full_set(update.type) && !impl_->undiscovered.contains(type)) continue;
-    std::vector<std::string> more = impl_->apply(impl_->translate(update));
-    faults.insert(faults.end(), more.begin(), more.end());
+    const xds::Verdict verdict = impl_->apply(impl_->translate(update));
+    faults.insert(faults.end(), verdict.faults.begin(), verdict.faults.end());
   }
   for (const ResourceType type : impl_->undiscovered)
     (type == ResourceType::kListener ? impl_->lds_pending : impl_->cds_pending) = false;
@@ -436,15 +456,14 @@ void Builder::stop() {
   impl_->thread.join();
 }
 
-void Builder::update(xds::Update update, std::function<void(std::vector<std::string>)> verdict) {
+// Discovery logs what is refused, since it knows what came before.
+void Builder::update(xds::Update update, std::function<void(xds::Verdict)> verdict) {
   impl_->loop.post([impl = impl_.get(), update = std::move(update), verdict = std::move(verdict)]() mutable {
     const auto type = static_cast<ResourceType>(update.type);
-    const std::string what = fmt::format("{} version \"{}\"", xds::short_name(update.type), update.version);
-    std::vector<std::string> faults = impl->apply(impl->translate(update));
-    if (!faults.empty()) log_faults(what, faults);
+    xds::Verdict told = impl->apply(impl->translate(update));
     impl->first_answer(type);
     if (impl->undiscovered.erase(type) != 0 && impl->undiscovered.empty()) impl->callbacks.on_discovered();
-    verdict(std::move(faults));
+    verdict(std::move(told));
   });
 }
 

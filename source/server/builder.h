@@ -92,8 +92,8 @@ class Builder {
   void start(BuilderCallbacks callbacks);
   void stop();
 
-  // What discovery brought. `verdict` is called with all faults (none: accepted).
-  void update(xds::Update update, std::function<void(std::vector<std::string> faults)> verdict);
+  // What discovery brought, a full set or changes. `verdict` is called with all faults (none: accepted).
+  void update(xds::Update update, std::function<void(xds::Verdict)> verdict);
   // A file's content; `error` instead of it when it could not be read.
   void update_file(FileSource source, std::string text, std::string error);
   void set_resolved(std::string cluster, std::vector<config::EndpointSpec> endpoints);

@@ -49,8 +49,8 @@ xds::ChannelSpec channel_spec(const ConfigSourceSpec& source, const std::vector<
 }
 
 struct Control::Impl {
-  Impl(const config::BootstrapSpec& s, stats::Registry& r, Builder& b, OnStatus callback)
-      : spec(s), stats(r), builder(b), on_status(std::move(callback)) {}
+  Impl(const config::BootstrapSpec& s, stats::Registry& r, Builder& b, OnStatus callback, Names names)
+      : spec(s), stats(r), builder(b), on_status(std::move(callback)), remembered(std::move(names)) {}
 
   void run() {
     ::pthread_setname_np(::pthread_self(), "control");
@@ -74,7 +74,9 @@ struct Control::Impl {
         loop, channel_spec(*spec.ads, spec.clusters), spec.node.serialized, &stats,
         xds::AdsClient::Callbacks{.on_update = [this](xds::Update update) { on_update(std::move(update)); },
                                   .on_connection = [this](bool) { status_soon(0); }},
-        xds::AdsOptions{.node_on_first_message_only = spec.ads->set_node_on_first_message_only});
+        xds::AdsOptions{.incremental = spec.ads->delta,
+                        .node_on_first_message_only = spec.ads->set_node_on_first_message_only});
+    for (const auto& [type, names] : remembered) ads->claim(type, names);
     if (uses_ads(spec.cds)) ads->subscribe(xds::Type::kCluster, {.wildcard = true});
     if (uses_ads(spec.lds)) ads->subscribe(xds::Type::kListener, {.wildcard = true});
     subscribe(xds::Type::kEndpoints, endpoints);
@@ -92,9 +94,9 @@ struct Control::Impl {
 
   void on_update(xds::Update update) {
     const uint64_t id = update.id;
-    builder.update(std::move(update), [this, id](std::vector<std::string> faults) {
-      loop.post([this, id, faults = std::move(faults)] {
-        if (ads != nullptr) ads->verdict(id, faults);
+    builder.update(std::move(update), [this, id](xds::Verdict verdict) {
+      loop.post([this, id, verdict = std::move(verdict)] {
+        if (ads != nullptr) ads->verdict(id, verdict);
         status_soon(kStatusMs);
       });
     });
@@ -120,6 +122,7 @@ struct Control::Impl {
   stats::Registry& stats;
   Builder& builder;
   OnStatus on_status;
+  const Names remembered;
   event::Loop loop;
   std::thread thread;
   // The thread's:
@@ -135,8 +138,9 @@ struct Control::Impl {
                               this};
 };
 
-Control::Control(const config::BootstrapSpec& spec, stats::Registry& stats, Builder& builder, OnStatus on_status)
-    : impl_(std::make_unique<Impl>(spec, stats, builder, std::move(on_status))) {}
+Control::Control(const config::BootstrapSpec& spec, stats::Registry& stats, Builder& builder, OnStatus on_status,
+                 Names remembered)
+    : impl_(std::make_unique<Impl>(spec, stats, builder, std::move(on_status), std::move(remembered))) {}
 Control::~Control() { stop(); }
 
 void Control::start() {

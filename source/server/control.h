@@ -7,7 +7,10 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "config/spec.h"
 #include "server/builder.h"
@@ -18,7 +21,10 @@ namespace outrigger::server {
 class Control {
  public:
   using OnStatus = std::function<void(std::shared_ptr<const xds::AdsStatus>)>;
-  Control(const config::BootstrapSpec& spec, stats::Registry& stats, Builder& builder, OnStatus on_status);
+  // `remembered`: listeners and clusters that the builder has from an earlier life.
+  using Names = std::map<xds::Type, std::vector<std::string>>;
+  Control(const config::BootstrapSpec& spec, stats::Registry& stats, Builder& builder, OnStatus on_status,
+          Names remembered = {});
   ~Control();  // stop()
   Control(const Control&) = delete;
   Control& operator=(const Control&) = delete;

@@ -146,6 +146,7 @@ struct Server::Impl {
   std::unique_ptr<ServerStats> counts;
   std::unique_ptr<proxy::AccessLogSinks> access_log;  // one ring a worker, and one for admin
   std::unique_ptr<StateDir> state_dir;                // nullptr: nothing is remembered
+  Control::Names claims;                              // what was remembered
   bool discovered = false;  // the builder thread's: what is live is discovery's, and worth remembering
   std::unique_ptr<Builder> builder;
   std::unique_ptr<Control> control;
@@ -204,6 +205,10 @@ Result<void> Server::Impl::open_state_dir(const config::BootstrapSpec& spec) {
   }
   if (!*remembered) return {};
   const size_t count = (*remembered)->resources.size();
+  for (const RememberedResource& resource : (*remembered)->resources) {
+    const auto type = static_cast<xds::Type>(resource.type);
+    if (xds::is_full_set(type)) claims[type].push_back(resource.name);
+  }
   const auto faults = builder->remember(to_updates(std::move((*remembered)->resources)));
   for (const std::string& fault : faults) OUTRIGGER_LOG(kWarning, "state", "remembered, but good no longer: {}", fault);
   state.remembered_unix_ms = (*remembered)->saved_unix_ms;
@@ -259,9 +264,10 @@ void Server::Impl::start_threads(const config::BootstrapSpec& spec) {
     workers.push_back(
         std::make_unique<Worker>(std::move(worker), [this, on_main](uint64_t) { on_main([this] { on_adopted(); }); }));
   }
-  control = std::make_unique<Control>(spec, *registry, *builder, [this, on_main](auto status) {
-    on_main([this, status = std::move(status)] { state.ads = status; });
-  });
+  control = std::make_unique<Control>(
+      spec, *registry, *builder,
+      [this, on_main](auto status) { on_main([this, status = std::move(status)] { state.ads = status; }); },
+      std::move(claims));
   registry->set(counts->concurrency, options.concurrency);
   set_phase(Phase::kPreInitializing);
   for (auto& worker : workers) worker->start();

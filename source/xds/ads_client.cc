@@ -9,6 +9,7 @@
 #include "event/loop.h"
 #include "event/timer.h"
 #include "stats/stats.h"
+#include "xds/delta.h"
 #include "xds/grpc_stream.h"
 #include "xds/sotw.h"
 #include "xds/wire.h"
@@ -20,6 +21,8 @@ namespace {
 constexpr std::array<std::string_view, kTypeCount> kStatPrefixes = {"listener_manager.lds", "rds",
                                                                     "cluster_manager.cds", "eds"};
 
+constexpr size_t kMaxLoggedFaults = 20;
+
 std::string join_faults(const std::vector<std::string>& faults) {
   std::string text;
   for (const std::string& fault : faults) {
@@ -28,6 +31,21 @@ std::string join_faults(const std::vector<std::string>& faults) {
     if (text.size() > kMaxErrorDetailBytes) break;  // the encoder says how much it cuts
   }
   return text;
+}
+
+std::string_view first_lines(std::string_view text, size_t lines) {
+  size_t end = 0;
+  while (lines > 0 && end < text.size()) {
+    if (text[end++] == '\n') --lines;
+  }
+  return text.substr(0, end);
+}
+
+std::unique_ptr<Machine> make_machine(const AdsOptions& options) {
+  const MachineOptions machine{options.node_on_first_message_only, options.refused_again_initial_ms,
+                               options.refused_again_max_ms};
+  if (options.incremental) return std::make_unique<Delta>(machine);
+  return std::make_unique<Sotw>(machine);
 }
 
 bool is_power_of_two(uint64_t n) { return (n & (n - 1)) == 0; }
@@ -42,7 +60,7 @@ struct AdsClient::Impl {
         node(std::move(node)),
         callbacks(std::move(callbacks)),
         options(options),
-        machine({options.node_on_first_message_only, options.refused_again_initial_ms, options.refused_again_max_ms}),
+        machine(make_machine(options)),
         registry(stats) {
     CHECK(!this->channel.addresses.empty());
     if (registry == nullptr) return;
@@ -58,12 +76,13 @@ struct AdsClient::Impl {
 
   void open();
   void pump();
+  void on_alarm();
   void on_writable();
   void on_message(Result<Response> message);
   void on_closed(const std::string& reason);
   void set_connected(bool now);
   void read_more();
-  void log_verdict(const Sotw::TypeState& t, Type type, Sotw::Judged judged) const;
+  void log_verdict(const Machine::TypeState& t, Type type, Machine::Judged judged) const;
   int64_t now_ms() const { return loop.now_ns() / 1'000'000; }
   void count(stats::Counter counter) {
     if (registry != nullptr) registry->add(counter);
@@ -74,7 +93,7 @@ struct AdsClient::Impl {
   const std::string node;
   const Callbacks callbacks;
   const AdsOptions options;
-  Sotw machine;
+  const std::unique_ptr<Machine> machine;
 
   std::unique_ptr<GrpcStream> stream;
   bool started = false;
@@ -88,7 +107,7 @@ struct AdsClient::Impl {
   uint64_t streams = 0;
   std::string address, control_plane, last_error;
   event::Timeout reconnect{[](void* self) { static_cast<Impl*>(self)->open(); }, this};
-  event::Timeout held_back{[](void* self) { static_cast<Impl*>(self)->pump(); }, this};
+  event::Timeout alarm{[](void* self) { static_cast<Impl*>(self)->on_alarm(); }, this};
 
   stats::Registry* registry;
   std::unique_ptr<stats::Group> group;
@@ -102,27 +121,38 @@ void AdsClient::Impl::open() {
   next_address = (next_address + 1) % channel.addresses.size();
   writing = read_owed = answered = false;
   ++streams;
-  machine.stream_opened();
+  machine->stream_opened();
   stream = std::make_unique<GrpcStream>(
-      loop, channel, address, kAdsSotwMethod, decode_response,
+      loop, channel, address, options.incremental ? kAdsDeltaMethod : kAdsSotwMethod,
+      options.incremental ? decode_delta_response : decode_response,
       GrpcStream::Callbacks{[this] { on_writable(); }, [this](Result<Response> m) { on_message(std::move(m)); },
                             [this](std::string reason) { on_closed(reason); }});
   pump();
 }
 
-// Writes the next request that is due, and sees to it that a held-back one is written in time.
+// Writes the next request that is due, and sees to it that what waits for a time is not forgotten.
 void AdsClient::Impl::pump() {
-  if (stream == nullptr || writing) return;
-  if (auto request = machine.next_request(now_ms())) {
-    writing = true;
-    count(attempts[static_cast<size_t>(request->type)]);
-    stream->write(encode_request(*request, node));
-    return;
+  if (stream != nullptr && !writing) {
+    if (auto request = machine->next_request(now_ms())) {
+      writing = true;
+      count(attempts[static_cast<size_t>(request->type)]);
+      stream->write(options.incremental ? encode_delta_request(*request, node) : encode_request(*request, node));
+    }
   }
-  if (auto at = machine.wake_at_ms()) {
-    loop.timers().arm(held_back, static_cast<uint64_t>(std::max<int64_t>(*at - now_ms(), 1)));
+  if (auto at = machine->wake_at_ms(!writing)) {
+    loop.timers().arm(alarm, static_cast<uint64_t>(std::max<int64_t>(*at - now_ms(), 1)));
   } else {
-    held_back.disarm();
+    alarm.disarm();
+  }
+}
+
+void AdsClient::Impl::on_alarm() {
+  std::vector<Update> expired = machine->expire(now_ms());
+  pump();
+  for (Update& update : expired) {
+    OUTRIGGER_LOG(kWarning, "xds", "{}: {} of {} ended by their time to live", channel.name, update.removed.size(),
+                  short_name(update.type));
+    callbacks.on_update(std::move(update));
   }
 }
 
@@ -130,6 +160,7 @@ void AdsClient::Impl::on_writable() {
   writing = false;
   set_connected(true);
   pump();
+  read_more();
 }
 
 void AdsClient::Impl::on_message(Result<Response> message) {
@@ -143,7 +174,7 @@ void AdsClient::Impl::on_message(Result<Response> message) {
     backoff_ms = 0;
   }
   control_plane = message->control_plane;
-  std::optional<Update> update = machine.receive(std::move(*message));
+  std::optional<Update> update = machine->receive(std::move(*message));
   // Before the callback, which may stop us.
   read_owed = true;
   read_more();
@@ -152,7 +183,7 @@ void AdsClient::Impl::on_message(Result<Response> message) {
 }
 
 void AdsClient::Impl::read_more() {
-  if (!read_owed || stream == nullptr || machine.unjudged() >= kMaxUnjudged) return;
+  if (!read_owed || stream == nullptr || machine->unjudged() >= kMaxUnjudged) return;
   read_owed = false;
   stream->read_next();
 }
@@ -160,8 +191,9 @@ void AdsClient::Impl::read_more() {
 void AdsClient::Impl::on_closed(const std::string& reason) {
   const bool was_connected = connected;
   stream.reset();
-  machine.stream_closed();
-  held_back.disarm();
+  machine->stream_closed();
+  writing = false;
+  pump();
   // The other addresses are tried at once; the back-off is between rounds.
   const bool round_over = next_address == 0 || was_connected;
   uint64_t delay_ms = 1;
@@ -188,16 +220,20 @@ void AdsClient::Impl::set_connected(bool now) {
   if (callbacks.on_connection) callbacks.on_connection(now);
 }
 
-void AdsClient::Impl::log_verdict(const Sotw::TypeState& t, Type type, Sotw::Judged judged) const {
-  if (judged == Sotw::Judged::kRefused) {
-    OUTRIGGER_LOG(kWarning, "xds", "{} version \"{}\" from {} refused:\n{}", short_name(type), t.refused_version,
-                  channel.name, t.refusal);
-  } else if (judged == Sotw::Judged::kRefusedAgain && is_power_of_two(t.refused_in_a_row)) {
-    OUTRIGGER_LOG(kWarning, "xds", "{} version \"{}\" from {} refused for the {}th time, for the same reasons",
-                  short_name(type), t.refused_version, channel.name, t.refused_in_a_row);
-  } else if (judged == Sotw::Judged::kAccepted) {
+// A mistake that comes again and again, be it in other bytes, is told ever more rarely.
+void AdsClient::Impl::log_verdict(const Machine::TypeState& t, Type type, Machine::Judged judged) const {
+  if (judged == Machine::Judged::kAccepted) {
     OUTRIGGER_LOG(kDebug, "xds", "{} version \"{}\" from {} accepted", short_name(type), t.accepted_version,
                   channel.name);
+    return;
+  }
+  if (t.refused_in_a_row > Machine::kFreeRefusals && !is_power_of_two(t.refused_in_a_row)) return;
+  if (judged == Machine::Judged::kRefused) {
+    OUTRIGGER_LOG(kWarning, "xds", "{} version \"{}\" from {} refused:\n{}", short_name(type), t.refused_version,
+                  channel.name, first_lines(t.refusal, kMaxLoggedFaults));
+  } else {
+    OUTRIGGER_LOG(kWarning, "xds", "{} version \"{}\" from {} refused for the {}th time, for the same reasons",
+                  short_name(type), t.refused_version, channel.name, t.refused_in_a_row);
   }
 }
 
@@ -208,6 +244,11 @@ AdsClient::AdsClient(event::Loop& loop, ChannelSpec channel, std::string seriali
 
 AdsClient::~AdsClient() { stop(); }
 
+void AdsClient::claim(Type type, const std::vector<std::string>& names) {
+  CHECK(!impl_->started);
+  impl_->machine->claim(type, names);
+}
+
 void AdsClient::start() {
   CHECK(!impl_->started);
   impl_->started = true;
@@ -216,45 +257,46 @@ void AdsClient::start() {
 
 void AdsClient::stop() {
   impl_->reconnect.disarm();
-  impl_->held_back.disarm();
+  impl_->alarm.disarm();
   impl_->reconnect_at_ms = 0;
   if (impl_->stream != nullptr) impl_->stream->close();
   impl_->stream.reset();
-  impl_->machine.stream_closed();
+  impl_->machine->stream_closed();
   impl_->connected = false;
   if (impl_->registry != nullptr) impl_->registry->set(impl_->connected_state, 0);
 }
 
 void AdsClient::subscribe(Type type, Subscription subscription) {
-  impl_->machine.subscribe(type, std::move(subscription));
+  impl_->machine->subscribe(type, std::move(subscription));
   impl_->pump();
 }
 
-void AdsClient::verdict(uint64_t update_id, const std::vector<std::string>& faults) {
-  std::string text = join_faults(faults);
-  if (!faults.empty() && text.empty()) text = "refused";
-  const auto [type, judged] = impl_->machine.verdict(update_id, std::move(text), impl_->now_ms());
-  if (judged == Sotw::Judged::kUnknown) return;
+void AdsClient::verdict(uint64_t update_id, const Verdict& verdict) {
+  std::string text = join_faults(verdict.faults);
+  if (!verdict.faults.empty() && text.empty()) text = "refused";
+  const auto [type, judged] = impl_->machine->verdict(update_id, {std::move(text), verdict.refused}, impl_->now_ms());
+  if (judged == Machine::Judged::kUnknown) return;
   const size_t index = static_cast<size_t>(type);
-  impl_->count(judged == Sotw::Judged::kAccepted ? impl_->successes[index] : impl_->rejections[index]);
-  impl_->log_verdict(impl_->machine.type(type), type, judged);
+  impl_->count(judged == Machine::Judged::kAccepted ? impl_->successes[index] : impl_->rejections[index]);
+  impl_->log_verdict(impl_->machine->type(type), type, judged);
   impl_->read_more();
   impl_->pump();
 }
 
 AdsStatus AdsClient::status() const {
   const Impl& i = *impl_;
-  AdsStatus status{.connected = i.connected,
+  AdsStatus status{.incremental = i.options.incremental,
+                   .connected = i.connected,
                    .address = i.address,
                    .control_plane = i.control_plane,
                    .last_error = i.last_error,
                    .streams = i.streams,
-                   .ignored = i.machine.ignored()};
+                   .ignored = i.machine->ignored()};
   if (i.reconnect_at_ms > 0) {
     status.reconnect_in_ms = static_cast<uint64_t>(std::max<int64_t>(i.reconnect_at_ms - i.now_ms(), 1));
   }
   for (size_t n = 0; n < kTypeCount; ++n) {
-    const Sotw::TypeState& t = i.machine.type(static_cast<Type>(n));
+    const Machine::TypeState& t = i.machine->type(static_cast<Type>(n));
     if (!t.subscribed) continue;
     status.types.push_back({.type = static_cast<Type>(n),
                             .subscription = t.subscription,
@@ -264,7 +306,7 @@ AdsStatus AdsClient::status() const {
                             .accepted = t.accepted,
                             .rejected = t.rejected,
                             .repeated = t.repeated,
-                            .judging = t.judging_id != 0,
+                            .judging = t.state == Machine::State::kJudging,
                             .last_refusal = t.refusal,
                             .refused_version = t.refused_version});
   }

@@ -3,18 +3,19 @@
 // the stream ends it reconnects with jittered exponential back-off (0.5 s to 30 s), trying the channel's addresses in
 // turn; meanwhile nothing is taken back: the receiver goes on with what it has.
 //
-// The protocol is in sotw.h (no I/O), the transport in grpc_stream.h (gRPC, on its own threads). At most kMaxUnjudged
+// The protocol is in machine.h (no I/O; state of the world or incremental), the transport in grpc_stream.h (gRPC, on
+// its own threads). At most kMaxUnjudged
 // updates are handed up and not judged yet; beyond that the client stops reading, so a server that pushes faster than
 // we compile is held by gRPC's flow control.
 //
 // Thread rule: the loop's thread; all callbacks run there. stop() (also the destructor's) waits for gRPC's threads to
-// let go of the stream, and no callback comes after it. It may be called from a callback; destroying may not. Use:
-// AdsClient ads(loop, channel, spec.node.serialized, &registry,
+// let go of the stream, and no callback comes after it. It may be called from a callback; destroying may not.
+// Use:  AdsClient ads(loop, channel, spec.node.serialized, &registry,
 //                     {.on_update = [&](Update u) { builder.post(std::move(u)); }});
 //       ads.subscribe(Type::kCluster, {.wildcard = true});
 //       ads.start();
-//       ads.verdict(update.id, {});                       // ACK
-//       ads.verdict(update.id, {"cluster a: ..."});       // NACK with every fault
+//       ads.verdict(update.id, {});                                                // ACK
+//       ads.verdict(update.id, {.faults = {"cluster a: ..."}, .refused = {"a"}});  // NACK with every fault
 #pragma once
 
 #include <cstdint>
@@ -51,6 +52,7 @@ struct ChannelSpec {
 };
 
 struct AdsOptions {
+  bool incremental = false;                 // DELTA_GRPC
   bool node_on_first_message_only = false;  // ApiConfigSource.set_node_on_first_message_only
   uint64_t backoff_initial_ms = 500;
   uint64_t backoff_max_ms = 30'000;
@@ -74,6 +76,7 @@ struct TypeStatus {
 };
 
 struct AdsStatus {
+  bool incremental = false;
   bool connected = false;
   std::string address;            // the one in use or tried last
   std::string control_plane;      // identifier that the server gave
@@ -87,7 +90,7 @@ struct AdsStatus {
 class AdsClient {
  public:
   struct Callbacks {
-    std::function<void(Update)> on_update;                   // must lead to one verdict(update.id, ...)
+    std::function<void(Update)> on_update;  // must lead to one verdict(update.id, ...) unless the id is 0 (expiry)
     std::function<void(bool connected)> on_connection = {};  // the stream reached a server / ended
   };
   static constexpr size_t kMaxUnjudged = 8;
@@ -99,12 +102,15 @@ class AdsClient {
   AdsClient(const AdsClient&) = delete;
   AdsClient& operator=(const AdsClient&) = delete;
 
+  // Listeners or clusters that are there from an earlier life: the server is made to say whether they still are. Before
+  // start().
+  void claim(Type type, const std::vector<std::string>& names);
   void start();
   // Replaces what is wanted of a type; always name *all* names. Sent when it differs from what was sent before (and
   // with the verdict, if one is outstanding). Allowed before start().
   void subscribe(Type type, Subscription subscription);
-  // Faults empty: accepted (ACK). Else NACK, with all of them in error_detail.
-  void verdict(uint64_t update_id, const std::vector<std::string>& faults);
+  // No faults: accepted (ACK). Else NACK, with all of them in error_detail. In the order of the updates.
+  void verdict(uint64_t update_id, const Verdict& verdict);
   void stop();
 
   AdsStatus status() const;

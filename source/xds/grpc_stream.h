@@ -29,6 +29,8 @@ struct ChannelSpec;
 
 inline constexpr std::string_view kAdsSotwMethod =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
+inline constexpr std::string_view kAdsDeltaMethod =
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 
 class GrpcStream {
  public:

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace outrigger::xds {
@@ -31,11 +32,12 @@ struct Subscription {
 };
 
 struct Resource {
-  std::string name;      // known if the server wrapped the resource (envoy.service.discovery.v3.Resource); else empty
-  std::string version;   // likewise
-  std::string type_url;  // of `bytes`, after unwrapping
-  std::string bytes;     // the serialised message
-  uint64_t ttl_ms = 0;   // 0: none
+  std::string name;        // known if the server wrapped the resource (envoy.service.discovery.v3.Resource); else empty
+  std::string version;     // likewise
+  std::string type_url;    // of `bytes`, after unwrapping
+  std::string bytes;       // the serialised message
+  uint64_t ttl_ms = 0;     // 0: none
+  bool heartbeat = false;  // no message: the resource is there unchanged, and this is its ttl now
 };
 
 // A DiscoveryResponse or DeltaDiscoveryResponse.
@@ -48,11 +50,13 @@ struct Response {
   std::string control_plane;         // identifier, for people
 };
 
-// A DiscoveryRequest.
+// A DiscoveryRequest or DeltaDiscoveryRequest.
 struct Request {
   Type type = Type::kListener;
-  std::string version;             // the last accepted one
-  std::vector<std::string> names;  // empty: wildcard (LDS, CDS), or nothing any more
+  std::string version;             // state of the world: the last accepted one
+  std::vector<std::string> names;  // state of the world; empty: wildcard (LDS, CDS), or nothing any more
+  std::vector<std::string> subscribe, unsubscribe;        // incremental
+  std::vector<std::pair<std::string, std::string>> held;  // incremental: names and versions that we have
   std::string nonce;
   std::string error_detail;  // not empty: a NACK
   bool with_node = false;
@@ -60,13 +64,19 @@ struct Request {
 
 // A response that waits for a verdict.
 struct Update {
-  uint64_t id = 0;  // what verdict() names; unique for the life of the client, unlike nonces
+  uint64_t id = 0;  // what verdict() names; unique for the life of the client, unlike nonces. 0: no verdict is needed
   Type type = Type::kListener;
   std::string version;
   std::string nonce;
   bool full_set = false;  // what `resources` lacks is deleted
   std::vector<Resource> resources;
+  std::vector<std::string> kept;  // there and unchanged (heartbeats)
   std::vector<std::string> removed;
+};
+
+// What became of an update. No faults: accepted. `refused`: the names of the resources that were not taken.
+struct Verdict {
+  std::vector<std::string> faults, refused;
 };
 
 }  // namespace outrigger::xds

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <climits>
 #include <utility>
 
@@ -12,6 +13,7 @@ namespace {
 
 namespace discovery = envoy::service::discovery::v3;
 constexpr int kInvalidArgument = 3;  // google.rpc.Code
+constexpr int64_t kMaxTtlSeconds = 10LL * 365 * 24 * 3600;
 
 // Length of the well-formed UTF-8 sequence at text[at]; 0: malformed (RFC 3629).
 size_t utf8_sequence(std::string_view text, size_t at) {
@@ -58,6 +60,46 @@ void fill(Resource& out, google::protobuf::Any& any) {
   out.bytes = std::move(*any.mutable_value());
 }
 
+uint64_t ttl_ms(const google::protobuf::Duration& ttl) {
+  if (ttl.seconds() < 0 || ttl.nanos() < 0) return 0;
+  const int64_t seconds = std::min<int64_t>(ttl.seconds(), kMaxTtlSeconds);
+  return static_cast<uint64_t>(seconds * 1'000 + ttl.nanos() / 1'000'000);
+}
+
+void fill(Resource& out, discovery::Resource& wrapper) {
+  out.name = std::move(*wrapper.mutable_name());
+  out.version = std::move(*wrapper.mutable_version());
+  out.ttl_ms = ttl_ms(wrapper.ttl());
+  out.heartbeat = !wrapper.has_resource();
+  fill(out, *wrapper.mutable_resource());
+}
+
+// What both forms of a request have.
+template <class Message>
+void fill_common(Message& message, const Request& request, std::string_view node) {
+  message.set_type_url(std::string(type_url(request.type)));
+  message.set_response_nonce(request.nonce);
+  if (request.with_node) message.mutable_node()->ParseFromArray(node.data(), static_cast<int>(node.size()));
+  if (!request.error_detail.empty()) {
+    message.mutable_error_detail()->set_code(kInvalidArgument);
+    message.mutable_error_detail()->set_message(clean_detail(request.error_detail));
+  }
+}
+
+// What both forms of a response have, the version and resources aside.
+template <class Message>
+Result<Response> parse_common(Message& message, std::string_view bytes) {
+  if (bytes.size() > INT_MAX || !message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+    return fail(Errc::kProtocol, fmt::format("a discovery response of {} bytes does not parse", bytes.size()));
+  }
+  Response response;
+  response.type_url = std::move(*message.mutable_type_url());
+  response.nonce = std::move(*message.mutable_nonce());
+  response.control_plane = std::move(*message.mutable_control_plane()->mutable_identifier());
+  response.resources.resize(static_cast<size_t>(message.resources_size()));
+  return response;
+}
+
 bool is_wrapper(const google::protobuf::Any& any) {
   return any.type_url() == "type.googleapis.com/envoy.service.discovery.v3.Resource";
 }
@@ -66,41 +108,45 @@ bool is_wrapper(const google::protobuf::Any& any) {
 
 std::string encode_request(const Request& request, std::string_view node) {
   discovery::DiscoveryRequest message;
-  message.set_type_url(std::string(type_url(request.type)));
+  fill_common(message, request, node);
   message.set_version_info(request.version);
-  message.set_response_nonce(request.nonce);
   for (const std::string& name : request.names) message.add_resource_names(name);
-  if (request.with_node) message.mutable_node()->ParseFromArray(node.data(), static_cast<int>(node.size()));
-  if (!request.error_detail.empty()) {
-    message.mutable_error_detail()->set_code(kInvalidArgument);
-    message.mutable_error_detail()->set_message(clean_detail(request.error_detail));
-  }
+  return message.SerializeAsString();
+}
+
+std::string encode_delta_request(const Request& request, std::string_view node) {
+  discovery::DeltaDiscoveryRequest message;
+  fill_common(message, request, node);
+  for (const std::string& name : request.subscribe) message.add_resource_names_subscribe(name);
+  for (const std::string& name : request.unsubscribe) message.add_resource_names_unsubscribe(name);
+  for (const auto& [name, version] : request.held) (*message.mutable_initial_resource_versions())[name] = version;
   return message.SerializeAsString();
 }
 
 Result<Response> decode_response(std::string_view bytes) {
   discovery::DiscoveryResponse message;
-  if (bytes.size() > INT_MAX || !message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
-    return fail(Errc::kProtocol, fmt::format("a discovery response of {} bytes does not parse", bytes.size()));
-  }
-  Response response;
+  TRY(Response response, parse_common(message, bytes));
   response.version = std::move(*message.mutable_version_info());
-  response.type_url = std::move(*message.mutable_type_url());
-  response.nonce = std::move(*message.mutable_nonce());
-  response.control_plane = std::move(*message.mutable_control_plane()->mutable_identifier());
-  response.resources.reserve(static_cast<size_t>(message.resources_size()));
-  for (google::protobuf::Any& any : *message.mutable_resources()) {
-    Resource& resource = response.resources.emplace_back();
+  for (int i = 0; i < message.resources_size(); ++i) {
+    google::protobuf::Any& any = *message.mutable_resources(i);
+    Resource& resource = response.resources[static_cast<size_t>(i)];
     discovery::Resource wrapper;
-    if (!is_wrapper(any) || !wrapper.ParseFromString(any.value())) {
+    if (is_wrapper(any) && wrapper.ParseFromString(any.value())) {
+      fill(resource, wrapper);
+    } else {
       fill(resource, any);
-      continue;
     }
-    resource.name = std::move(*wrapper.mutable_name());
-    resource.version = std::move(*wrapper.mutable_version());
-    const int64_t ttl_ms = wrapper.ttl().seconds() * 1'000 + wrapper.ttl().nanos() / 1'000'000;
-    resource.ttl_ms = ttl_ms > 0 ? static_cast<uint64_t>(ttl_ms) : 0;
-    fill(resource, *wrapper.mutable_resource());
+  }
+  return response;
+}
+
+Result<Response> decode_delta_response(std::string_view bytes) {
+  discovery::DeltaDiscoveryResponse message;
+  TRY(Response response, parse_common(message, bytes));
+  response.version = std::move(*message.mutable_system_version_info());
+  response.removed.assign(message.removed_resources().begin(), message.removed_resources().end());
+  for (int i = 0; i < message.resources_size(); ++i) {
+    fill(response.resources[static_cast<size_t>(i)], *message.mutable_resources(i));
   }
   return response;
 }

@@ -20,8 +20,13 @@ inline constexpr size_t kMaxErrorDetailBytes = 256 << 10;
 // INVALID_ARGUMENT. Bytes that are not UTF-8 in error_detail become '?'.
 std::string encode_request(const Request& request, std::string_view node);
 
+// A DeltaDiscoveryRequest, likewise.
+std::string encode_delta_request(const Request& request, std::string_view node);
+
 // A DiscoveryResponse, resources that are wrapped (envoy.service.discovery.v3.Resource) unwrapped. kProtocol:
 // malformed.
 Result<Response> decode_response(std::string_view bytes);
+// A DeltaDiscoveryResponse.
+Result<Response> decode_delta_response(std::string_view bytes);
 
 }  // namespace outrigger::xds

@@ -246,9 +246,17 @@ static_resources:
        {"static_resources.clusters[1].connect_timeout", ""}});
 }
 
+TEST(Bootstrap, ApiTypes) {
+  EXPECT_FALSE(good(kXds).ads->delta);
+  EXPECT_FALSE(good(with(kXds, "api_type: GRPC", "api_type: AGGREGATED_GRPC")).ads->delta);
+  EXPECT_TRUE(good(with(kXds, "api_type: GRPC", "api_type: DELTA_GRPC")).ads->delta);
+  EXPECT_TRUE(good(with(kXds, "api_type: GRPC", "api_type: AGGREGATED_DELTA_GRPC")).ads->delta);
+}
+
 TEST(Bootstrap, SourcesAndGrpcClusters) {
   const std::string at = "dynamic_resources.ads_config";
-  bad(with(kXds, "api_type: GRPC", "api_type: DELTA_GRPC"), {{at + ".api_type", "DELTA_GRPC is not supported yet"}});
+  bad(with(kXds, "api_type: GRPC", "api_type: DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE"),
+      {{at + ".api_type", "must be GRPC, DELTA_GRPC"}});
   bad(with(kXds, "    api_type: GRPC\n", ""), {{at + ".api_type", "must be GRPC"}});
   bad(with(kXds, "cluster_name: xds_cluster, authority", "authority"),
       {{at + ".grpc_services[0].envoy_grpc.cluster_name", "must not be empty"}});

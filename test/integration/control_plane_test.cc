@@ -1,5 +1,5 @@
-// The main job: a control plane drives the proxy, live. The programs are real; the services are demo upstreams or
-// scripted.
+// The main job: a control plane drives the proxy, live, in both forms of the protocol. The programs are real; the
+// services are demo upstreams or scripted.
 #include <signal.h>
 
 #include "support/fake_upstream.h"
@@ -19,7 +19,7 @@ std::string route_to(std::string_view cluster) {
 }
 
 // A control plane on a directory with one listener, one route table and two clusters, and a proxy that it drives.
-class ControlPlane : public testing::Test {
+class ControlPlane : public testing::TestWithParam<const char*> {
  protected:
   ControlPlane() {
     write_file(config_ / "listener.yaml", resource_file({listener_resource("main", "table")}));
@@ -31,7 +31,7 @@ class ControlPlane : public testing::Test {
   void start() {
     control_ = std::make_unique<ControlProcess>(config_.path());
     ASSERT_TRUE(control_->started()) << control_->output();
-    proxy_ = std::make_unique<ProxyProcess>(ads_bootstrap(control_->port()),
+    proxy_ = std::make_unique<ProxyProcess>(ads_bootstrap(control_->port(), GetParam()),
                                             std::vector<std::string>{"--concurrency", "2", "--drain-time", "5"});
     ASSERT_TRUE(proxy_->started()) << proxy_->output();
     port_ = proxy_->listener_port("main");
@@ -63,7 +63,10 @@ class ControlPlane : public testing::Test {
   uint16_t port_ = 0;
 };
 
-TEST_F(ControlPlane, ARouteChangesOnAnOpenConnection) {
+INSTANTIATE_TEST_SUITE_P(Form, ControlPlane, testing::Values("GRPC", "DELTA_GRPC"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST_P(ControlPlane, ARouteChangesOnAnOpenConnection) {
   ASSERT_NO_FATAL_FAILURE(start());
   HttpClient client(port_);
   EXPECT_EQ(client.get("/").body, "blue");
@@ -73,7 +76,7 @@ TEST_F(ControlPlane, ARouteChangesOnAnOpenConnection) {
   EXPECT_TRUE(becomes(client, "/", "ours"));
 }
 
-TEST_F(ControlPlane, EndpointsComeAndGo) {
+TEST_P(ControlPlane, EndpointsComeAndGo) {
   ASSERT_NO_FATAL_FAILURE(start());
   HttpClient client(port_);
   EXPECT_EQ(client.get("/").body, "blue");
@@ -83,7 +86,7 @@ TEST_F(ControlPlane, EndpointsComeAndGo) {
   EXPECT_TRUE(becomes(client, "/", "no healthy upstream"));
 }
 
-TEST_F(ControlPlane, ABadFileIsRefusedByItsPathWhileTheLastGoodStateServes) {
+TEST_P(ControlPlane, ABadFileIsRefusedByItsPathWhileTheLastGoodStateServes) {
   ASSERT_NO_FATAL_FAILURE(start());
   HttpClient client(port_);
   write_routes("- match: {prefix: /}\n  route: {cluster: green, no_such_field: 1}\n");
@@ -95,14 +98,14 @@ TEST_F(ControlPlane, ABadFileIsRefusedByItsPathWhileTheLastGoodStateServes) {
   EXPECT_TRUE(becomes(client, "/", "green"));
 }
 
-TEST_F(ControlPlane, SigtermEndsTheControlPlaneWith0AndTheProxyServesOn) {
+TEST_P(ControlPlane, SigtermEndsTheControlPlaneWith0AndTheProxyServesOn) {
   ASSERT_NO_FATAL_FAILURE(start());
   control_->process().signal(SIGTERM);
   EXPECT_EQ(control_->process().wait_exit(), 0) << control_->output();
   EXPECT_EQ(http_get(port_, "/").body, "blue");
 }
 
-TEST_F(ControlPlane, TheProxyServesOnWhenTheControlPlaneIsKilledAndFollowsTheNextOne) {
+TEST_P(ControlPlane, TheProxyServesOnWhenTheControlPlaneIsKilledAndFollowsTheNextOne) {
   ASSERT_NO_FATAL_FAILURE(start());
   HttpClient client(port_);
   EXPECT_EQ(client.get("/").body, "blue");
@@ -117,7 +120,49 @@ TEST_F(ControlPlane, TheProxyServesOnWhenTheControlPlaneIsKilledAndFollowsTheNex
   EXPECT_TRUE(becomes(client, "/", "green"));
 }
 
-TEST_F(ControlPlane, KilledInMidPushNothingBreaks) {
+TEST_P(ControlPlane, AfterARestartOnlyWhatChangedComesAgain) {
+  write_file(config_ / "extra.yaml", resource_file({listener_resource("extra", "table")}));
+  ASSERT_NO_FATAL_FAILURE(start());
+  ASSERT_NE(proxy_->listener_port("extra"), 0) << proxy_->output();
+  const auto taken = [&](const std::string& kind) { return proxy_->stat(kind + ".update_success").value_or(0); };
+  const std::string cds = "cluster_manager.cds", eds = "eds", lds = "listener_manager.lds", rds = "rds";
+  ASSERT_TRUE(wait_until([&] { return std::min({taken(cds), taken(eds), taken(lds), taken(rds)}) > 0; }));
+  const uint64_t clusters = taken(cds), endpoints = taken(eds), listeners = taken(lds), routes = taken(rds);
+  const uint16_t control_port = control_->port();
+  control_->process().signal(SIGKILL);
+  ASSERT_TRUE(control_->process().wait_exit().has_value());
+  // A change and a removal while nobody is told.
+  write_routes(route_to("green"));
+  write_file(config_ / "extra.yaml", resource_file({}));
+  control_ = std::make_unique<ControlProcess>(config_.path(), control_port);
+  ASSERT_TRUE(control_->started()) << control_->output();
+  HttpClient client(port_);
+  EXPECT_TRUE(becomes(client, "/", "green"));
+  EXPECT_TRUE(wait_until([&] { return proxy_->admin("/listeners").find("extra") == std::string::npos; }));
+  EXPECT_TRUE(wait_until([&] { return taken(rds) > routes && taken(lds) > listeners; }));
+  EXPECT_EQ(taken(rds), routes + 1);
+  EXPECT_EQ(taken(lds), listeners + 1);
+  EXPECT_EQ(taken(cds), clusters);
+  EXPECT_EQ(taken(eds), endpoints);
+}
+
+TEST_P(ControlPlane, ABadResourceIsRefusedAndTheGoodOneBesideItTaken) {
+  ASSERT_NO_FATAL_FAILURE(start());
+  // A listener that the control plane cannot find fault with: its port is taken by a service on this machine.
+  std::string taken = listener_resource("taken", "table");
+  const std::string any_port = "port_value: 0";
+  taken.replace(taken.find(any_port), any_port.size(), "port_value: " + std::to_string(blue_.port()));
+  write_file(config_ / "more.yaml", resource_file({taken, listener_resource("good", "table")}));
+  EXPECT_NE(proxy_->listener_port("good"), 0) << proxy_->output();
+  EXPECT_TRUE(control_->process().wait_for_output("NACK of Listener [^\\n]*taken").has_value()) << control_->output();
+  HttpClient client(port_);
+  EXPECT_EQ(client.get("/").body, "blue");
+  write_file(config_ / "more.yaml", resource_file({listener_resource("taken", "table")}));
+  EXPECT_NE(proxy_->listener_port("taken"), 0) << proxy_->output();
+  EXPECT_TRUE(wait_until([&] { return proxy_->stat("listener_manager.lds.update_success").value_or(0) >= 2; }));
+}
+
+TEST_P(ControlPlane, KilledInMidPushNothingBreaks) {
   ASSERT_NO_FATAL_FAILURE(start());
   LoadProcess load(port_);
   const uint16_t control_port = control_->port();
@@ -141,7 +186,7 @@ TEST_F(ControlPlane, KilledInMidPushNothingBreaks) {
   EXPECT_EQ(report.failed, 0u) << report.text;
 }
 
-TEST_F(ControlPlane, AThousandChangesOfEveryKindUnderLoadFailNoRequest) {
+TEST_P(ControlPlane, AThousandChangesOfEveryKindUnderLoadFailNoRequest) {
   ASSERT_NO_FATAL_FAILURE(start());
   LoadProcess load(port_);
   HttpClient client(port_);
@@ -205,7 +250,7 @@ class LastKnownGood : public ControlPlane {
   void start_proxy() {
     proxy_.reset();
     proxy_ = std::make_unique<ProxyProcess>(
-        ads_bootstrap(control_port_),
+        ads_bootstrap(control_port_, GetParam()),
         std::vector<std::string>{"--concurrency", "2", "--drain-time", "5", "--state-dir", state_.path().string()});
     ASSERT_TRUE(proxy_->started()) << proxy_->output();
   }
@@ -235,7 +280,27 @@ class LastKnownGood : public ControlPlane {
   uint16_t control_port_ = 0;
 };
 
-TEST_F(LastKnownGood, AProxyStartsWithoutItsControlPlaneAndMovesOnWhenThatIsBack) {
+INSTANTIATE_TEST_SUITE_P(Form, LastKnownGood, testing::Values("GRPC", "DELTA_GRPC"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST_P(LastKnownGood, WhatWasRemovedMeanwhileGoesWhenTheControlPlaneIsBack) {
+  write_file(config_ / "extra.yaml",
+             resource_file({listener_resource("extra", "table"), eds_cluster_resource("extra")}));
+  write_file(config_ / "extra_endpoints.yaml", resource_file({endpoints_resource("extra", {blue_.port()})}));
+  ASSERT_NO_FATAL_FAILURE(remember());
+  write_file(config_ / "extra.yaml", resource_file({}));
+  ASSERT_NO_FATAL_FAILURE(start_proxy());
+  EXPECT_NE(proxy_->listener_port("extra"), 0) << proxy_->output();
+  ASSERT_NO_FATAL_FAILURE(start_control());
+  EXPECT_TRUE(wait_until([&] {
+    return proxy_->admin("/listeners").find("extra") == std::string::npos &&
+           proxy_->admin("/clusters").find("extra") == std::string::npos && proxy_->admin("/ready") == "LIVE\n";
+  })) << proxy_->admin("/ready")
+      << proxy_->output();
+  EXPECT_EQ(http_get(proxy_->listener_port("main"), "/").body, "blue");
+}
+
+TEST_P(LastKnownGood, AProxyStartsWithoutItsControlPlaneAndMovesOnWhenThatIsBack) {
   ASSERT_NO_FATAL_FAILURE(remember());
   ASSERT_NO_FATAL_FAILURE(start_proxy());
   const uint16_t port = proxy_->listener_port("main");
@@ -264,7 +329,7 @@ TEST_F(LastKnownGood, AProxyStartsWithoutItsControlPlaneAndMovesOnWhenThatIsBack
   EXPECT_EQ(http_get(proxy_->listener_port("main"), "/").body, "green") << proxy_->output();
 }
 
-TEST_F(LastKnownGood, ATornFileIsRefusedAndTheProxyStartsAsWithoutIt) {
+TEST_P(LastKnownGood, ATornFileIsRefusedAndTheProxyStartsAsWithoutIt) {
   ASSERT_NO_FATAL_FAILURE(remember());
   const std::string whole = read_file(file());
   write_file(file(), whole.substr(0, whole.size() / 2));

@@ -72,26 +72,29 @@ class BuilderTest : public testing::Test {
     return {
         .name = {}, .version = {}, .type_url = std::string(config::type_url(read.at(0).type)), .bytes = read[0].bytes};
   }
-  std::vector<std::string> update(xds::Type type, const std::string& version, std::vector<xds::Resource> resources,
-                                  std::vector<std::string> removed = {}, bool full_set = true) {
-    std::optional<std::vector<std::string>> faults;
+  xds::Verdict judge(xds::Update update) {
+    std::optional<xds::Verdict> verdict;
     std::mutex mutex;
-    builder_->update({.id = 1,
-                      .type = type,
-                      .version = version,
-                      .nonce = "n",
-                      .full_set = full_set && xds::is_full_set(type),
-                      .resources = std::move(resources),
-                      .removed = std::move(removed)},
-                     [&](std::vector<std::string> told) {
-                       std::lock_guard lock(mutex);
-                       faults = std::move(told);
-                     });
+    builder_->update(std::move(update), [&](xds::Verdict told) {
+      std::lock_guard lock(mutex);
+      verdict = std::move(told);
+    });
     EXPECT_TRUE(wait_until([&] {
       std::lock_guard lock(mutex);
-      return faults.has_value();
+      return verdict.has_value();
     }));
-    return *faults;
+    return *verdict;
+  }
+  std::vector<std::string> update(xds::Type type, const std::string& version, std::vector<xds::Resource> resources,
+                                  std::vector<std::string> removed = {}, bool full_set = true) {
+    return judge({.id = 1,
+                  .type = type,
+                  .version = version,
+                  .nonce = "n",
+                  .full_set = full_set && xds::is_full_set(type),
+                  .resources = std::move(resources),
+                  .removed = std::move(removed)})
+        .faults;
   }
   bool has_cluster(const std::string& name) {
     std::lock_guard lock(mutex_);
@@ -187,6 +190,46 @@ TEST_F(BuilderTest, RemovalsByNameAreTaken) {
   update(xds::Type::kCluster, "2", {}, {"a"}, false);
   EXPECT_TRUE(wait_until([&] { return !has_cluster("a"); }));
   EXPECT_TRUE(has_cluster("b"));
+}
+
+TEST_F(BuilderTest, ADeltaTakesTheGoodNamesTheRefusedAndKeepsTheRest) {
+  start();
+  const auto named = [](std::string name, std::string version, xds::Resource resource) {
+    resource.name = std::move(name);
+    resource.version = std::move(version);
+    return resource;
+  };
+  xds::Verdict verdict =
+      judge({.id = 1,
+             .type = xds::Type::kCluster,
+             .version = "s1",
+             .resources = {named("a", "1", resource(cluster("a"))), named("b", "1", resource(cluster("b")))}});
+  EXPECT_TRUE(verdict.faults.empty());
+  EXPECT_TRUE(verdict.refused.empty());
+  verdict = judge({.id = 2,
+                   .type = xds::Type::kCluster,
+                   .version = "s2",
+                   .resources = {named("a", "2", resource(cluster("a", "type: STATIC, connect_timeout: -1s"))),
+                                 named("c", "2", resource(cluster("c"))), named("other", "2", resource(cluster("d")))},
+                   .removed = {"b", "never was"}});
+  ASSERT_EQ(verdict.faults.size(), 2u);
+  EXPECT_NE(verdict.faults[1].find("is \"other\", but the resource's own name is \"d\""), std::string::npos);
+  EXPECT_EQ(verdict.refused, (std::vector<std::string>{"a", "other"})) << "as the server calls them";
+  EXPECT_TRUE(wait_until([&] { return has_cluster("c") && !has_cluster("b"); }));
+  EXPECT_TRUE(has_cluster("a"));
+  EXPECT_TRUE(wait_until([&] {
+    const auto a = status(ResourceType::kCluster, "a"), c = status(ResourceType::kCluster, "c");
+    return a && a->live_version == "1" && a->refused_version == "2" && c && c->live_version == "2";
+  }));
+}
+
+TEST_F(BuilderTest, AHeartbeatInAFullSetKeepsItsResource) {
+  start();
+  update(xds::Type::kCluster, "1", {resource(cluster("a")), resource(cluster("b"))});
+  EXPECT_TRUE(wait_until([&] { return has_cluster("a") && has_cluster("b"); }));
+  judge({.id = 2, .type = xds::Type::kCluster, .version = "1", .full_set = true, .kept = {"a"}});
+  EXPECT_TRUE(wait_until([&] { return !has_cluster("b"); }));
+  EXPECT_TRUE(has_cluster("a"));
 }
 
 TEST_F(BuilderTest, IsInitializedWhenBothFirstAnswersAreCompleteOrRefused) {

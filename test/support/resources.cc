@@ -65,12 +65,14 @@ std::string endpoints_resource(std::string_view cluster, const std::vector<uint1
   return yaml;
 }
 
-std::string ads_bootstrap(uint16_t control_port) {
+std::string ads_bootstrap(uint16_t control_port, std::string_view api_type) {
   const std::string ads(kAds);
   return "node: {id: test-proxy, cluster: test}\n"
          "dynamic_resources:\n"
          "  ads_config:\n"
-         "    api_type: GRPC\n"
+         "    api_type: " +
+         std::string(api_type) +
+         "\n"
          "    transport_api_version: V3\n"
          "    grpc_services: [{envoy_grpc: {cluster_name: xds_cluster}}]\n"
          "  lds_config: " +

@@ -23,7 +23,7 @@ std::string eds_cluster_resource(std::string_view name, std::string_view more = 
 std::string endpoints_resource(std::string_view cluster, const std::vector<uint16_t>& ports);
 
 // A bootstrap whose listeners and clusters come by ADS from a control plane on a loopback port.
-std::string ads_bootstrap(uint16_t control_port);
+std::string ads_bootstrap(uint16_t control_port, std::string_view api_type = "GRPC");
 
 std::string indented(std::string_view text, size_t columns);
 

@@ -75,7 +75,7 @@ TEST_F(SotwTest, AckCarriesVersionAndNonce) {
   EXPECT_EQ(state(), Sotw::State::kJudging);
   EXPECT_TRUE(silent()) << "no verdict yet";
   EXPECT_EQ(machine.unjudged(), 1u);
-  EXPECT_EQ(machine.verdict(id, "", now).judged, Sotw::Judged::kAccepted);
+  EXPECT_EQ(machine.verdict(id, {}, now).judged, Sotw::Judged::kAccepted);
   const Request ack = request();
   EXPECT_EQ(ack.version, "v1");
   EXPECT_EQ(ack.nonce, "n1");
@@ -86,9 +86,9 @@ TEST_F(SotwTest, AckCarriesVersionAndNonce) {
 
 TEST_F(SotwTest, NackKeepsTheAcceptedVersionAndSaysWhyOnce) {
   open_clusters();
-  machine.verdict(receive(response(Type::kCluster, "v1", "n1", "good")), "", now);
+  machine.verdict(receive(response(Type::kCluster, "v1", "n1", "good")), {}, now);
   request();
-  EXPECT_EQ(machine.verdict(receive(response(Type::kCluster, "v2", "n2", "bad")), "all faults", now).judged,
+  EXPECT_EQ(machine.verdict(receive(response(Type::kCluster, "v2", "n2", "bad")), {"all faults"}, now).judged,
             Sotw::Judged::kRefused);
   const Request nack = request();
   EXPECT_EQ(nack.version, "v1");
@@ -102,7 +102,7 @@ TEST_F(SotwTest, NackKeepsTheAcceptedVersionAndSaysWhyOnce) {
   EXPECT_EQ(again.error_detail, "");
   EXPECT_EQ(again.nonce, "n2");
   // The next good version clears the refusal.
-  machine.verdict(receive(response(Type::kCluster, "v3", "n3", "good again")), "", now);
+  machine.verdict(receive(response(Type::kCluster, "v3", "n3", "good again")), {}, now);
   EXPECT_EQ(request().version, "v3");
   EXPECT_EQ(machine.type(Type::kCluster).refusal, "");
 }
@@ -124,7 +124,7 @@ TEST_F(SotwTest, SubscriptionChangedWhileJudgingTravelsWithTheVerdict) {
   const uint64_t id = receive(response(Type::kEndpoints, "v1", "n1"));
   machine.subscribe(Type::kEndpoints, {.names = {"a", "b"}});
   EXPECT_TRUE(silent()) << "it would read as an ACK";
-  machine.verdict(id, "", now);
+  machine.verdict(id, {}, now);
   const Request r = request();
   EXPECT_EQ(r.names, (Names{"a", "b"}));
   EXPECT_EQ(r.version, "v1");
@@ -156,7 +156,7 @@ TEST_F(SotwTest, WildcardAfterNamesIsSpelledOut) {
 
 TEST_F(SotwTest, NonceDiesWithTheStreamTheVersionDoesNot) {
   open_clusters();
-  machine.verdict(receive(response(Type::kCluster, "v1", "n1")), "", now);
+  machine.verdict(receive(response(Type::kCluster, "v1", "n1")), {}, now);
   request();
   machine.stream_closed();
   EXPECT_TRUE(silent());
@@ -173,14 +173,14 @@ TEST_F(SotwTest, VerdictAfterReconnectCountsButSendsNothing) {
   machine.stream_closed();
   machine.stream_opened();
   EXPECT_EQ(request().version, "");
-  EXPECT_EQ(machine.verdict(id, "", now).judged, Sotw::Judged::kAccepted);
+  EXPECT_EQ(machine.verdict(id, {}, now).judged, Sotw::Judged::kAccepted);
   EXPECT_TRUE(silent());
   EXPECT_EQ(machine.type(Type::kCluster).accepted_version, "v1");
 }
 
 TEST_F(SotwTest, PendingNackDiesWithTheStream) {
   open_clusters();
-  machine.verdict(receive(response(Type::kCluster, "v1", "n1")), "bad", now);
+  machine.verdict(receive(response(Type::kCluster, "v1", "n1")), {"bad"}, now);
   machine.stream_closed();
   machine.stream_opened();
   const Request r = request();
@@ -192,9 +192,9 @@ TEST_F(SotwTest, NewerResponseOvertakesAnUnjudgedOne) {
   open_clusters();
   const uint64_t first = receive(response(Type::kCluster, "v1", "n1", "one"));
   const uint64_t second = receive(response(Type::kCluster, "v2", "n2", "two"));
-  machine.verdict(first, "", now);
+  machine.verdict(first, {}, now);
   EXPECT_TRUE(silent()) << "its nonce is stale";
-  machine.verdict(second, "no", now);
+  machine.verdict(second, {"no"}, now);
   const Request r = request();
   EXPECT_EQ(r.version, "v1");
   EXPECT_EQ(r.nonce, "n2");
@@ -205,8 +205,8 @@ TEST_F(SotwTest, VerdictsOutOfOrderDoNotTurnTheVersionBack) {
   open_clusters();
   const uint64_t first = receive(response(Type::kCluster, "v1", "n1", "one"));
   const uint64_t second = receive(response(Type::kCluster, "v2", "n2", "two"));
-  machine.verdict(second, "", now);
-  machine.verdict(first, "late", now);
+  machine.verdict(second, {}, now);
+  machine.verdict(first, {"late"}, now);
   EXPECT_EQ(machine.type(Type::kCluster).accepted_version, "v2");
   EXPECT_EQ(machine.type(Type::kCluster).refusal, "");
   EXPECT_EQ(request().error_detail, "");
@@ -214,10 +214,10 @@ TEST_F(SotwTest, VerdictsOutOfOrderDoNotTurnTheVersionBack) {
 
 TEST_F(SotwTest, UnknownVerdictIsHarmless) {
   open_clusters();
-  EXPECT_EQ(machine.verdict(77, "", now).judged, Sotw::Judged::kUnknown);
+  EXPECT_EQ(machine.verdict(77, {}, now).judged, Sotw::Judged::kUnknown);
   const uint64_t id = receive(response(Type::kCluster, "v1", "n1"));
-  machine.verdict(id, "", now);
-  EXPECT_EQ(machine.verdict(id, "twice", now).judged, Sotw::Judged::kUnknown);
+  machine.verdict(id, {}, now);
+  EXPECT_EQ(machine.verdict(id, {"twice"}, now).judged, Sotw::Judged::kUnknown);
   EXPECT_EQ(request().error_detail, "");
 }
 
@@ -237,13 +237,13 @@ TEST_F(SotwTest, TypesThatWereNotAskedForAreCountedAndIgnored) {
 
 TEST_F(SotwTest, TheSameMistakeIsRefusedWithGrowingDelay) {
   open_clusters();
-  machine.verdict(receive(response(Type::kCluster, "v1", "n1", "bad")), "why", now);
+  machine.verdict(receive(response(Type::kCluster, "v1", "n1", "bad")), {"why"}, now);
   EXPECT_EQ(request().error_detail, "why") << "the first time at once";
   int64_t expected = 1'000;
   for (int i = 2; i <= 8; ++i) {
     // Another version and nonce, the same bytes.
     const std::string tag = std::to_string(i);
-    EXPECT_EQ(machine.verdict(receive(response(Type::kCluster, "v" + tag, "n" + tag, "bad")), "why", now).judged,
+    EXPECT_EQ(machine.verdict(receive(response(Type::kCluster, "v" + tag, "n" + tag, "bad")), {"why"}, now).judged,
               Sotw::Judged::kRefusedAgain);
     EXPECT_EQ(state(), Sotw::State::kDelaying);
     EXPECT_TRUE(silent());
@@ -263,46 +263,46 @@ TEST_F(SotwTest, TheSameMistakeIsRefusedWithGrowingDelay) {
 
 TEST_F(SotwTest, ACorrectionIsJudgedAtOnceWhileANackIsHeldBack) {
   open_clusters();
-  machine.verdict(receive(response(Type::kCluster, "v1", "n1", "bad")), "why", now);
+  machine.verdict(receive(response(Type::kCluster, "v1", "n1", "bad")), {"why"}, now);
   request();
-  machine.verdict(receive(response(Type::kCluster, "v1", "n2", "bad")), "why", now);
+  machine.verdict(receive(response(Type::kCluster, "v1", "n2", "bad")), {"why"}, now);
   EXPECT_EQ(state(), Sotw::State::kDelaying);
   const uint64_t id = receive(response(Type::kCluster, "v2", "n3", "good"));
   EXPECT_FALSE(machine.wake_at_ms());
-  machine.verdict(id, "", now);
+  machine.verdict(id, {}, now);
   const Request ack = request();
   EXPECT_EQ(ack.version, "v2");
   EXPECT_EQ(ack.nonce, "n3");
   EXPECT_EQ(ack.error_detail, "");
   // And the slate is clean.
-  machine.verdict(receive(response(Type::kCluster, "v3", "n4", "bad")), "why", now);
+  machine.verdict(receive(response(Type::kCluster, "v3", "n4", "bad")), {"why"}, now);
   EXPECT_EQ(request().error_detail, "why");
 }
 
 TEST_F(SotwTest, EverDifferentMistakesAreSlowedDownToo) {
   open_clusters();
   for (uint32_t i = 0; i < Sotw::kFreeRefusals; ++i) {
-    machine.verdict(receive(response(Type::kCluster, "v", "n", "bad" + std::to_string(i))), "why", now);
+    machine.verdict(receive(response(Type::kCluster, "v", "n", "bad" + std::to_string(i))), {"why"}, now);
     EXPECT_EQ(request().error_detail, "why");
   }
-  machine.verdict(receive(response(Type::kCluster, "v", "n", "still bad")), "why", now);
+  machine.verdict(receive(response(Type::kCluster, "v", "n", "still bad")), {"why"}, now);
   EXPECT_EQ(state(), Sotw::State::kDelaying);
 }
 
 TEST_F(SotwTest, TheMistakeIsRememberedAcrossReconnects) {
   open_clusters();
-  machine.verdict(receive(response(Type::kCluster, "v1", "n1", "bad")), "why", now);
+  machine.verdict(receive(response(Type::kCluster, "v1", "n1", "bad")), {"why"}, now);
   machine.stream_closed();
   machine.stream_opened();
   request();
-  EXPECT_EQ(machine.verdict(receive(response(Type::kCluster, "v1", "n1", "bad")), "why", now).judged,
+  EXPECT_EQ(machine.verdict(receive(response(Type::kCluster, "v1", "n1", "bad")), {"why"}, now).judged,
             Sotw::Judged::kRefusedAgain);
   EXPECT_TRUE(silent());
 }
 
 TEST_F(SotwTest, UnchangedAcceptedResponseIsHandedUpAgain) {
   open_clusters();
-  machine.verdict(receive(response(Type::kCluster, "v1", "n1")), "", now);
+  machine.verdict(receive(response(Type::kCluster, "v1", "n1")), {}, now);
   request();
   EXPECT_NE(receive(response(Type::kCluster, "v1", "n2")), 0u) << "a fresh answer may end a warm-up";
 }
@@ -318,6 +318,34 @@ TEST_F(SotwTest, FullSetOnlyForListenersAndClusters) {
   EXPECT_TRUE(machine.receive(response(Type::kCluster, "v", "n"))->full_set);
   EXPECT_FALSE(machine.receive(response(Type::kRouteTable, "v", "n"))->full_set);
   EXPECT_FALSE(machine.receive(response(Type::kEndpoints, "v", "n"))->full_set);
+}
+
+TEST_F(SotwTest, HeartbeatsKeepAResourceAndWithoutThemItExpires) {
+  open_clusters();
+  Response first = response(Type::kCluster, "v1", "n1");
+  first.resources[0].name = "a";
+  first.resources[0].ttl_ms = 5'000;
+  machine.verdict(receive(std::move(first)), {}, now);
+  request();
+  EXPECT_EQ(machine.wake_at_ms(), now + 5'000);
+  now += 4'000;
+  Response beat = response(Type::kCluster, "v1", "n2");
+  beat.resources[0] = {.name = "a", .ttl_ms = 5'000, .heartbeat = true};
+  const auto update = machine.receive(std::move(beat));
+  ASSERT_TRUE(update);
+  EXPECT_TRUE(update->full_set);
+  EXPECT_TRUE(update->resources.empty());
+  EXPECT_EQ(update->kept, Names{"a"});
+  machine.verdict(update->id, {}, now);
+  request();
+  EXPECT_TRUE(machine.expire(now + 4'999).empty());
+  const auto expired = machine.expire(now + 5'000);
+  ASSERT_EQ(expired.size(), 1u);
+  EXPECT_EQ(expired[0].removed, Names{"a"});
+  EXPECT_FALSE(expired[0].full_set);
+  // The version is no longer what we have, so that a new stream gets all of it.
+  machine.stream_opened();
+  EXPECT_EQ(request().version, "");
 }
 
 TEST(SotwNode, OnFirstMessageOnlyIsHonoured) {

@@ -30,6 +30,62 @@ TEST(Wire, RequestHasEveryField) {
   EXPECT_EQ(message.error_detail().message(), "why");
 }
 
+TEST(Wire, DeltaRequestHasEveryField) {
+  envoy::config::core::v3::Node node;
+  node.set_id("n1");
+  const Request request{.type = Type::kEndpoints,
+                        .subscribe = {"a", "b"},
+                        .unsubscribe = {"c"},
+                        .held = {{"a", "1"}, {"d", "2"}},
+                        .nonce = "7",
+                        .error_detail = "why",
+                        .with_node = true};
+  discovery::DeltaDiscoveryRequest message;
+  ASSERT_TRUE(message.ParseFromString(encode_delta_request(request, node.SerializeAsString())));
+  EXPECT_EQ(message.type_url(), type_url(Type::kEndpoints));
+  EXPECT_EQ(message.node().id(), "n1");
+  EXPECT_EQ(message.resource_names_subscribe_size(), 2);
+  EXPECT_EQ(message.resource_names_unsubscribe(0), "c");
+  EXPECT_EQ(message.initial_resource_versions().at("d"), "2");
+  EXPECT_EQ(message.response_nonce(), "7");
+  EXPECT_EQ(message.error_detail().message(), "why");
+}
+
+TEST(Wire, DeltaResponseHasEveryField) {
+  discovery::DeltaDiscoveryResponse message;
+  message.set_system_version_info("s1");
+  message.set_nonce("n1");
+  message.set_type_url(std::string(type_url(Type::kCluster)));
+  message.add_removed_resources("gone");
+  discovery::Resource* full = message.add_resources();
+  full->set_name("a");
+  full->set_version("1");
+  full->mutable_resource()->set_type_url("t/Inner");
+  full->mutable_resource()->set_value("bytes");
+  discovery::Resource* beat = message.add_resources();
+  beat->set_name("b");
+  beat->mutable_ttl()->set_seconds(INT64_MAX);
+  discovery::Resource* past = message.add_resources();
+  past->mutable_ttl()->set_seconds(-5);
+
+  const auto response = decode_delta_response(message.SerializeAsString());
+  ASSERT_TRUE(response);
+  EXPECT_EQ(response->version, "s1");
+  EXPECT_EQ(response->nonce, "n1");
+  EXPECT_EQ(response->removed, std::vector<std::string>{"gone"});
+  ASSERT_EQ(response->resources.size(), 3u);
+  EXPECT_EQ(response->resources[0].name, "a");
+  EXPECT_EQ(response->resources[0].version, "1");
+  EXPECT_EQ(response->resources[0].type_url, "t/Inner");
+  EXPECT_EQ(response->resources[0].bytes, "bytes");
+  EXPECT_FALSE(response->resources[0].heartbeat);
+  EXPECT_TRUE(response->resources[1].heartbeat);
+  EXPECT_GT(response->resources[1].ttl_ms, 1'000'000'000u) << "cut to a length that does not overflow";
+  EXPECT_LT(response->resources[1].ttl_ms, 1'000'000'000'000u);
+  EXPECT_EQ(response->resources[2].ttl_ms, 0u);
+  EXPECT_FALSE(decode_delta_response("\x0A\xFFgarbage"));
+}
+
 TEST(Wire, ErrorDetailIsCleanUtf8AndBounded) {
   Request request{.error_detail = "ok \xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80 | \xFF \xC3 \xED\xA0\x80 \xC0\x80"};
   discovery::DiscoveryRequest message;
