@@ -24,6 +24,8 @@ std::string lower_ascii(std::string_view text) {
   return out;
 }
 
+std::string_view short_type(std::string_view type_url) { return type_url.substr(type_url.rfind('.') + 1); }
+
 bool is_header_name(std::string_view name) {
   return !name.empty() && name.size() <= kMaxHeaderNameBytes && std::all_of(name.begin(), name.end(), is_token_char);
 }

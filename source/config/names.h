@@ -11,6 +11,9 @@ namespace outrigger::config {
 
 std::string lower_ascii(std::string_view text);
 
+// "type.googleapis.com/envoy.config.cluster.v3.Cluster": "Cluster".
+std::string_view short_type(std::string_view type_url);
+
 // A field name token (RFC 9110 section 5.1), at most 16,384 bytes.
 bool is_header_name(std::string_view name);
 // The same, or one of HTTP/2's pseudo-header names (":path").

@@ -15,6 +15,7 @@
 #include "control/discovery_wire.h"
 #include "control/status_service.h"
 #include "envoy/service/discovery/v3/ads.grpc.pb.h"
+#include "event/clock.h"
 
 namespace outrigger::control {
 namespace {
@@ -23,11 +24,6 @@ using Ads = envoy::service::discovery::v3::AggregatedDiscoveryService;
 using RawService = Ads::WithRawCallbackMethod_StreamAggregatedResources<
     Ads::WithRawCallbackMethod_DeltaAggregatedResources<Ads::Service>>;
 using RawReactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
-
-int64_t unix_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
 
 Result<std::string> bytes_of(grpc::ByteBuffer& buffer) {
   std::vector<grpc::Slice> slices;
@@ -193,7 +189,7 @@ class AdsServer::Impl::Stream final : public RawReactor {
   // With the mutex held.
   void note(const AdsSession::Verdict& verdict) {
     Answered& answered = answers_[verdict.answer.type_url];
-    answered.unix_ms = unix_ms();
+    answered.unix_ms = event::wall_clock_ms();
     if (verdict.accepted) return;
     answered.last_nack = verdict.answer.error.substr(0, kMaxNackBytes);
     answered.last_nack_unix_ms = answered.unix_ms;
@@ -215,7 +211,7 @@ class AdsServer::Impl::Stream final : public RawReactor {
   bool known_ = false;  // of this stream's reads alone
   grpc::ByteBuffer incoming_, outgoing_;
 
-  const int64_t connected_unix_ms_ = unix_ms();
+  const int64_t connected_unix_ms_ = event::wall_clock_ms();
 
   std::mutex mutex_;
   AdsSession session_;

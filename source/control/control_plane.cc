@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "config/extension.h"
+#include "config/names.h"
 #include "config/translate.h"
 #include "control/directory_source.h"
 #include "event/file_watch.h"
@@ -22,11 +23,6 @@ namespace outrigger::control {
 namespace {
 
 constexpr uint64_t kTryAgainMs = 1'000;
-
-std::string short_type(std::string_view type_url) {
-  const size_t dot = type_url.rfind('.');
-  return std::string(dot == std::string_view::npos ? type_url : type_url.substr(dot + 1));
-}
 
 // What a client sent, fit for one line of the log.
 std::string one_line(std::string_view text) {
@@ -55,12 +51,12 @@ AdsServerOptions logging_options() {
     OUTRIGGER_LOG(kInfo, "control", "{} disconnected", who(client));
   };
   options.on_ack = [](const ClientInfo& client, const Answer& answer) {
-    OUTRIGGER_LOG(kInfo, "control", "ACK of {} version {} from {}", one_line(short_type(answer.type_url)),
+    OUTRIGGER_LOG(kInfo, "control", "ACK of {} version {} from {}", one_line(config::short_type(answer.type_url)),
                   answer.version, who(client));
   };
   options.on_nack = [](const ClientInfo& client, const Answer& answer) {
-    OUTRIGGER_LOG(kWarning, "control", "NACK of {} version {} from {}: {}", one_line(short_type(answer.type_url)),
-                  answer.version, who(client), one_line(answer.error));
+    OUTRIGGER_LOG(kWarning, "control", "NACK of {} version {} from {}: {}",
+                  one_line(config::short_type(answer.type_url)), answer.version, who(client), one_line(answer.error));
   };
   return options;
 }

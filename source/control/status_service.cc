@@ -19,30 +19,22 @@ void set_time(google::protobuf::Timestamp& to, int64_t unix_ms) {
   to.set_nanos(static_cast<int>(unix_ms % 1000) * 1'000'000);
 }
 
-void set_states(const ClientResourceStatus& resource, csds::ClientConfig::GenericXdsConfig& to) {
+// As the server sees it, and as the client does.
+std::pair<csds::ConfigStatus, admin::ClientResourceStatus> states_of(ClientResourceStatus::State state) {
   using State = ClientResourceStatus::State;
-  switch (resource.state) {
+  switch (state) {
     case State::kSynced:
-      to.set_config_status(csds::SYNCED);
-      to.set_client_status(admin::ACKED);
-      break;
+      return {csds::SYNCED, admin::ACKED};
     case State::kStale:
-      to.set_config_status(csds::STALE);
-      to.set_client_status(admin::ACKED);
-      break;
+      return {csds::STALE, admin::ACKED};
     case State::kNotSent:
-      to.set_config_status(csds::NOT_SENT);
-      to.set_client_status(admin::REQUESTED);
-      break;
+      return {csds::NOT_SENT, admin::REQUESTED};
     case State::kRefused:
-      to.set_config_status(csds::ERROR);
-      to.set_client_status(admin::NACKED);
-      break;
+      return {csds::ERROR, admin::NACKED};
     case State::kDoesNotExist:
-      to.set_config_status(csds::NOT_SENT);
-      to.set_client_status(admin::DOES_NOT_EXIST);
-      break;
+      return {csds::NOT_SENT, admin::DOES_NOT_EXIST};
   }
+  return {csds::UNKNOWN, admin::UNKNOWN};
 }
 
 void fill(const ClientStatus& client, csds::ClientConfig& to) {
@@ -56,7 +48,9 @@ void fill(const ClientStatus& client, csds::ClientConfig& to) {
       config.set_name(resource.name);
       config.set_version_info(resource.client_version);
       if (type.answered_unix_ms != 0) set_time(*config.mutable_last_updated(), type.answered_unix_ms);
-      set_states(resource, config);
+      const auto [served, held] = states_of(resource.state);
+      config.set_config_status(served);
+      config.set_client_status(held);
       if (resource.state != ClientResourceStatus::State::kRefused) continue;
       config.mutable_error_state()->set_details(type.refusal);
       config.mutable_error_state()->set_version_info(type.refused_version);

@@ -14,6 +14,7 @@ namespace outrigger::event {
 int64_t steady_ns();
 // Wall clock in µs since 1970. Under a test's clock: steady_ns() / 1000, so that it is frozen too.
 int64_t wall_clock_us();
+inline int64_t wall_clock_ms() { return wall_clock_us() / 1000; }
 
 // nullptr: the real clock. The test's clock must never go back.
 void set_clock_for_test(int64_t (*clock)());

@@ -11,11 +11,6 @@
 namespace outrigger::proxy {
 namespace {
 
-std::string lower(std::string text) {
-  for (char& c : text) c = route::fold(c);
-  return text;
-}
-
 Result<const LinkedListener*> find_listener(const Snapshot& snapshot, const std::string& name, std::string& found) {
   const LinkedListener* chosen = nullptr;
   std::vector<std::string> names;
@@ -95,7 +90,7 @@ class Teller {
     for (const auto& [name, value] : query_.headers) {
       if (name.empty() || name.front() == ':')
         return fail(Errc::kInvalidArgument, fmt::format("\"{}\" is not a header's name", name));
-      headers_.add(lower(name), value);
+      headers_.add(route::folded(name), value);
     }
     if (headers_.overflowed()) return fail(Errc::kInvalidArgument, "the headers are too large");
     info_.snapshot_version = out_.snapshot->version;
@@ -193,6 +188,14 @@ class Teller {
 };
 
 }  // namespace
+
+bool ExplainQuery::add_header(std::string_view line) {
+  const size_t colon = line.find(':', 1);
+  if (colon == std::string_view::npos) return false;
+  const size_t start = line.find_first_not_of(" \t", colon + 1);
+  headers.emplace_back(line.substr(0, colon), start == std::string_view::npos ? "" : line.substr(start));
+  return true;
+}
 
 Result<Explained> explain(std::shared_ptr<const Snapshot> snapshot, const ExplainQuery& query, event::Loop& loop) {
   Explained out;

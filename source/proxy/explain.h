@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -28,6 +29,9 @@ struct ExplainQuery {
   std::string remote_ip = "127.0.0.1";  // the client's
   uint64_t random = 0;                  // for fractions and weights
   size_t max_misses = 100;
+
+  // "Name: value"; false: it is not of that form.
+  bool add_header(std::string_view line);
 };
 
 struct ExplainedFilter {

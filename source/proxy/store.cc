@@ -1,9 +1,9 @@
 #include "proxy/store.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "base/log.h"
+#include "event/clock.h"
 #include "proxy/store_impl.h"
 
 namespace outrigger::proxy {
@@ -33,11 +33,6 @@ Named names_of(const Part& part) {
   return collector.take();
 }
 
-int64_t unix_ms() {
-  using namespace std::chrono;
-  return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
-}
-
 // Endpoints must be addresses: HostSet::compile takes that for granted.
 Result<void> check_addresses_of(const std::vector<config::EndpointSpec>& endpoints) {
   for (const config::EndpointSpec& endpoint : endpoints) {
@@ -55,7 +50,7 @@ void note_accepted(EntryBase& entry, Source source) {
   entry.remove = false;
   entry.refused.clear();
   entry.refused_version.clear();
-  entry.updated_unix_ms = unix_ms();
+  entry.updated_unix_ms = event::wall_clock_ms();
 }
 
 // An equal version came again: only its name tags change.
@@ -244,7 +239,7 @@ void Store::Impl::refuse(ResourceType type, std::string_view name, std::string_v
   }
   entry->refused = std::move(text);
   entry->refused_version = version;
-  entry->updated_unix_ms = unix_ms();
+  entry->updated_unix_ms = event::wall_clock_ms();
 }
 
 void Store::Impl::remove(ResourceType type, std::string_view name, Source source) {

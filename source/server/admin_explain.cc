@@ -182,10 +182,7 @@ AdminResponse explain_page(const AdminRequest& request, const ServerState& state
       if (!parse_number(value, most)) return bad("misses: is not a number");
       query.max_misses = most;
     } else if (name == "header") {
-      const size_t colon = value.find(':', 1);
-      if (colon == std::string::npos) return bad("header: needs Name:value");
-      const size_t start = value.find_first_not_of(" \t", colon + 1);
-      query.headers.emplace_back(value.substr(0, colon), start == std::string::npos ? "" : value.substr(start));
+      if (!query.add_header(value)) return bad("header: needs Name:value");
     } else {
       return bad(name + ": there are listener, method, host, path, header, remote, random and misses");
     }

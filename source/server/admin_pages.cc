@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "base/log.h"
 #include "event/clock.h"
@@ -36,16 +35,10 @@ std::string_view phase_name(Phase phase) {
   return "";
 }
 
-namespace {
-
-// Of a configuration that the control plane has not confirmed yet.
-std::optional<int64_t> remembered_age_s(const ServerState& state) {
-  if (!state.remembered_unix_ms) return std::nullopt;
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return (std::chrono::duration_cast<std::chrono::milliseconds>(now).count() - *state.remembered_unix_ms) / 1'000;
+std::optional<int64_t> ServerState::remembered_age_s() const {
+  if (!remembered_unix_ms) return std::nullopt;
+  return (event::wall_clock_ms() - *remembered_unix_ms) / 1'000;
 }
-
-}  // namespace
 
 struct AdminPages::Page {
   std::string_view path;
@@ -105,7 +98,7 @@ AdminResponse AdminPages::help(const AdminRequest&) {
 
 AdminResponse AdminPages::ready(const AdminRequest&) {
   std::string body = fmt::format("{}\n", phase_name(state_.phase));
-  if (const auto age_s = remembered_age_s(state_); age_s)
+  if (const auto age_s = state_.remembered_age_s(); age_s)
     body += fmt::format("stale: the configuration was remembered {} s ago; the control plane has not answered yet\n",
                         *age_s);
   return text_response(std::move(body), state_.phase == Phase::kLive ? 200 : 503);
@@ -189,7 +182,7 @@ AdminResponse AdminPages::server_info(const AdminRequest&) {
   json.key("worker_versions").open('[');
   for (const uint64_t version : state_.worker_versions) json.number(version);
   json.close(']');
-  const std::optional<int64_t> age_s = remembered_age_s(state_);
+  const std::optional<int64_t> age_s = state_.remembered_age_s();
   json.key("stale").boolean(age_s.has_value());
   if (age_s) json.key("stale_age").string(fmt::format("{}s", *age_s));
   json.close('}');

@@ -10,6 +10,7 @@
 
 #include "base/hash.h"
 #include "base/log.h"
+#include "config/names.h"
 #include "config/translate.h"
 #include "event/clock.h"
 #include "event/loop.h"
@@ -31,10 +32,7 @@ constexpr size_t kMaxLoggedFaults = 20;
 
 int64_t now_ms() { return event::steady_ns() / 1'000'000; }
 
-std::string_view short_type(ResourceType type) {
-  const std::string_view url = config::type_url(type);
-  return url.substr(url.rfind('.') + 1);
-}
+std::string_view short_type(ResourceType type) { return config::short_type(config::type_url(type)); }
 
 // The files that a resource wants read for it.
 std::vector<FileSource> file_sources(const config::Spec& spec) {

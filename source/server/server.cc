@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <mutex>
 #include <set>
@@ -30,11 +29,6 @@ namespace {
 
 constexpr size_t kMaxBootstrapBytes = 256u << 20;
 constexpr uint64_t kAdminLingerMs = 300;  // for the last answers of admin
-
-int64_t unix_ms() {
-  using namespace std::chrono;
-  return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
-}
 
 // "127.0.0.1:9901", "[::1]:9901", "localhost:9901", a path.
 Result<net::Address> parse_address(std::string_view text) {
@@ -113,7 +107,7 @@ struct Server::Impl {
     state.snapshot = std::make_shared<const proxy::Snapshot>();
     state.status = std::make_shared<const proxy::StoreStatus>();
     state.config_path = options.config_path;
-    state.start_unix_ms = unix_ms();
+    state.start_unix_ms = event::wall_clock_ms();
     state.start_ns = event::steady_ns();
     state.concurrency = options.concurrency;
     state.drain_ms = options.drain_ms;
@@ -213,7 +207,7 @@ Result<void> Server::Impl::open_state_dir(const config::BootstrapSpec& spec) {
   for (const std::string& fault : faults) OUTRIGGER_LOG(kWarning, "state", "remembered, but good no longer: {}", fault);
   state.remembered_unix_ms = (*remembered)->saved_unix_ms;
   OUTRIGGER_LOG(kInfo, "state", "{} resources remembered from {} s ago; they serve until the control plane answers",
-                count, (unix_ms() - *state.remembered_unix_ms) / 1'000);
+                count, *state.remembered_age_s());
   return {};
 }
 
@@ -367,7 +361,7 @@ void Server::Impl::announce(const proxy::Snapshot& snapshot) {
 void Server::Impl::refresh() {
   registry->set(counts->uptime, (event::steady_ns() - state.start_ns) / 1'000'000'000);
   registry->set(counts->stale, state.remembered_unix_ms ? 1 : 0);
-  registry->set(counts->stale_age, state.remembered_unix_ms ? (unix_ms() - *state.remembered_unix_ms) / 1'000 : 0);
+  registry->set(counts->stale_age, state.remembered_age_s().value_or(0));
   state.worker_versions.clear();
   for (const auto& worker : workers) state.worker_versions.push_back(worker->version());
 }

@@ -34,6 +34,7 @@ struct ServerState {
   // What is served was remembered from an earlier life and the control plane has not confirmed or replaced it yet: when
   // it was saved, ms since 1970.
   std::optional<int64_t> remembered_unix_ms;
+  std::optional<int64_t> remembered_age_s() const;
   int64_t start_unix_ms = 0;
   int64_t start_ns = 0;  // steady
   uint32_t concurrency = 0;

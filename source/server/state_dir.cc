@@ -13,6 +13,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "config/sensitive.h"
+#include "event/clock.h"
 #include "server/read_file.h"
 
 namespace outrigger::server {
@@ -56,11 +57,6 @@ class Reader {
   std::string_view rest_;
   bool ok_ = true;
 };
-
-int64_t unix_ms() {
-  using namespace std::chrono;
-  return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
-}
 
 auto failed(const std::string& what) { return fail(Errc::kIo, fmt::format("{}: {}", what, std::strerror(errno))); }
 
@@ -214,7 +210,7 @@ bool StateDir::holds_secrets(const proxy::StoreStatus::Resource& resource) {
 }
 
 void StateDir::write(const proxy::StoreStatus& status) {
-  Remembered state{.saved_unix_ms = unix_ms(), .node = node_, .resources = {}};
+  Remembered state{.saved_unix_ms = event::wall_clock_ms(), .node = node_, .resources = {}};
   int64_t left_out = 0;
   for (const proxy::StoreStatus::Resource& resource : status.resources) {
     if (resource.source != proxy::Source::kXds || resource.live_bytes.empty()) continue;

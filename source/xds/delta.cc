@@ -66,18 +66,11 @@ void Delta::subscribe(Type type, Subscription subscription) {
   }
 }
 
-void Delta::stream_opened() {
-  open_ = true;
-  node_sent_ = false;
-  ++stream_;
-  for (Type type : kRequestOrder) {
-    at(type).state = State::kUnasked;
-    at(type).nonce.clear();
-    Own& own = own_[index(type)];
-    own.answers.clear();
-    own.held_back.reset();
-    own.judging = 0;
-  }
+void Delta::on_stream_opened(Type type) {
+  Own& own = own_[index(type)];
+  own.answers.clear();
+  own.held_back.reset();
+  own.judging = 0;
 }
 
 std::optional<Update> Delta::receive(Response response) {
@@ -117,10 +110,9 @@ void Delta::take(const Unjudged& update, const Refusal& refusal) {
 }
 
 Machine::Verdict Delta::verdict(uint64_t update_id, Refusal refusal, int64_t now_ms) {
-  auto found = unjudged_.find(update_id);
-  if (found == unjudged_.end()) return {Type::kListener, Judged::kUnknown};
-  const Unjudged update = std::move(found->second);
-  unjudged_.erase(found);
+  const std::optional<Unjudged> taken = take_unjudged(update_id);
+  if (!taken) return {Type::kListener, Judged::kUnknown};
+  const Unjudged& update = *taken;
   TypeState& t = at(update.type);
   take(update, refusal);
   keep_time(update, refusal.names, now_ms);

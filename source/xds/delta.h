@@ -54,7 +54,6 @@ class Delta final : public Machine {
 
   void claim(Type type, const std::vector<std::string>& names) override;
   void subscribe(Type type, Subscription subscription) override;
-  void stream_opened() override;
   std::optional<Update> receive(Response response) override;
   Verdict verdict(uint64_t update_id, Refusal refusal, int64_t now_ms) override;
   std::optional<Request> next_request(int64_t now_ms) override;
@@ -83,6 +82,7 @@ class Delta final : public Machine {
   void settle(Type type);
   Request first_request(Type type);
   Request make_request(Type type);
+  void on_stream_opened(Type type) override;
   void on_expired(Type type, const std::string& name) override { own_[index(type)].held.erase(name); }
 
   std::array<Own, kTypeCount> own_;

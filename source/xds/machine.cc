@@ -24,6 +24,17 @@ void normalise(Subscription& subscription) {
   names.erase(std::unique(names.begin(), names.end()), names.end());
 }
 
+void Machine::stream_opened() {
+  open_ = true;
+  node_sent_ = false;
+  ++stream_;
+  for (Type type : kRequestOrder) {
+    at(type).state = State::kUnasked;
+    at(type).nonce.clear();
+    on_stream_opened(type);
+  }
+}
+
 std::optional<Type> Machine::type_of(const Response& response) {
   const std::optional<Type> type = find_type(response.type_url);
   if (type && at(*type).state != State::kUnasked) return type;
@@ -54,6 +65,12 @@ Update Machine::hand_up(Type type, uint64_t hash, Response response) {
     }
   }
   return update;
+}
+
+std::optional<Machine::Unjudged> Machine::take_unjudged(uint64_t update_id) {
+  auto found = unjudged_.extract(update_id);
+  if (found.empty()) return std::nullopt;
+  return std::move(found.mapped());
 }
 
 Machine::Judged Machine::refuse(TypeState& t, const Unjudged& update, std::string text, int64_t now_ms) {

@@ -63,7 +63,7 @@ class Machine {
   virtual void claim(Type type, const std::vector<std::string>& names) = 0;
   // Replaces what is wanted of a type.
   virtual void subscribe(Type type, Subscription subscription) = 0;
-  virtual void stream_opened() = 0;
+  void stream_opened();
   void stream_closed() { open_ = false; }
   // The response as something to judge; nullopt: nothing to do (ignored, or refused before and held back).
   virtual std::optional<Update> receive(Response response) = 0;
@@ -122,6 +122,8 @@ class Machine {
   size_t index(Type type) const { return static_cast<size_t>(type); }
   // The type of a response that was asked for; else it is counted.
   std::optional<Type> type_of(const Response& response);
+  // The update that a verdict is on, once.
+  std::optional<Unjudged> take_unjudged(uint64_t update_id);
   // Notes the response as an update without a verdict and makes it. Heartbeats become `kept`.
   Update hand_up(Type type, uint64_t hash, Response response);
   Judged refuse(TypeState& t, const Unjudged& update, std::string text, int64_t now_ms);
@@ -129,6 +131,8 @@ class Machine {
   // Starts, prolongs and ends times to live by what a judged update says.
   void keep_time(const Unjudged& update, const std::vector<std::string>& refused, int64_t now_ms);
   bool with_node();
+  // A new stream knows nothing of this type yet.
+  virtual void on_stream_opened(Type type) = 0;
   // A resource of ours is gone without the server having said so.
   virtual void on_expired(Type type, const std::string& name) = 0;
 

@@ -16,21 +16,14 @@ void Sotw::subscribe(Type type, Subscription subscription) {
   own_[index(type)].request_due = !nothing_yet;
 }
 
-void Sotw::stream_opened() {
-  open_ = true;
-  node_sent_ = false;
-  ++stream_;
-  for (Type type : kRequestOrder) {
-    TypeState& t = at(type);
-    Own& own = own_[index(type)];
-    t.state = State::kUnasked;
-    t.nonce.clear();
-    if (std::exchange(own.incomplete, false)) t.accepted_version.clear();
-    own.error_detail.clear();
-    own.named_on_stream = false;
-    own.judging_id = 0;
-    own.request_due = t.subscribed && (t.subscription.wildcard || !t.subscription.names.empty());
-  }
+void Sotw::on_stream_opened(Type type) {
+  TypeState& t = at(type);
+  Own& own = own_[index(type)];
+  if (std::exchange(own.incomplete, false)) t.accepted_version.clear();
+  own.error_detail.clear();
+  own.named_on_stream = false;
+  own.judging_id = 0;
+  own.request_due = t.subscribed && (t.subscription.wildcard || !t.subscription.names.empty());
 }
 
 std::optional<Update> Sotw::receive(Response response) {
@@ -53,10 +46,9 @@ std::optional<Update> Sotw::receive(Response response) {
 }
 
 Machine::Verdict Sotw::verdict(uint64_t update_id, Refusal refusal, int64_t now_ms) {
-  auto found = unjudged_.find(update_id);
-  if (found == unjudged_.end()) return {Type::kListener, Judged::kUnknown};
-  const Unjudged update = std::move(found->second);
-  unjudged_.erase(found);
+  const std::optional<Unjudged> taken = take_unjudged(update_id);
+  if (!taken) return {Type::kListener, Judged::kUnknown};
+  const Unjudged& update = *taken;
   TypeState& t = at(update.type);
   Own& own = own_[index(update.type)];
   const bool latest = own.judging_id == update_id;

@@ -44,7 +44,6 @@ class Sotw final : public Machine {
 
   void claim(Type, const std::vector<std::string>&) override {}
   void subscribe(Type type, Subscription subscription) override;
-  void stream_opened() override;
   std::optional<Update> receive(Response response) override;
   Verdict verdict(uint64_t update_id, Refusal refusal, int64_t now_ms) override;
   std::optional<Request> next_request(int64_t now_ms) override;
@@ -60,6 +59,7 @@ class Sotw final : public Machine {
   };
 
   Request make_request(Type type);
+  void on_stream_opened(Type type) override;
   void on_expired(Type type, const std::string&) override { own_[index(type)].incomplete = true; }
 
   std::array<Own, kTypeCount> own_;

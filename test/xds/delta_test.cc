@@ -3,10 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include "xds/machine_fixture.h"
+
 namespace outrigger::xds {
 namespace {
 
-using Names = std::vector<std::string>;
 using Held = std::vector<std::pair<std::string, std::string>>;
 
 struct Named {
@@ -33,25 +34,8 @@ Response heartbeat(Type type, std::string nonce, std::string name, uint64_t ttl_
   return r;
 }
 
-class DeltaTest : public ::testing::Test {
+class DeltaTest : public MachineTest<Delta> {
  protected:
-  Request request() {
-    auto r = machine.next_request(now);
-    EXPECT_TRUE(r.has_value());
-    return r.value_or(Request{});
-  }
-  bool silent() { return !machine.next_request(now).has_value(); }
-  uint64_t receive(Response r) {
-    auto update = machine.receive(std::move(r));
-    EXPECT_TRUE(update.has_value());
-    return update ? update->id : 0;
-  }
-  void open(Type type, Subscription subscription) {
-    machine.subscribe(type, std::move(subscription));
-    machine.stream_opened();
-    request();
-  }
-  void open_clusters() { open(Type::kCluster, {.wildcard = true}); }
   void accept(Response r) {
     EXPECT_EQ(machine.verdict(receive(std::move(r)), {}, now).judged, Machine::Judged::kAccepted);
     EXPECT_NE(request().nonce, "");
@@ -61,10 +45,6 @@ class DeltaTest : public ::testing::Test {
     machine.stream_opened();
     return request();
   }
-  Machine::State state(Type type = Type::kCluster) { return machine.type(type).state; }
-
-  Delta machine;
-  int64_t now = 1'000;
 };
 
 TEST_F(DeltaTest, FirstRequestOfAWildcardNamesNothing) {
@@ -370,19 +350,7 @@ TEST_F(DeltaTest, ATtlEndsWithTheNextVersionThatHasNone) {
   EXPECT_FALSE(machine.wake_at_ms());
 }
 
-TEST(DeltaNode, OnFirstMessageOnlyIsHonoured) {
-  for (bool first_only : {false, true}) {
-    Delta machine({.node_on_first_message_only = first_only});
-    machine.subscribe(Type::kCluster, {.wildcard = true});
-    machine.subscribe(Type::kListener, {.wildcard = true});
-    for (int stream = 0; stream < 2; ++stream) {
-      machine.stream_opened();
-      EXPECT_TRUE(machine.next_request(0)->with_node);
-      EXPECT_EQ(machine.next_request(0)->with_node, !first_only);
-      machine.stream_closed();
-    }
-  }
-}
+TEST(DeltaNode, OnFirstMessageOnlyIsHonoured) { expect_node_on_first_message_only_is_honoured<Delta>(); }
 
 }  // namespace
 }  // namespace outrigger::xds

@@ -3,10 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include "xds/machine_fixture.h"
+
 namespace outrigger::xds {
 namespace {
-
-using Names = std::vector<std::string>;
 
 Response response(Type type, std::string version, std::string nonce, std::string bytes = "x") {
   Response r;
@@ -17,30 +17,7 @@ Response response(Type type, std::string version, std::string nonce, std::string
   return r;
 }
 
-class SotwTest : public ::testing::Test {
- protected:
-  Request request() {
-    auto r = machine.next_request(now);
-    EXPECT_TRUE(r.has_value());
-    return r.value_or(Request{});
-  }
-  bool silent() { return !machine.next_request(now).has_value(); }
-  uint64_t receive(Response r) {
-    auto update = machine.receive(std::move(r));
-    EXPECT_TRUE(update.has_value());
-    return update ? update->id : 0;
-  }
-  // Subscribes to all clusters on an open stream and pulls the request.
-  void open_clusters() {
-    machine.subscribe(Type::kCluster, {.wildcard = true});
-    machine.stream_opened();
-    request();
-  }
-  Sotw::State state(Type type = Type::kCluster) { return machine.type(type).state; }
-
-  Sotw machine;
-  int64_t now = 1'000;
-};
+class SotwTest : public MachineTest<Sotw> {};
 
 TEST_F(SotwTest, FirstRequestHasNodeAndNoVersion) {
   machine.subscribe(Type::kCluster, {.wildcard = true});
@@ -348,19 +325,7 @@ TEST_F(SotwTest, HeartbeatsKeepAResourceAndWithoutThemItExpires) {
   EXPECT_EQ(request().version, "");
 }
 
-TEST(SotwNode, OnFirstMessageOnlyIsHonoured) {
-  for (bool first_only : {false, true}) {
-    Sotw machine({.node_on_first_message_only = first_only});
-    machine.subscribe(Type::kCluster, {.wildcard = true});
-    machine.subscribe(Type::kListener, {.wildcard = true});
-    for (int stream = 0; stream < 2; ++stream) {
-      machine.stream_opened();
-      EXPECT_TRUE(machine.next_request(0)->with_node);
-      EXPECT_EQ(machine.next_request(0)->with_node, !first_only);
-      machine.stream_closed();
-    }
-  }
-}
+TEST(SotwNode, OnFirstMessageOnlyIsHonoured) { expect_node_on_first_message_only_is_honoured<Sotw>(); }
 
 }  // namespace
 }  // namespace outrigger::xds

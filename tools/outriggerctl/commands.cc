@@ -6,6 +6,7 @@
 
 #include "admin_client.h"
 #include "config/any.h"
+#include "config/names.h"
 #include "config/proto_dump.h"
 #include "event/loop.h"
 #include "file_config.h"
@@ -36,6 +37,24 @@ bool get_json(const std::string& admin, const std::string& target, Json& out, in
   complain(admin + " does not answer with JSON: is it a proxy's admin port?");
   code = kUnreachable;
   return false;
+}
+
+// Complains of every fault; false: there are some.
+bool load_files(FileConfig& config, const std::vector<std::string>& paths) {
+  config.load(paths);
+  for (const config::Fault& fault : config.faults())
+    if (!fault.warning) complain(fault.str());
+  return config.good();
+}
+
+// Calls f(kind, list, entry, live) for each resource of a /config_dump; `live` is its active_state, or itself.
+template <class F>
+void for_each_resource(const Json& dump, F&& f) {
+  for (const Json& kind : dump["configs"])
+    for (const auto& [list, entries] : kind.items())
+      if (entries.is_array())
+        for (const Json& entry : entries)
+          f(kind, list, entry, entry.contains("active_state") ? entry["active_state"] : entry);
 }
 
 std::string text_of(const Json& value, const char* key) {
@@ -85,10 +104,7 @@ namespace {
 
 bool explain_files(const ExplainOptions& options, Json& out, int& code) {
   FileConfig config;
-  config.load(options.files);
-  for (const config::Fault& fault : config.faults())
-    if (!fault.warning) complain(fault.str());
-  if (!config.good()) {
+  if (!load_files(config, options.files)) {
     code = kBad;
     return false;
   }
@@ -100,14 +116,10 @@ bool explain_files(const ExplainOptions& options, Json& out, int& code) {
                             .random = options.random,
                             .max_misses = options.misses};
   for (const std::string& header : options.headers) {
-    const size_t colon = header.find(':', 1);
-    const size_t start = colon == std::string::npos ? colon : header.find_first_not_of(" \t", colon + 1);
-    if (colon == std::string::npos) {
-      complain(fmt::format("-H \"{}\": needs \"Name: value\"", header));
-      code = kUsage;
-      return false;
-    }
-    query.headers.emplace_back(header.substr(0, colon), start == std::string::npos ? "" : header.substr(start));
+    if (query.add_header(header)) continue;
+    complain(fmt::format("-H \"{}\": needs \"Name: value\"", header));
+    code = kUsage;
+    return false;
   }
   event::Loop loop;
   const auto told = proxy::explain(config.snapshot(), query, loop);
@@ -209,7 +221,7 @@ int explain(const Output& out, const ExplainOptions& options) {
 
 namespace {
 
-// By "Cluster/backend". `hash` tells apart what only differs in what is not shown.
+// By "Cluster/backend". `bytes` tell apart what only differs in what is not shown.
 struct Side {
   struct One {
     Json shown;
@@ -224,29 +236,22 @@ bool read_running(const std::string& admin, Side& side, int& code) {
   Json dump;
   if (!get_json(admin, "/config_dump", dump, code)) return false;
   static constexpr const char* kFields[] = {"cluster", "listener", "route_config", "endpoint_config"};
-  for (const Json& kind : dump["configs"])
-    for (const auto& [list, entries] : kind.items()) {
-      if (!entries.is_array()) continue;
-      for (const Json& entry : entries) {
-        const Json& live = entry.contains("active_state") ? entry["active_state"] : entry;
-        for (const char* field : kFields) {
-          if (!live.contains(field) || !live[field].is_object()) continue;
-          Json shown = live[field];
-          const std::string type = short_type(text_of(shown, "@type"));
-          shown.erase("@type");
-          side.resources[type + "/" + text_of(entry, "name")].shown = std::move(shown);
-        }
-      }
+  for_each_resource(dump, [&](const Json&, const std::string&, const Json& entry, const Json& live) {
+    for (const char* field : kFields) {
+      if (!live.contains(field) || !live[field].is_object()) continue;
+      Json shown = live[field];
+      const std::string type_url = text_of(shown, "@type");
+      shown.erase("@type");
+      const std::string name = fmt::format("{}/{}", config::short_type(type_url), text_of(entry, "name"));
+      side.resources[name].shown = std::move(shown);
     }
+  });
   return true;
 }
 
 bool read_files(const std::string& path, Side& side, int& code) {
   FileConfig config;
-  config.load({path});
-  for (const config::Fault& fault : config.faults())
-    if (!fault.warning) complain(fault.str());
-  if (!config.good()) {
+  if (!load_files(config, {path})) {
     code = kUsage;
     return false;
   }
@@ -350,33 +355,28 @@ int dump(const Output& out, const std::string& admin, const std::string& name_re
   const std::string query = name_regex.empty() ? "" : "?name_regex=" + percent_encoded(name_regex);
   if (!get_json(admin, "/config_dump" + query, page, code)) return code;
   Table table({"TYPE", "NAME", "STATE", "VERSION", "DETAILS"});
-  for (const Json& kind : page["configs"]) {
-    std::string type = short_type(text_of(kind, "@type"));
+  for_each_resource(page, [&](const Json& kind, const std::string& list, const Json& entry, const Json& live) {
+    const std::string type_url = text_of(kind, "@type");
+    std::string type(config::short_type(type_url));
     if (type.ends_with("sConfigDump")) type.resize(type.size() - 11);
-    for (const auto& [list, entries] : kind.items()) {
-      if (!entries.is_array()) continue;
-      for (const Json& entry : entries) {
-        const Json& live = entry.contains("active_state") ? entry["active_state"] : entry;
-        const std::string name = text_of(entry, "name");
-        if (live.contains("version_info"))
-          table.add({type, name, list.starts_with("static") ? "static" : "live", text_of(live, "version_info"), ""},
-                    Colour::kGreen);
-        if (entry.contains("warming_state")) {
-          std::string waits;
-          if (entry["warming_state"].contains("waits_for"))
-            for (const Json& wait : entry["warming_state"]["waits_for"])
-              waits += (waits.empty() ? "waits for " : ", ") + wait.get<std::string>();
-          table.add({type, name, "waiting", text_of(entry["warming_state"], "version_info"), waits}, Colour::kYellow);
-        }
-        if (entry.contains("error_state")) {
-          table.add({type, name, "refused", text_of(entry["error_state"], "version_info"),
-                     text_of(entry["error_state"], "details")},
-                    Colour::kRed);
-          code = kBad;
-        }
-      }
+    const std::string name = text_of(entry, "name");
+    if (live.contains("version_info"))
+      table.add({type, name, list.starts_with("static") ? "static" : "live", text_of(live, "version_info"), ""},
+                Colour::kGreen);
+    if (entry.contains("warming_state")) {
+      std::string waits;
+      if (entry["warming_state"].contains("waits_for"))
+        for (const Json& wait : entry["warming_state"]["waits_for"])
+          waits += (waits.empty() ? "waits for " : ", ") + wait.get<std::string>();
+      table.add({type, name, "waiting", text_of(entry["warming_state"], "version_info"), waits}, Colour::kYellow);
     }
-  }
+    if (entry.contains("error_state")) {
+      table.add({type, name, "refused", text_of(entry["error_state"], "version_info"),
+                 text_of(entry["error_state"], "details")},
+                Colour::kRed);
+      code = kBad;
+    }
+  });
   if (!out.for_people()) {
     out.print(page);
   } else {

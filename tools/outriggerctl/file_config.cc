@@ -1,47 +1,43 @@
 #include "file_config.h"
 
 #include <fmt/format.h>
-#include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include "config/names.h"
+#include "config/yaml_document.h"
 #include "control/directory_source.h"
 #include "filters/all_filters.h"
 #include "net/address.h"
+#include "server/read_file.h"
 
 namespace outrigger::ctl {
 namespace {
 
+constexpr size_t kMaxFileBytes = size_t{1} << 30;  // the reader's own limit is far below
 constexpr int64_t kAfterEveryWaitMs = int64_t{1} << 40;
 
 // A bootstrap and not a file of resources.
 bool is_bootstrap(const std::string& text) {
-  try {
-    const YAML::Node root = YAML::Load(text);
-    if (!root.IsMap()) return false;
-    for (const char* key : {"static_resources", "staticResources", "dynamic_resources", "dynamicResources", "node"})
-      if (root[key]) return true;
-    return root["admin"] && !root["resources"];
-  } catch (const YAML::Exception&) {
-    return false;  // the reader of resources says what is wrong
+  config::YamlDocument document;
+  config::Faults ignored;  // the reader of resources says what is wrong
+  if (!document.parse(text, "", ignored)) return false;
+  const config::YamlDocument::Node& root = document.node(document.root());
+  if (root.kind != config::YamlDocument::Kind::kMapping) return false;
+  bool admin = false, resources = false;
+  for (size_t i = 0; i < root.children.size(); i += 2) {
+    const std::string& key = document.node(root.children[i]).text;
+    for (const char* of_bootstrap :
+         {"static_resources", "staticResources", "dynamic_resources", "dynamicResources", "node"})
+      if (key == of_bootstrap) return true;
+    admin = admin || key == "admin";
+    resources = resources || key == "resources";
   }
-}
-
-bool read(const std::string& path, std::string& text) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream out;
-  if (!in || !(out << in.rdbuf())) return false;
-  text = out.str();
-  return true;
+  return admin && !resources;
 }
 
 }  // namespace
-
-std::string short_type(std::string_view type_url) { return std::string(type_url.substr(type_url.rfind('.') + 1)); }
 
 FileConfig::FileConfig()
     : translator_(filters::all_filters(), states_, registry_, {.api_listeners = true}),
@@ -70,10 +66,10 @@ void FileConfig::load(const std::vector<std::string>& paths) {
 
 void FileConfig::load_file(const std::string& path) {
   ++files_;
-  std::string text;
-  if (!read(path, text)) return fault(path, "cannot be read");
-  if (is_bootstrap(text)) {
-    config::TranslatedBootstrap bootstrap = translator_.bootstrap(text, path);
+  const auto text = server::read_file(path, kMaxFileBytes);
+  if (!text) return fault(path, "cannot be read");
+  if (is_bootstrap(*text)) {
+    config::TranslatedBootstrap bootstrap = translator_.bootstrap(*text, path);
     for (const config::Fault& one : bootstrap.faults.all()) {
       faults_.push_back(one);
       faults_.back().file = path;
@@ -83,7 +79,7 @@ void FileConfig::load_file(const std::string& path) {
   }
   config::Faults of_file;
   of_file.set_file(path);
-  std::vector<config::TranslatedResource> all = translator_.resource_file(text, path, of_file);
+  std::vector<config::TranslatedResource> all = translator_.resource_file(*text, path, of_file);
   for (config::TranslatedResource& one : all) {
     of_file.append(one.faults);
     take(path, one, proxy::Source::kFile);
@@ -94,7 +90,7 @@ void FileConfig::load_file(const std::string& path) {
 void FileConfig::take(const std::string& file, config::TranslatedResource& one, proxy::Source source) {
   if (!one.spec) return;
   const std::string type_url(config::type_url(one.type));
-  const std::string name = short_type(type_url) + "/" + one.name;
+  const std::string name = fmt::format("{}/{}", config::short_type(type_url), one.name);
   const auto refuse = [&](std::string message) {
     faults_.push_back(
         {.file = file, .line = one.line, .resource = name, .path = one.path, .message = std::move(message)});
@@ -122,8 +118,8 @@ std::vector<std::string> FileConfig::missing() {
   std::vector<std::string> out;
   for (const proxy::StoreStatus::Resource& one : store_.status()->resources)
     for (const std::string& wait : one.waits_for)
-      out.push_back(fmt::format("{}/{} names what is in none of the files: {}", short_type(config::type_url(one.type)),
-                                one.name, wait));
+      out.push_back(fmt::format("{}/{} names what is in none of the files: {}",
+                                config::short_type(config::type_url(one.type)), one.name, wait));
   return out;
 }
 

@@ -59,7 +59,4 @@ class FileConfig {
   size_t files_ = 0;
 };
 
-// "type.googleapis.com/envoy.config.cluster.v3.Cluster": "Cluster".
-std::string short_type(std::string_view type_url);
-
 }  // namespace outrigger::ctl

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "config/names.h"
+
 namespace outrigger::ctl {
 namespace {
 
@@ -16,8 +18,7 @@ std::string yaml_scalar(const Json& value) {
           std::string::npos &&
       std::string_view("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ/").find(text[0]) != std::string_view::npos;
   static constexpr std::string_view kWords[] = {"true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan"};
-  std::string lower = text;
-  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+  const std::string lower = config::lower_ascii(text);
   const bool word = std::find(std::begin(kWords), std::end(kWords), lower) != std::end(kWords);
   return plain && !word ? text : value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }

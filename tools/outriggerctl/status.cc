@@ -9,7 +9,7 @@
 #include <map>
 #include <thread>
 
-#include "file_config.h"
+#include "config/names.h"
 #include "outrigger/control/v1/status.grpc.pb.h"
 
 namespace outrigger::ctl {
@@ -52,8 +52,8 @@ std::string time_of(int64_t unix_ms) {
 }
 
 // What a client sent, fit for a line.
-std::string one_line(const std::string& text) {
-  std::string out = text.substr(0, 400);
+std::string one_line(std::string_view text) {
+  std::string out(text.substr(0, 400));
   for (char& c : out)
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
   return out;
@@ -91,11 +91,12 @@ Row row_of(const v1::ProxyStatus& proxy) {
     if (type.last_nack_unix_ms() > nack_at) {
       nack_at = type.last_nack_unix_ms();
       row.last_nack =
-          fmt::format("{} {}: {}", time_of(nack_at), short_type(type.type_url()), one_line(type.last_nack()));
+          fmt::format("{} {}: {}", time_of(nack_at), config::short_type(type.type_url()), one_line(type.last_nack()));
     }
     if (state == State::kSync) continue;
     row.state = std::max(row.state, state);
-    row.what += fmt::format("{}{} {}", row.what.empty() ? "" : ", ", name_of(state), short_type(type.type_url()));
+    row.what +=
+        fmt::format("{}{} {}", row.what.empty() ? "" : ", ", name_of(state), config::short_type(type.type_url()));
   }
   if (row.what.empty()) row.what = "in sync";
   return row;
@@ -147,9 +148,9 @@ Table table_of(const v1::StatusResponse& response, bool types) {
       continue;
     }
     for (const v1::TypeStatus& type : proxy.types())
-      table.add({node, one_line(short_type(type.type_url())), type.acked_version().empty() ? "-" : type.acked_version(),
-                 std::string(name_of(state_of(type))), time_of(type.answered_unix_ms()),
-                 type.last_nack().empty() ? "-" : one_line(type.last_nack())},
+      table.add({node, one_line(config::short_type(type.type_url())),
+                 type.acked_version().empty() ? "-" : type.acked_version(), std::string(name_of(state_of(type))),
+                 time_of(type.answered_unix_ms()), type.last_nack().empty() ? "-" : one_line(type.last_nack())},
                 colour_of(state_of(type)));
   }
   return table;
