@@ -34,6 +34,8 @@ class Lifecycle : public testing::Test {
     ASSERT_TRUE(proxy_->started()) << proxy_->output();
     port_ = proxy_->listener_port("main");
     ASSERT_NE(port_, 0) << proxy_->output();
+    // The listener is there a moment before every worker has said that it runs this version.
+    ASSERT_TRUE(proxy_->wait_ready()) << proxy_->output();
   }
 
   // Of the proxy's process, from the kernel.
