@@ -13,6 +13,7 @@
 #include "base/check.h"
 #include "control/ads_session.h"
 #include "control/discovery_wire.h"
+#include "control/grpc_bytes.h"
 #include "control/status_service.h"
 #include "envoy/service/discovery/v3/ads.grpc.pb.h"
 #include "event/clock.h"
@@ -24,14 +25,6 @@ using Ads = envoy::service::discovery::v3::AggregatedDiscoveryService;
 using RawService = Ads::WithRawCallbackMethod_StreamAggregatedResources<
     Ads::WithRawCallbackMethod_DeltaAggregatedResources<Ads::Service>>;
 using RawReactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
-
-Result<std::string> bytes_of(grpc::ByteBuffer& buffer) {
-  std::vector<grpc::Slice> slices;
-  if (!buffer.Dump(&slices).ok()) return fail(Errc::kProtocol, "the discovery request cannot be decompressed");
-  std::string bytes;
-  for (const grpc::Slice& slice : slices) bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
-  return bytes;
-}
 
 }  // namespace
 
@@ -200,8 +193,7 @@ class AdsServer::Impl::Stream final : public RawReactor {
     if (writing_ || finished_) return;
     const std::optional<DiscoveryReply> reply = session_.next_reply();
     if (!reply) return;
-    grpc::Slice slice(encode_reply(*reply, server_.options.identifier, info_.incremental));
-    outgoing_ = grpc::ByteBuffer(&slice, 1);
+    outgoing_ = buffer_of(encode_reply(*reply, server_.options.identifier, info_.incremental));
     writing_ = true;
     StartWrite(&outgoing_);
   }

@@ -1,10 +1,12 @@
 #include "control/status_service.h"
 
 #include <grpcpp/grpcpp.h>
+#include <grpcpp/support/byte_buffer.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "control/grpc_bytes.h"
 #include "envoy/service/status/v3/csds.grpc.pb.h"
 #include "outrigger/control/v1/status.grpc.pb.h"
 
@@ -13,6 +15,12 @@ namespace {
 
 namespace csds = envoy::service::status::v3;
 namespace admin = envoy::admin::v3;
+
+using RawReactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
+using CsdsService = csds::ClientStatusDiscoveryService;
+using RawCsds = CsdsService::WithRawCallbackMethod_StreamClientStatus<
+    CsdsService::WithRawCallbackMethod_FetchClientStatus<CsdsService::Service>>;
+using RawOwn = v1::ProxyStatusService::WithRawCallbackMethod_GetStatus<v1::ProxyStatusService::Service>;
 
 void set_time(google::protobuf::Timestamp& to, int64_t unix_ms) {
   to.set_seconds(unix_ms / 1000);
@@ -59,11 +67,17 @@ void fill(const ClientStatus& client, csds::ClientConfig& to) {
   }
 }
 
-grpc::Status answer(const StatusSource& source, const csds::ClientStatusRequest& request,
-                    csds::ClientStatusResponse& response) {
-  if (!request.GetReflection()->GetUnknownFields(request).empty())
+// The answer to a CSDS request, both as bytes.
+grpc::Status answer(const StatusSource& source, const grpc::ByteBuffer& request, grpc::ByteBuffer& response) {
+  const auto bytes = bytes_of(request);
+  csds::ClientStatusRequest asked;
+  if (!bytes || !asked.ParseFromString(*bytes))
+    return {grpc::StatusCode::INVALID_ARGUMENT, "the request is no ClientStatusRequest"};
+  if (!asked.GetReflection()->GetUnknownFields(asked).empty())
     return {grpc::StatusCode::UNIMPLEMENTED, "node and node_matchers are not supported: all clients are told"};
-  for (const ClientStatus& client : source.clients(true)) fill(client, *response.add_config());
+  csds::ClientStatusResponse told;
+  for (const ClientStatus& client : source.clients(true)) fill(client, *told.add_config());
+  response = buffer_of(told.SerializeAsString());
   return grpc::Status::OK;
 }
 
@@ -97,12 +111,11 @@ void fill(const ClientStatus& client, v1::ProxyStatus& to) {
 }
 
 // Answers each request of a stream in turn.
-class CsdsStream final : public grpc::ServerBidiReactor<csds::ClientStatusRequest, csds::ClientStatusResponse> {
+class CsdsStream final : public RawReactor {
  public:
   explicit CsdsStream(const StatusSource& source) : source_(source) { StartRead(&request_); }
   void OnReadDone(bool ok) override {
     if (!ok) return Finish(grpc::Status::OK);
-    response_.Clear();
     if (const grpc::Status status = answer(source_, request_, response_); !status.ok()) return Finish(status);
     StartWrite(&response_);
   }
@@ -114,39 +127,36 @@ class CsdsStream final : public grpc::ServerBidiReactor<csds::ClientStatusReques
 
  private:
   const StatusSource& source_;
-  csds::ClientStatusRequest request_;
-  csds::ClientStatusResponse response_;
+  grpc::ByteBuffer request_, response_;
 };
 
 }  // namespace
 
 struct StatusServices::Impl {
-  class Csds final : public csds::ClientStatusDiscoveryService::CallbackService {
+  class Csds final : public RawCsds {
    public:
     explicit Csds(const StatusSource& source) : source_(source) {}
-    grpc::ServerUnaryReactor* FetchClientStatus(grpc::CallbackServerContext* context,
-                                                const csds::ClientStatusRequest* request,
-                                                csds::ClientStatusResponse* response) override {
+    grpc::ServerUnaryReactor* FetchClientStatus(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                                grpc::ByteBuffer* response) override {
       grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
       reactor->Finish(answer(source_, *request, *response));
       return reactor;
     }
-    grpc::ServerBidiReactor<csds::ClientStatusRequest, csds::ClientStatusResponse>* StreamClientStatus(
-        grpc::CallbackServerContext*) override {
-      return new CsdsStream(source_);
-    }
+    RawReactor* StreamClientStatus(grpc::CallbackServerContext*) override { return new CsdsStream(source_); }
 
    private:
     const StatusSource& source_;
   };
 
-  class Own final : public v1::ProxyStatusService::CallbackService {
+  class Own final : public RawOwn {
    public:
     explicit Own(const StatusSource& source) : source_(source) {}
-    grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context, const v1::StatusRequest*,
-                                        v1::StatusResponse* response) override {
-      response->set_control_plane(source_.identifier);
-      for (const ClientStatus& client : source_.clients(false)) fill(client, *response->add_proxies());
+    grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context, const grpc::ByteBuffer*,
+                                        grpc::ByteBuffer* response) override {
+      v1::StatusResponse told;
+      told.set_control_plane(source_.identifier);
+      for (const ClientStatus& client : source_.clients(false)) fill(client, *told.add_proxies());
+      *response = buffer_of(told.SerializeAsString());
       grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
       reactor->Finish(grpc::Status::OK);
       return reactor;

@@ -46,6 +46,7 @@ class Lifecycle : public testing::Test {
   }
 
   TempDir dir_;
+  std::atomic<size_t> sent_ = 0;  // by the upstream's thread, which outlives the test's body
   FakeUpstream upstream_;
   std::unique_ptr<ProxyProcess> proxy_;
   uint16_t port_ = 0;
@@ -133,11 +134,10 @@ TEST_F(Lifecycle, MetricsAreWellFormedPrometheusText) {
 
 TEST_F(Lifecycle, ASlowReaderOfAHugeAnswerCostsBoundedMemory) {
   constexpr size_t kTotal = 256u << 20;
-  std::atomic<size_t> sent = 0;
-  upstream_.set_handler([&](Exchange& exchange) {
+  upstream_.set_handler([this](Exchange& exchange) {
     exchange.send("HTTP/1.1 200 OK\r\ncontent-length: " + std::to_string(kTotal) + "\r\n\r\n");
     const std::string part(1 << 20, 'x');
-    while (sent < kTotal && exchange.send(part)) sent += part.size();
+    while (sent_ < kTotal && exchange.send(part)) sent_ += part.size();
   });
   ASSERT_NO_FATAL_FAILURE(start());
   ASSERT_EQ(http_get(proxy_->admin_port(), "/ready", kAdminHost).status(), 200);
@@ -149,7 +149,7 @@ TEST_F(Lifecycle, ASlowReaderOfAHugeAnswerCostsBoundedMemory) {
   // Nobody reads: the upstream must come to a standstill with almost all of it unsent.
   size_t seen = 0;
   EXPECT_TRUE(wait_until([&] {
-    const size_t now = sent;
+    const size_t now = sent_;
     const bool still = now == seen && now > 0;
     seen = now;
     std::this_thread::sleep_for(Milliseconds(100));
