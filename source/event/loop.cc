@@ -125,7 +125,9 @@ void Loop::end_turn() {
     return;
   }
   settle();
-  longest_turn_ns_ = std::max(longest_turn_ns_, steady_ns() - now_ns_);
+  const int64_t turn_ns = steady_ns() - now_ns_;
+  if (turn_ns > longest_turn_ns_.load(std::memory_order_relaxed))
+    longest_turn_ns_.store(turn_ns, std::memory_order_relaxed);
   depth_ = 0;
 }
 
@@ -167,6 +169,6 @@ uint64_t Loop::random() {
 
 bool Loop::on_thread() const { return thread_.load(std::memory_order_relaxed) == pthread_self(); }
 
-int64_t Loop::take_longest_turn_ns() { return std::exchange(longest_turn_ns_, 0); }
+int64_t Loop::take_longest_turn_ns() { return longest_turn_ns_.exchange(0, std::memory_order_relaxed); }
 
 }  // namespace outrigger::event

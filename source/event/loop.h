@@ -83,7 +83,7 @@ class Loop {
   uv_loop_t* uv() { return &uv_; }
   TimerWheel& timers() { return *timers_; }
 
-  // The longest turn since the last call, ns (admin, benchmarks; loop's thread).
+  // The longest turn since the last call, ns. Any thread, but only one asks.
   int64_t take_longest_turn_ns();
 
  private:
@@ -113,7 +113,7 @@ class Loop {
   int64_t now_ns_ = 0;
   int64_t wall_offset_us_ = 0;
   int64_t wall_read_ns_ = 0;
-  int64_t longest_turn_ns_ = 0;
+  std::atomic<int64_t> longest_turn_ns_{0};  // written by the loop's thread and, to zero, by the one that asks
   uint64_t random_[4];
 };
 

@@ -478,6 +478,8 @@ void Builder::set_resolved(std::string cluster, std::vector<config::EndpointSpec
   });
 }
 
+int64_t Builder::take_longest_turn_ns() { return impl_->loop.take_longest_turn_ns(); }
+
 void Builder::release(std::vector<std::shared_ptr<const void>> parts) {
   impl_->loop.post([parts = std::move(parts)] {});
 }

@@ -97,6 +97,7 @@ class Builder {
   // A file's content; `error` instead of it when it could not be read.
   void update_file(FileSource source, std::string text, std::string error);
   void set_resolved(std::string cluster, std::vector<config::EndpointSpec> endpoints);
+  int64_t take_longest_turn_ns();
   // Takes over parts that a worker is done with.
   void release(std::vector<std::shared_ptr<const void>> parts);
 

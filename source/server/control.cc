@@ -151,6 +151,8 @@ void Control::want(Wanted wanted) {
   impl_->loop.post([impl = impl_.get(), wanted = std::move(wanted)] { impl->want(wanted); });
 }
 
+int64_t Control::take_longest_turn_ns() { return impl_->loop.take_longest_turn_ns(); }
+
 void Control::stop() {
   if (!impl_->thread.joinable()) return;
   impl_->loop.stop();

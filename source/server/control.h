@@ -1,11 +1,13 @@
 // Control: the thread that fetches config: the aggregated discovery stream, resource files and DNS. It hands
 // everything to the Builder and brings verdicts back; it parses nothing.
 //
-// Thread rule: made, started and stopped on the main thread; want() from any thread. on_status runs on the control
-// thread.
+// Thread rule: made, started and stopped on the main thread; want() and take_longest_turn_ns() from any thread.
+// on_status runs on the control thread.
+//
 // Use:  Control control(spec, stats, builder, on_status);  control.start();  control.want(wanted);  control.stop();
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -31,6 +33,7 @@ class Control {
 
   void start();
   void want(Wanted wanted);
+  int64_t take_longest_turn_ns();
   void stop();
 
  private:

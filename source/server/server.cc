@@ -62,6 +62,41 @@ void stop_listening(const proxy::Snapshot& snapshot) {
   });
 }
 
+// The longest turn of each loop, by the name of its thread. What the main loop asks for is kept for two windows, so
+// that several readers see the same: of the last 10 to 20 s, or since the last page before that.
+class LongestTurns {
+ public:
+  explicit LongestTurns(stats::Registry& registry) : registry_(registry) {}
+  // `take` is called by refresh(): the longest turn since the last call, ns.
+  void watch(const std::string& thread, std::function<int64_t()> take) {
+    Watched& watched = watched_.emplace_back();
+    watched.take = std::move(take);
+    watched.group = std::make_unique<stats::Group>(registry_, stats::Labels{{"thread", thread}});
+    watched.gauge = watched.group->gauge("loop.{thread}.longest_turn_us");
+  }
+  void refresh(int64_t now_ns) {
+    const bool next_window = now_ns - window_from_ns_ >= kWindowNs;
+    if (next_window) window_from_ns_ = now_ns;
+    for (Watched& watched : watched_) {
+      watched.window_ns = std::max(watched.window_ns, watched.take());
+      registry_.set(watched.gauge, std::max(watched.window_ns, watched.last_window_ns) / 1'000);
+      if (next_window) watched.last_window_ns = std::exchange(watched.window_ns, 0);
+    }
+  }
+
+ private:
+  static constexpr int64_t kWindowNs = 10'000'000'000;
+  struct Watched {
+    std::function<int64_t()> take;
+    std::unique_ptr<stats::Group> group;
+    stats::Gauge gauge;
+    int64_t window_ns = 0, last_window_ns = 0;
+  };
+  stats::Registry& registry_;
+  std::vector<Watched> watched_;
+  int64_t window_from_ns_ = 0;
+};
+
 struct ServerStats {
   explicit ServerStats(stats::Registry& registry)
       : group(registry, {}),
@@ -104,6 +139,7 @@ struct Server::Impl {
     if (options.concurrency == 0) options.concurrency = cpu_count();
     registry = std::make_unique<stats::Registry>(options.concurrency);
     counts = std::make_unique<ServerStats>(*registry);
+    longest_turns = std::make_unique<LongestTurns>(*registry);
     state.snapshot = std::make_shared<const proxy::Snapshot>();
     state.status = std::make_shared<const proxy::StoreStatus>();
     state.config_path = options.config_path;
@@ -138,6 +174,7 @@ struct Server::Impl {
   event::Loop loop;
   std::unique_ptr<stats::Registry> registry;
   std::unique_ptr<ServerStats> counts;
+  std::unique_ptr<LongestTurns> longest_turns;        // what it asks lives until shut_down()
   std::unique_ptr<proxy::AccessLogSinks> access_log;  // one ring a worker, and one for admin
   std::unique_ptr<StateDir> state_dir;                // nullptr: nothing is remembered
   Control::Names claims;                              // what was remembered
@@ -264,6 +301,11 @@ void Server::Impl::start_threads(const config::BootstrapSpec& spec) {
       std::move(claims));
   registry->set(counts->concurrency, options.concurrency);
   set_phase(Phase::kPreInitializing);
+  longest_turns->watch("main", [this] { return loop.take_longest_turn_ns(); });
+  longest_turns->watch("control", [this] { return control->take_longest_turn_ns(); });
+  longest_turns->watch("builder", [this] { return builder->take_longest_turn_ns(); });
+  for (size_t i = 0; i < workers.size(); ++i)
+    longest_turns->watch("worker_" + std::to_string(i), [this, i] { return workers[i]->take_longest_turn_ns(); });
   for (auto& worker : workers) worker->start();
   control->start();
   builder->start({.on_snapshot =
@@ -359,6 +401,7 @@ void Server::Impl::announce(const proxy::Snapshot& snapshot) {
 }
 
 void Server::Impl::refresh() {
+  longest_turns->refresh(event::steady_ns());
   registry->set(counts->uptime, (event::steady_ns() - state.start_ns) / 1'000'000'000);
   registry->set(counts->stale, state.remembered_unix_ms ? 1 : 0);
   registry->set(counts->stale_age, state.remembered_age_s().value_or(0));

@@ -30,6 +30,7 @@ class Worker {
   // Cuts what is left and waits for the thread's end.
   void stop();
 
+  int64_t take_longest_turn_ns() { return loop_.take_longest_turn_ns(); }
   uint64_t version() const { return version_.load(std::memory_order_acquire); }  // adopted; 0: none
 
  private:

@@ -73,6 +73,22 @@ TEST_F(Admin, MetricsAreWellFormed) {
   }
 }
 
+// A turn that a page has shown is still shown by the next page: several readers see the same.
+TEST_F(Admin, TheLongestTurnOfEachLoopIsToldToEveryReader) {
+  ASSERT_TRUE(proxy_.live());
+  const auto longest_us = [&](const std::string& thread) {
+    const std::string name = "loop." + thread + ".longest_turn_us: ";
+    const std::string page = proxy_.admin("/stats?filter=%5Eloop").body;
+    const size_t at = page.find(name);
+    return at == std::string::npos ? -1 : std::stoll(page.substr(at + name.size()));
+  };
+  for (const char* thread : {"main", "control", "builder", "worker_0", "worker_1"}) EXPECT_GE(longest_us(thread), 0);
+  const long long built_us = longest_us("builder");  // two listeners were linked
+  EXPECT_GT(built_us, 0);
+  EXPECT_GE(longest_us("builder"), built_us);
+  EXPECT_TRUE(contains(proxy_.admin("/metrics"), "envoy_loop_longest_turn_us{envoy_thread=\"worker_1\"} "));
+}
+
 TEST_F(Admin, ClustersAndListeners) {
   proxy_.port("main");
   const std::string host = "back:end::127.0.0.1:" + std::to_string(upstream_.port());
