@@ -66,7 +66,7 @@ void DownstreamConnection::arm_idle() {
 void DownstreamConnection::on_read(net::Connection&, Block* block, const char* data, size_t size) {
   codec_->on_read(block, data, size);
   if (closed_ || stream_ != nullptr) return;
-  if (http::h1_head_incomplete(*codec_)) {
+  if (codec_->head_incomplete()) {
     idle_timeout_.disarm();
     if (!head_timeout_.armed() && hcm().request_headers_timeout_ms != 0)
       worker_.loop().timers().arm(head_timeout_, hcm().request_headers_timeout_ms);
@@ -113,11 +113,7 @@ void DownstreamConnection::on_idle() {
 void DownstreamConnection::on_head_timeout() {
   if (stream_ != nullptr || closed_) return;
   worker_.shard().add(stats().rq_header_timeout);
-  if (http::h1_head_incomplete(*codec_)) {
-    connection_->output().append("HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-    connection_->written();
-  }
-  connection_->close(net::Close::kFlush);
+  codec_->on_head_timeout();
 }
 
 void DownstreamConnection::drain(uint64_t delay_ms) {
