@@ -73,7 +73,8 @@ class StreamSink {
   virtual void on_data(Buffer& data, bool end_stream) = 0;  // take what you want by moving; the rest is dropped
   virtual void on_trailers(HeaderMap& trailers) = 0;        // ends the message
   // Server only: the request is malformed or over a limit: answer `status` (400, 413, 431, 501, 505...) if nothing was
-  // sent yet; the codec ends the connection (HTTP/2: the stream) after that answer, and at once if a response had begun.
+  // sent yet; the codec ends the connection (HTTP/2: the stream) after that answer, and at once if a response had
+  // begun.
   virtual void on_bad_request(uint16_t status, std::string_view details) = 0;
   // The stream ended without its message being complete.
   virtual void on_reset(ResetReason reason, std::string_view details) = 0;
