@@ -44,6 +44,9 @@ class Arena {
     return at == nullptr ? nullptr : new (at) T(std::forward<Args>(args)...);
   }
 
+  // Takes over all memory of `other`, which is empty afterwards; what lies in it stays where it is.
+  void take(Arena& other);
+
   // Gives all memory back. Views into the arena dangle afterwards.
   void reset();
 

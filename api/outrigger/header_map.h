@@ -106,11 +106,13 @@ struct Header {
 
 class HeaderMap {
  public:
-  explicit HeaderMap(Arena& arena) : arena_(arena) {}
+  explicit HeaderMap(Arena& arena) : arena_(&arena) {}
   HeaderMap(const HeaderMap&) = delete;
   HeaderMap& operator=(const HeaderMap&) = delete;
 
-  Arena& arena() { return arena_; }
+  Arena& arena() { return *arena_; }
+  // The memory of this map now belongs to `arena` (Arena::take).
+  void moved_to(Arena& arena) { arena_ = &arena; }
 
   // Adds a field at the end. `add` copies both strings into the arena and lower-cases the name; `add_view` takes views
   // that outlive the stream (or lie in its arena), name already lower-case.
@@ -171,7 +173,7 @@ class HeaderMap {
   void remove_at(uint32_t index);
   bool grow();
 
-  Arena& arena_;
+  Arena* arena_;
   Header* fields_ = nullptr;
   uint32_t count_ = 0;
   uint32_t capacity_ = 0;

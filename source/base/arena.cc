@@ -29,6 +29,23 @@ std::string_view Arena::copy(std::string_view text) {
   return {at, text.size()};
 }
 
+void Arena::take(Arena& other) {
+  if (other.blocks_ == nullptr) return;
+  if (blocks_ == nullptr) {
+    cursor_ = other.cursor_;
+    end_ = other.end_;
+    blocks_ = other.blocks_;
+  } else {  // behind ours, whose newest block goes on being filled
+    Block* last = blocks_;
+    while (last->next != nullptr) last = last->next;
+    last->next = other.blocks_;
+  }
+  reserved_ += other.reserved_;
+  other.blocks_ = nullptr;
+  other.cursor_ = other.end_ = 0;
+  other.reserved_ = 0;
+}
+
 void Arena::reset() {
   while (blocks_ != nullptr) {
     Block* next = blocks_->next;

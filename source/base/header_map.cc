@@ -52,7 +52,7 @@ std::string_view header_name(HeaderId id) { return kNames[static_cast<size_t>(id
 
 std::string_view HeaderMap::arena_copy(std::string_view text) {
   if (text.empty()) return {"", 0};
-  std::string_view copied = arena_.copy(text);
+  std::string_view copied = arena_->copy(text);
   if (copied.data() == nullptr) overflowed_ = true;
   return copied;
 }
@@ -85,7 +85,7 @@ void HeaderMap::add_view(std::string_view name, std::string_view value, HeaderId
 bool HeaderMap::grow() {
   const uint32_t bigger = capacity_ == 0 ? 24 : capacity_ * 2;
   if (bigger > UINT16_MAX) return false;
-  auto* memory = static_cast<Header*>(arena_.try_allocate(bigger * sizeof(Header), alignof(Header)));
+  auto* memory = static_cast<Header*>(arena_->try_allocate(bigger * sizeof(Header), alignof(Header)));
   if (memory == nullptr) return false;
   if (count_ > 0) std::memcpy(static_cast<void*>(memory), fields_, count_ * sizeof(Header));
   fields_ = memory;
@@ -145,7 +145,7 @@ std::string_view HeaderMap::get_all(std::string_view name) {
     total += 1 + h->value.size();
   }
   if (!several) return first->value;
-  char* out = static_cast<char*>(arena_.try_allocate(total, 1));
+  char* out = static_cast<char*>(arena_->try_allocate(total, 1));
   if (out == nullptr) {
     overflowed_ = true;
     return first->value;

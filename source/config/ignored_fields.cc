@@ -121,7 +121,8 @@ constexpr Honoured kHonoured[] = {
     {"envoy.extensions.access_loggers.stream.v3.StdoutAccessLog", "log_format"},
     {"envoy.extensions.filters.http.router.v3.Router", "suppress_envoy_headers respect_expected_rq_timeout"},
     {"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-     "codec_type stat_prefix rds route_config common_http_protocol_options http_protocol_options server_name "
+     "codec_type stat_prefix rds route_config common_http_protocol_options http_protocol_options "
+     "http2_protocol_options server_name "
      "server_header_transformation max_request_headers_kb stream_idle_timeout request_timeout "
      "request_headers_timeout drain_timeout delayed_close_timeout access_log use_remote_address "
      "xff_num_trusted_hops internal_address_config skip_xff_append via generate_request_id "
@@ -148,8 +149,8 @@ constexpr FieldUse kRefused = FieldUse::kRefused;
 constexpr std::string_view kHcm = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 constexpr std::string_view kNoRuntime = "there is no runtime layer; the configured value counts";
 constexpr std::string_view kMetadata = "free-form data that nothing here reads";
-constexpr std::string_view kOwnHttp2 =
-    "only the xDS client speaks HTTP/2 to a cluster so far, with settings of its own";
+constexpr std::string_view kListenersHttp2 =
+    "in listeners; in clusters without effect: only the xDS client speaks HTTP/2 to one so far";
 constexpr std::string_view kNeedsInspector =
     "needs the TLS inspector, which is not supported yet; match on addresses and ports";
 constexpr std::string_view kNoUpgrades = "only entries with enabled: false; upgrades are not supported yet";
@@ -179,15 +180,21 @@ constexpr FieldRule kNoted[] = {
     {"envoy.config.core.v3.GrpcService", "timeout", kIgnored, "xDS streams have no deadline"},
     {"envoy.config.core.v3.GrpcService.GoogleGrpc", "target_uri", kRefused, "see google_grpc"},
     {"envoy.config.core.v3.GrpcService.GoogleGrpc", "stat_prefix", kRefused, "see google_grpc"},
-    {"envoy.config.core.v3.Http2ProtocolOptions", "max_concurrent_streams", kIgnored, kOwnHttp2},
-    {"envoy.config.core.v3.Http2ProtocolOptions", "initial_stream_window_size", kIgnored, kOwnHttp2},
-    {"envoy.config.core.v3.Http2ProtocolOptions", "initial_connection_window_size", kIgnored, kOwnHttp2},
-    {"envoy.config.core.v3.Http2ProtocolOptions", "connection_keepalive", kIgnored, kOwnHttp2},
+    {"envoy.config.core.v3.Http2ProtocolOptions", "max_concurrent_streams", kUsed, kListenersHttp2},
+    {"envoy.config.core.v3.Http2ProtocolOptions", "initial_stream_window_size", kUsed, kListenersHttp2},
+    {"envoy.config.core.v3.Http2ProtocolOptions", "initial_connection_window_size", kUsed, kListenersHttp2},
+    {"envoy.config.core.v3.Http2ProtocolOptions", "max_outbound_control_frames", kUsed, kListenersHttp2},
+    {"envoy.config.core.v3.Http2ProtocolOptions", "max_consecutive_inbound_frames_with_empty_payload", kUsed,
+     kListenersHttp2},
+    {"envoy.config.core.v3.Http2ProtocolOptions", "max_inbound_priority_frames_per_stream", kUsed, kListenersHttp2},
+    {"envoy.config.core.v3.Http2ProtocolOptions", "max_inbound_window_update_frames_per_data_frame_sent", kUsed,
+     kListenersHttp2},
+    {"envoy.config.core.v3.Http2ProtocolOptions", "connection_keepalive", kUsed, kListenersHttp2},
     {"envoy.config.core.v3.HttpProtocolOptions", "max_stream_duration", kUsed, "in listeners only"},
     {"envoy.config.core.v3.HttpProtocolOptions", "headers_with_underscores_action", kUsed,
      "in listeners; in clusters without effect, as in Envoy"},
-    {"envoy.config.core.v3.KeepaliveSettings", "interval", kIgnored, kOwnHttp2},
-    {"envoy.config.core.v3.KeepaliveSettings", "timeout", kIgnored, kOwnHttp2},
+    {"envoy.config.core.v3.KeepaliveSettings", "interval", kUsed, kListenersHttp2},
+    {"envoy.config.core.v3.KeepaliveSettings", "timeout", kUsed, kListenersHttp2},
     {"envoy.config.core.v3.Metadata", "filter_metadata", kIgnored, kMetadata},
     {"envoy.config.core.v3.Node", "user_agent_name", kIgnored, "always \"outrigger\""},
     {"envoy.config.core.v3.Node", "user_agent_version", kIgnored, "not sent"},

@@ -265,6 +265,19 @@ struct HttpFilterSpec {
   bool operator==(const HttpFilterSpec&) const = default;
 };
 
+struct Http2Spec {  // Http2ProtocolOptions
+  uint32_t max_concurrent_streams = 100;
+  uint32_t initial_stream_window_bytes = 256 * 1024;
+  uint32_t initial_connection_window_bytes = 1024 * 1024;
+  uint32_t max_control_frames = 1000;
+  uint32_t max_consecutive_empty_frames = 1;
+  uint32_t max_priority_frames_per_stream = 100;
+  uint32_t max_window_updates_per_data_frame = 10;
+  uint64_t keepalive_interval_ms = 0;  // 0: no PING
+  uint64_t keepalive_timeout_ms = 0;
+  bool operator==(const Http2Spec&) const = default;
+};
+
 struct HcmSpec {  // HttpConnectionManager
   enum class Codec : uint8_t { kAuto, kHttp1, kHttp2 } codec = Codec::kAuto;
   std::string stat_prefix;
@@ -298,6 +311,7 @@ struct HcmSpec {  // HttpConnectionManager
   std::string default_host_for_http_10;
   bool allow_absolute_url = true;
   bool enable_trailers = false;
+  Http2Spec http2;
 
   bool use_remote_address = false;
   uint32_t xff_num_trusted_hops = 0;

@@ -71,6 +71,17 @@ void http1_options(const core::Http1ProtocolOptions& options, HcmSpec& spec, con
   spec.enable_trailers = options.enable_trailers();
 }
 
+HcmSpec::Codec codec(Manager::CodecType type) {
+  switch (type) {
+    case Manager::HTTP1:
+      return HcmSpec::Codec::kHttp1;
+    case Manager::HTTP2:
+      return HcmSpec::Codec::kHttp2;
+    default:
+      return HcmSpec::Codec::kAuto;
+  }
+}
+
 void timeouts(const Manager& manager, HcmSpec& spec, const FieldPath& path, Translation& t) {
   if (manager.has_stream_idle_timeout())
     spec.stream_idle_timeout_ms = duration_ms(manager.stream_idle_timeout(), path.field("stream_idle_timeout"), t);
@@ -133,7 +144,7 @@ void paths_and_hosts(const Manager& manager, HcmSpec& spec, const FieldPath& pat
 HcmSpec hcm_spec(const Manager& manager, const std::string& scope, const FieldPath& path, Translation& t) {
   constexpr uint32_t kMaxHeadersKb = 63;  // a head's positions are 16 bits
   HcmSpec spec;
-  spec.codec = manager.codec_type() == Manager::HTTP1 ? HcmSpec::Codec::kHttp1 : HcmSpec::Codec::kAuto;
+  spec.codec = codec(manager.codec_type());
   spec.stat_prefix = manager.stat_prefix();
   if (spec.stat_prefix.empty()) t.fault(path.field("stat_prefix"), "must not be empty");
   route_specifier(manager, scope, spec, path, t);
@@ -143,6 +154,7 @@ HcmSpec hcm_spec(const Manager& manager, const std::string& scope, const FieldPa
   });
   common_options(manager.common_http_protocol_options(), spec, path.field("common_http_protocol_options"), t);
   http1_options(manager.http_protocol_options(), spec, path.field("http_protocol_options"), t);
+  spec.http2 = http2_spec(manager.http2_protocol_options(), path.field("http2_protocol_options"), t);
   if (manager.has_max_request_headers_kb()) {
     spec.max_request_headers_kb = manager.max_request_headers_kb().value();
     if (spec.max_request_headers_kb == 0 || spec.max_request_headers_kb > kMaxHeadersKb)

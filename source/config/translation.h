@@ -32,6 +32,7 @@ class Address;
 class ApiConfigSource;
 class CidrRange;
 class ConfigSource;
+class Http2ProtocolOptions;
 class DataSource;
 class HeaderValueOption;
 class TransportSocket;
@@ -168,6 +169,7 @@ std::optional<AccessLogSpec> access_log_spec(const envoy::config::accesslog::v3:
 // The filter chain of a connection manager without its router, which goes into `spec`'s own fields.
 void http_filters(const envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager& hcm,
                   const std::string& scope, HcmSpec& spec, const FieldPath& path, Translation& t);
+Http2Spec http2_spec(const envoy::config::core::v3::Http2ProtocolOptions& from, const FieldPath& path, Translation& t);
 HcmSpec hcm_spec(const envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager& hcm,
                  const std::string& scope, const FieldPath& path, Translation& t);
 

@@ -24,6 +24,12 @@ Loop::Loop() : thread_(pthread_self()) {
   uv_.data = this;
   CHECK(uv_async_init(&uv_, &wake_, [](uv_async_t* handle) { static_cast<Loop*>(handle->data)->on_wake(); }) == 0);
   wake_.data = this;
+  // libuv prepares after timers and closed handles, right before it waits; what its waiting then finds belongs to the
+  // next round.
+  CHECK(uv_prepare_init(&uv_, &round_) == 0);
+  round_.data = this;
+  uv_prepare_start(&round_, [](uv_prepare_t* handle) { static_cast<Loop*>(handle->data)->end_round(); });
+  uv_unref(reinterpret_cast<uv_handle_t*>(&round_));
   CHECK(getrandom(random_, sizeof(random_), 0) == static_cast<ssize_t>(sizeof(random_)));
   random_[0] |= 1;  // xoshiro's state must not be all zero
   refresh_time();
@@ -41,7 +47,9 @@ Loop::~Loop() {
   never_run.clear();  // what the tasks own may still defer or close something
   { Turn turn(*this); }
   timers_->close();
+  end_round();
   uv_close(reinterpret_cast<uv_handle_t*>(&wake_), nullptr);
+  uv_close(reinterpret_cast<uv_handle_t*>(&round_), nullptr);
   int rc;
   while ((rc = uv_loop_close(&uv_)) == UV_EBUSY) {
     uv_walk(
@@ -59,6 +67,7 @@ void Loop::run() {
   do {
     uv_run(&uv_, UV_RUN_DEFAULT);
   } while (!stopping_.load(std::memory_order_acquire));
+  end_round();
   stopping_.store(false, std::memory_order_relaxed);
 }
 
@@ -114,6 +123,13 @@ void Loop::run_posted(std::vector<std::function<void()>>& tasks) {
     Turn turn(*this);
     task();
     task = nullptr;  // what it holds is freed in its own turn
+  }
+}
+
+void Loop::end_round() {
+  while (TurnEnd* object = round_ends_.pop_front()) {
+    Turn turn(*this);
+    object->on_turn_end();
   }
 }
 

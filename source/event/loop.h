@@ -4,7 +4,8 @@
 // the outermost one ends, the loop flushes what asked for it (connections write what was gathered) and then destroys
 // what was given to defer_delete; both may ask for more, until nothing is left. So a request's head and body leave in
 // one gathered write, and no object dies under its caller. What is asked for outside a turn (before run()) is done when
-// run() begins.
+// run() begins. A *round* is all the turns between two waits for events: what many turns give to one connection
+// (HTTP/2) leaves in one write at its end.
 //
 // Thread rule: one thread at a time: it may be made on one thread, run on another and be destroyed after run() has
 // returned; post() and stop() from any.
@@ -70,6 +71,11 @@ class Loop {
     if (!object.linked()) turn_ends_.push_back(object);
   }
 
+  // The same, at the end of this round: before the loop waits for events again. An object waits for one of the two.
+  void at_round_end(TurnEnd& object) {
+    if (!object.linked()) round_ends_.push_back(object);
+  }
+
   // Steady time in ns, read once per turn: cheap, the same for all that a turn does.
   int64_t now_ns() const { return now_ns_; }
   // Wall clock in µs since 1970, derived from now_ns (an offset refreshed about once a second).
@@ -96,10 +102,12 @@ class Loop {
   bool settle();  // turn ends and deferred objects, until none is left; whether there was any
   void run_posted(std::vector<std::function<void()>>& tasks);
   void on_wake();
+  void end_round();
   void refresh_time();
 
   uv_loop_t uv_;
   uv_async_t wake_;
+  uv_prepare_t round_;
   std::unique_ptr<TimerWheel> timers_;
   std::mutex post_mutex_;
   std::vector<std::function<void()>> posted_;   // under post_mutex_
@@ -108,7 +116,7 @@ class Loop {
   std::atomic<bool> stopping_{false};
   std::atomic<unsigned long> thread_{0};
   int depth_ = 0;
-  List<TurnEnd, TurnEndTag> turn_ends_;
+  List<TurnEnd, TurnEndTag> turn_ends_, round_ends_;
   std::vector<std::unique_ptr<Deferred>> deferred_;
   int64_t now_ns_ = 0;
   int64_t wall_offset_us_ = 0;

@@ -1,5 +1,5 @@
 // Codec, CodecStream, StreamSink: the seam between HTTP versions and everything above. Above it there is one kind of
-// message: a HeaderMap, body Buffers, an optional trailer HeaderMap. HTTP/1 (h1_codec.h) and HTTP/2 (later) stand
+// message: a HeaderMap, body Buffers, an optional trailer HeaderMap. HTTP/1 (h1_codec.h) and HTTP/2 (h2_codec.h) stand
 // below.
 //
 //   Connection --bytes--> Codec --on_headers/on_data/on_trailers--> StreamSink   (decode)
@@ -12,7 +12,7 @@
 //
 // Flow control: CodecStream::pause_read(why) stops the delivery of body bytes of that stream as soon as can be (what
 // the codec has already taken from the socket, at most one read, may still come). The write side reports
-// on_write_watermark.
+// on_write_watermark. An HTTP/1 stream has the connection to itself; HTTP/2 streams share it and wait each for itself.
 //
 // Thread rule: the connection's loop thread. Reentrancy: a sink may call encode_*, pause_read, reset from inside its
 // own callbacks; the codec must stand it. encode_* never call on_reset(): a stream whose sender breaks its own framing
@@ -33,6 +33,7 @@ namespace outrigger::http {
 enum class ResetReason : uint8_t {
   kLocalReset,             // our own decision
   kRemoteReset,            // the peer reset the stream
+  kRefused,                // the peer did so before it did anything with it: safe to send again (RFC 9113 section 8.7)
   kConnectionTermination,  // the connection ended (FIN or RST) before the message did
   kConnectionFailure,      // it could not be made
   kProtocolError,          // the peer broke the protocol
@@ -49,12 +50,12 @@ class CodecStream {
   virtual void encode_headers(const HeaderMap& headers, bool end_stream) = 0;
   virtual void encode_data(Buffer&& data, bool end_stream) = 0;
   virtual void encode_trailers(const HeaderMap& trailers) = 0;
-  // Ends the stream now, in both directions. HTTP/1: closes the connection.
+  // Ends the stream now, in both directions. HTTP/1: closes the connection. HTTP/2: RST_STREAM.
   virtual void reset(ResetReason reason) = 0;
 
   virtual void pause_read(net::Pause why) = 0;
   virtual void resume_read(net::Pause why) = 0;
-  // Bytes written but not yet taken by the kernel (HTTP/1: of the connection).
+  // Bytes written but not yet taken by the kernel (of the connection; HTTP/2: and those of the stream that wait here).
   virtual size_t write_queue_bytes() const = 0;
   virtual Protocol protocol() const = 0;
 
@@ -72,7 +73,8 @@ class StreamSink {
   virtual void on_data(Buffer& data, bool end_stream) = 0;  // take what you want by moving; the rest is dropped
   virtual void on_trailers(HeaderMap& trailers) = 0;        // ends the message
   // Server only: the request is malformed or over a limit: answer `status` (400, 413, 431, 501, 505...) if nothing was
-  // sent yet; the codec closes the connection after that answer, and at once if a response had begun.
+  // sent yet; the codec ends the connection (HTTP/2: the stream) after that answer, and at once if a response had
+  // begun.
   virtual void on_bad_request(uint16_t status, std::string_view details) = 0;
   // The stream ended without its message being complete.
   virtual void on_reset(ResetReason reason, std::string_view details) = 0;
@@ -87,9 +89,12 @@ class CodecCallbacks {
  public:
   // Server only: a request begins.
   virtual StreamSink& on_new_stream(CodecStream& stream) = 0;
-  // Both directions of the stream have ended; a client connection may be used again if `reusable`. HTTP/1 servers go on
-  // to the next request by themselves. Called after the last sink callback, with the stream already forgotten.
+  // Both directions of a stream have ended; a client connection may be used again if `reusable`. HTTP/1 servers go on
+  // to the next request by themselves. Called after the last sink callback, with the stream already forgotten. HTTP/2
+  // calls it once for each stream, those that were reset included, until the connection closes.
   virtual void on_stream_end(bool reusable) = 0;
+  // HTTP/2 clients: capacity() has changed by what the peer said (SETTINGS, GOAWAY).
+  virtual void on_capacity_change() {}
 
  protected:
   ~CodecCallbacks() = default;
@@ -104,11 +109,20 @@ class Codec {
   // The connection is gone: every open stream gets on_reset(kConnectionTermination).
   virtual void on_close() = 0;
   virtual void on_write_watermark(bool above) = 0;
-  // Client: begins a stream; HTTP/1: at most one at a time. The head follows by encode_headers.
+  // Client: begins a stream; at most capacity() at a time. The head follows by encode_headers.
   virtual CodecStream& new_stream(StreamSink& sink) = 0;
+  // Client: how many streams may be begun now. HTTP/1: one if it is idle.
+  virtual uint32_t capacity() const { return 0; }
   // Server: finish what is under way, announce the end (HTTP/1: "connection: close" on the next response head; an idle
-  // connection is closed at once by its owner).
+  // connection is closed at once by its owner. HTTP/2: GOAWAY in two steps; the codec closes when the last stream has
+  // ended).
   virtual void drain() = 0;
+  // Server: a request's head (or the connection's preface) has begun and is incomplete; the request-headers timeout
+  // runs. When it is over: on_head_timeout() says so as the version can (HTTP/1: 408) and closes.
+  virtual bool head_incomplete() const { return false; }
+  virtual void on_head_timeout() {}
+  // Closes a connection on which nothing is under way. HTTP/2: GOAWAY first.
+  virtual void close_idle() = 0;
   virtual bool idle() const = 0;  // no stream open, no byte of a message waiting
   virtual Protocol protocol() const = 0;
 };

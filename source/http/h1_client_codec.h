@@ -59,7 +59,9 @@ class H1ClientCodec final : public Codec, public CodecStream {
   void on_close() override;
   void on_write_watermark(bool above) override;
   CodecStream& new_stream(StreamSink& sink) override;
+  uint32_t capacity() const override { return state_ == H1ClientState::kIdle && !draining_ ? 1 : 0; }
   void drain() override { draining_ = true; }
+  void close_idle() override { connection_.close(net::Close::kNow); }
   bool idle() const override { return state_ == H1ClientState::kIdle; }
   Protocol protocol() const override { return message_.http_10 ? Protocol::kHttp10 : Protocol::kHttp11; }
   H1ClientState state() const { return state_; }

@@ -15,7 +15,4 @@ std::unique_ptr<Codec> make_h1_server_codec(net::Connection& connection, CodecCa
 std::unique_ptr<Codec> make_h1_client_codec(net::Connection& connection, CodecCallbacks& owner,
                                             const H1Options& options);
 
-// Server codecs only: a request's head has begun and is incomplete (the request-headers timeout runs).
-bool h1_head_incomplete(const Codec& codec);
-
 }  // namespace outrigger::http

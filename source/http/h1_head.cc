@@ -333,6 +333,8 @@ bool valid_ip_literal(std::string_view text) {  // between the brackets
   return text.find(':') != std::string_view::npos;
 }
 
+}  // namespace
+
 // RFC 9110 section 6.5.1: framing, routing, authentication, request modifiers and content format do not belong there.
 bool forbidden_in_trailers(std::string_view name, HeaderId id) {
   switch (id) {
@@ -377,8 +379,6 @@ bool forbidden_in_trailers(std::string_view name, HeaderId id) {
       return name.starts_with("x-envoy-");
   }
 }
-
-}  // namespace
 
 bool valid_authority(std::string_view text, bool port_needed) {
   size_t at = 0;

@@ -61,6 +61,9 @@ H1Fault build_response(std::string_view raw, const StartLine& line, const H1Opti
 // `raw`: a trailer section with its empty line. Fields that trailers may not hold are dropped. nullptr on a fault.
 HeaderMap* build_trailers(std::string_view raw, Arena& arena, H1Fault& fault);
 
+// A field of that name (and id) in a trailer section is dropped, in any HTTP version.
+bool forbidden_in_trailers(std::string_view name, HeaderId id);
+
 // uri-host [":" port] (RFC 3986 section 3.2 without userinfo; no comma). `port_needed`: CONNECT.
 bool valid_authority(std::string_view text, bool port_needed = false);
 

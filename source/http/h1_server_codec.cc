@@ -31,8 +31,6 @@ std::unique_ptr<Codec> make_h1_server_codec(net::Connection& connection, CodecCa
   return std::make_unique<H1ServerCodec>(connection, owner, options);
 }
 
-bool h1_head_incomplete(const Codec& codec) { return static_cast<const H1ServerCodec&>(codec).head_incomplete(); }
-
 H1ServerCodec::H1ServerCodec(net::Connection& connection, CodecCallbacks& owner, const H1Options& options)
     : connection_(connection), owner_(owner), options_(options), parser_(H1Parser::Kind::kRequest, options_) {}
 
@@ -163,6 +161,15 @@ void H1ServerCodec::on_eof() {
   if (sink_ != nullptr)
     return abort_stream(ResetReason::kConnectionTermination, "downstream_remote_disconnect", net::Close::kNow);
   move_to(H1ServerState::kClosed);
+  connection_.close(net::Close::kFlush);
+}
+
+void H1ServerCodec::on_head_timeout() {
+  if (state_ == H1ServerState::kHead) {
+    connection_.output().append("HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    connection_.written();
+    move_to(H1ServerState::kClosed);
+  }
   connection_.close(net::Close::kFlush);
 }
 

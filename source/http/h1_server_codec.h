@@ -49,7 +49,7 @@ inline constexpr H1ServerMove kServerMoves[] = {
     {H1ServerState::kHead, H1ServerState::kReceiving, "head complete, body follows"},
     {H1ServerState::kHead, H1ServerState::kAnswering, "head complete, no body"},
     {H1ServerState::kHead, H1ServerState::kRefusing, "head malformed or over a limit"},
-    {H1ServerState::kHead, H1ServerState::kClosed, "EOF, close"},
+    {H1ServerState::kHead, H1ServerState::kClosed, "EOF, close, timeout"},
     {H1ServerState::kReceiving, H1ServerState::kAnswering, "request complete"},
     {H1ServerState::kReceiving, H1ServerState::kRefusing, "body malformed, response not begun"},
     {H1ServerState::kReceiving, H1ServerState::kClosed,
@@ -72,7 +72,9 @@ class H1ServerCodec final : public Codec, public CodecStream, public event::Turn
   void drain() override { draining_ = true; }
   bool idle() const override { return state_ == H1ServerState::kIdle && pending_.empty(); }
   Protocol protocol() const override { return message_.http_10 ? Protocol::kHttp10 : Protocol::kHttp11; }
-  bool head_incomplete() const { return state_ == H1ServerState::kHead; }
+  bool head_incomplete() const override { return state_ == H1ServerState::kHead; }
+  void on_head_timeout() override;
+  void close_idle() override { connection_.close(net::Close::kFlush); }
   H1ServerState state() const { return state_; }
 
   // CodecStream

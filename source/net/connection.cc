@@ -261,6 +261,8 @@ void Connection::write(Buffer&& data) {
 void Connection::written() {
   if (state_ >= State::kClosing || write_failed_ || fin_sent_) {
     output_.clear();
+  } else if (gather_rounds_) {
+    loop_.at_round_end(*this);
   } else {
     loop_.at_turn_end(*this);
   }

@@ -86,6 +86,11 @@ class Connection final : public event::Deferred, public event::TurnEnd {
 
   // Takes all of `data`. After close() or shutdown_write() it is dropped.
   void write(Buffer&& data);
+  // From now on what is written leaves at the end of the round, not of the turn (event/loop.h): for who writes to one
+  // connection in many turns.
+  void gather_rounds() { gather_rounds_ = true; }
+  // What is written has still to be offered to the kernel.
+  bool flush_pending() const { return linked(); }
   // The gathered output: codecs serialise straight into it, then call written(). Not after close() or shutdown_write().
   Buffer& output() { return output_; }
   void written();
@@ -110,6 +115,7 @@ class Connection final : public event::Deferred, public event::TurnEnd {
   // For producers in a loop: whether they should stop. True at once, before on_write_watermark says so at the turn's
   // end.
   bool above_watermark() const { return above_ || write_queue_bytes() > options_.write_high_watermark; }
+  uint32_t high_watermark() const { return options_.write_high_watermark; }
   const Address& local() const { return local_; }  // of connect(): known once connected
   const Address& remote() const { return remote_; }
   uint64_t id() const { return id_; }  // unique in the process
@@ -172,6 +178,7 @@ class Connection final : public event::Deferred, public event::TurnEnd {
   const Origin origin_;
   uint8_t paused_ = 0;
   bool above_ = false;
+  bool gather_rounds_ = false;
   bool reading_ = false;
   bool write_active_ = false;
   bool write_failed_ = false;  // the socket's write side is broken; what it still has to read comes first

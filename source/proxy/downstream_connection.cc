@@ -3,6 +3,8 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "http/h1_codec.h"
+#include "http/h2_codec.h"
 
 namespace outrigger::proxy {
 namespace {
@@ -21,6 +23,25 @@ http::H1Options h1_options(const ActiveChain& chain) {
   return options;
 }
 
+http::H2Options h2_options(const ActiveChain& chain) {
+  const config::HcmSpec& hcm = chain.linked.chain->spec.hcm;
+  const config::Http2Spec& spec = hcm.http2;
+  http::H2Options options;
+  options.max_concurrent_streams = spec.max_concurrent_streams;
+  options.initial_stream_window_bytes = spec.initial_stream_window_bytes;
+  options.initial_connection_window_bytes = spec.initial_connection_window_bytes;
+  options.stream_buffer_bytes = std::min(chain.buffer_limit, options.stream_buffer_bytes);
+  options.max_head_bytes = hcm.max_request_headers_kb * 1024;
+  options.max_headers_count = hcm.max_headers_count;
+  options.keepalive_interval_ms = spec.keepalive_interval_ms;
+  options.keepalive_timeout_ms = spec.keepalive_timeout_ms;
+  options.max_control_frames = spec.max_control_frames;
+  options.max_consecutive_empty_frames = spec.max_consecutive_empty_frames;
+  options.max_priority_frames_per_stream = spec.max_priority_frames_per_stream;
+  options.max_window_updates_per_data_frame = spec.max_window_updates_per_data_frame;
+  return options;
+}
+
 }  // namespace
 
 DownstreamConnection::DownstreamConnection(WorkerState& worker, ActiveChain& chain, int fd, const net::Address& local,
@@ -29,12 +50,7 @@ DownstreamConnection::DownstreamConnection(WorkerState& worker, ActiveChain& cha
       chain_(chain),
       idle_timeout_([](void* self) { static_cast<DownstreamConnection*>(self)->on_idle(); }, this),
       head_timeout_([](void* self) { static_cast<DownstreamConnection*>(self)->on_head_timeout(); }, this),
-      drain_timeout_(
-          [](void* self) {
-            auto* c = static_cast<DownstreamConnection*>(self);
-            if (c->stream_ == nullptr && !c->closed_) c->connection_->close(net::Close::kFlush);
-          },
-          this),
+      drain_timeout_([](void* self) { static_cast<DownstreamConnection*>(self)->on_drain_timeout(); }, this),
       on_gone_(std::move(on_gone)) {
   char buffer[net::Address::kMaxText];
   const auto put = [&](size_t at, size_t size) {
@@ -53,32 +69,61 @@ DownstreamConnection::DownstreamConnection(WorkerState& worker, ActiveChain& cha
   connection_ = net::Connection::accept(
       worker_.loop(), fd, local, remote, *this,
       {.write_high_watermark = chain_.buffer_limit, .delayed_close_ms = hcm().delayed_close_timeout_ms});
-  codec_ = http::make_h1_server_codec(*connection_, *this, h1_options(chain_));
+  if (hcm().codec != config::HcmSpec::Codec::kAuto) make_codec(hcm().codec == config::HcmSpec::Codec::kHttp2);
   arm_idle();
 }
 
-DownstreamConnection::~DownstreamConnection() { CHECK(stream_ == nullptr); }
+DownstreamConnection::~DownstreamConnection() { CHECK(streams_.empty()); }
+
+void DownstreamConnection::make_codec(bool http2) {
+  if (http2) {
+    codec_ = http::make_h2_server_codec(*connection_, *this, h2_options(chain_), {&stats().http2, &worker_.shard()});
+  } else {
+    codec_ = http::make_h1_server_codec(*connection_, *this, h1_options(chain_));
+  }
+}
+
+// Whether there is a codec now. Bytes that may still become the preface are not kept: they are the preface's.
+bool DownstreamConnection::sniff(const char* data, size_t size) {
+  const std::string_view rest = http::kH2Preface.substr(sniffed_);
+  const std::string_view bytes(data, std::min(size, rest.size()));
+  const bool so_far = rest.starts_with(bytes);
+  if (so_far && bytes.size() < rest.size()) {
+    sniffed_ = static_cast<uint8_t>(sniffed_ + bytes.size());
+    return false;
+  }
+  make_codec(so_far);
+  if (sniffed_ != 0) codec_->on_read(nullptr, http::kH2Preface.data(), sniffed_);
+  return true;
+}
 
 void DownstreamConnection::arm_idle() {
   if (hcm().idle_timeout_ms != 0) worker_.loop().timers().arm(idle_timeout_, hcm().idle_timeout_ms);
 }
 
 void DownstreamConnection::on_read(net::Connection&, Block* block, const char* data, size_t size) {
-  codec_->on_read(block, data, size);
-  if (closed_ || stream_ != nullptr) return;
-  if (http::h1_head_incomplete(*codec_)) {
+  if (codec_ != nullptr || sniff(data, size)) codec_->on_read(block, data, size);
+  if (closed_) return;
+  if (codec_ == nullptr || codec_->head_incomplete()) {
     idle_timeout_.disarm();
     if (!head_timeout_.armed() && hcm().request_headers_timeout_ms != 0)
       worker_.loop().timers().arm(head_timeout_, hcm().request_headers_timeout_ms);
+  } else if (head_timeout_.armed()) {  // HTTP/2: a preface, a head that was reset; a request disarms by itself
+    head_timeout_.disarm();
+    if (streams_.empty()) arm_idle();
   }
 }
 
-void DownstreamConnection::on_eof(net::Connection&) { codec_->on_eof(); }
+void DownstreamConnection::on_eof(net::Connection&) {
+  if (codec_ != nullptr) return codec_->on_eof();
+  connection_->close(net::Close::kFlush);
+}
 
-void DownstreamConnection::on_write_watermark(net::Connection&, bool above) { codec_->on_write_watermark(above); }
+void DownstreamConnection::on_write_watermark(net::Connection&, bool above) {
+  if (codec_ != nullptr) codec_->on_write_watermark(above);
+}
 
 http::StreamSink& DownstreamConnection::on_new_stream(http::CodecStream& codec_stream) {
-  CHECK(stream_ == nullptr);
   idle_timeout_.disarm();
   head_timeout_.disarm();
   ++requests_;
@@ -86,37 +131,35 @@ http::StreamSink& DownstreamConnection::on_new_stream(http::CodecStream& codec_s
   if (draining_ || last || worker_.draining) codec_->drain();
   PinnedSnapshot* pin = chain_.kept != nullptr ? chain_.kept : worker_.current();
   ++pin->pins;
-  stream_ = new (worker_.stream_memory()) Stream(worker_, *this, chain_.linked, pin, codec_stream);
-  return *stream_;
+  Stream* const stream = new (worker_.stream_memory()) Stream(worker_, *this, chain_.linked, pin, codec_stream);
+  streams_.push_back(*stream);
+  return *stream;
 }
 
 void DownstreamConnection::on_stream_finished(Stream& stream) {
-  CHECK(stream_ == &stream);
-  stream_ = nullptr;
+  static_cast<ListNode<ConnectionStreamTag>&>(stream).unlink();
 }
 
 void DownstreamConnection::on_stream_end(bool reusable) {
-  if (!reusable || closed_) return;
-  if (draining_ || worker_.draining) {
-    connection_->close(net::Close::kFlush);  // the drain began when the response's head had gone
-  } else {
+  if (!reusable || closed_ || !codec_->idle()) return;
+  if (!draining_ && !worker_.draining) {
     arm_idle();
+  } else if (!http2()) {
+    connection_->close(net::Close::kFlush);  // the drain began when the response's head had gone
   }
 }
 
 void DownstreamConnection::on_idle() {
   worker_.shard().add(stats().cx_idle_timeout);
+  if (codec_ != nullptr) return codec_->close_idle();
   connection_->close(net::Close::kFlush);
 }
 
-// A head that does not become whole: 408 and closed.
+// A head or preface that does not become whole.
 void DownstreamConnection::on_head_timeout() {
-  if (stream_ != nullptr || closed_) return;
+  if (closed_) return;
   worker_.shard().add(stats().rq_header_timeout);
-  if (http::h1_head_incomplete(*codec_)) {
-    connection_->output().append("HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-    connection_->written();
-  }
+  if (codec_ != nullptr) return codec_->on_head_timeout();
   connection_->close(net::Close::kFlush);
 }
 
@@ -124,8 +167,8 @@ void DownstreamConnection::drain(uint64_t delay_ms) {
   if (closed_ || draining_) return;
   draining_ = true;
   worker_.shard().add(stats().cx_drain_close);
-  codec_->drain();
-  if (stream_ != nullptr) return;
+  if (codec_ != nullptr && (!http2() || delay_ms == 0)) codec_->drain();
+  if (http2() ? delay_ms == 0 : !streams_.empty()) return;
   // Somebody who has just come in may have a request on its way.
   if (requests_ == 0) delay_ms = std::max(delay_ms, kFirstRequestMs);
   if (delay_ms == 0 && codec_->idle()) {
@@ -135,9 +178,16 @@ void DownstreamConnection::drain(uint64_t delay_ms) {
   }
 }
 
+// HTTP/2: says goodbye now, whether idle or not, and closes by itself. HTTP/1: an idle connection ends.
+void DownstreamConnection::on_drain_timeout() {
+  if (closed_) return;
+  if (http2()) return codec_->drain();
+  if (streams_.empty()) connection_->close(net::Close::kFlush);
+}
+
 void DownstreamConnection::close_now() {
   if (closed_) return;
-  if (stream_ != nullptr) stream_->abort("connection_cut");
+  streams_.for_each([](Stream& stream) { stream.abort("connection_cut"); });
   connection_->close(net::Close::kNow);
 }
 
@@ -146,7 +196,7 @@ void DownstreamConnection::on_close(net::Connection&, const Error*) {
   idle_timeout_.disarm();
   head_timeout_.disarm();
   drain_timeout_.disarm();
-  codec_->on_close();
+  if (codec_ != nullptr) codec_->on_close();
   worker_.shard().dec(stats().cx_active);
   worker_.shard().add(stats().cx_destroy);
   unlink();

@@ -1,5 +1,5 @@
 // DownstreamConnection: one accepted connection: its codec, its streams, its timeouts; bound to a filter chain by
-// identity.
+// identity. With codec_type AUTO the first bytes choose the codec: HTTP/2's preface (RFC 9113 section 3.4), or HTTP/1.
 //
 // ActiveChain is what a worker's connections of one chain share: the chain as the adopted snapshot has it. When a chain
 // changes identity or goes, its ActiveChain drains: each connection ends after the request in hand, idle ones are
@@ -14,7 +14,7 @@
 
 #include "base/list.h"
 #include "event/timer.h"
-#include "http/h1_codec.h"
+#include "http/codec.h"
 #include "net/connection.h"
 #include "proxy/stream.h"
 #include "proxy/worker_state.h"
@@ -65,7 +65,11 @@ class DownstreamConnection final : public net::ConnectionHandler,
   void on_close(net::Connection&, const Error* error) override;
   http::StreamSink& on_new_stream(http::CodecStream& stream) override;
   void on_stream_end(bool reusable) override;
+  void make_codec(bool http2);
+  bool sniff(const char* data, size_t size);
+  bool http2() const { return codec_ != nullptr && codec_->protocol() == Protocol::kHttp2; }
   void on_idle();
+  void on_drain_timeout();
   void on_head_timeout();
   void arm_idle();
   const config::HcmSpec& hcm() const { return chain_.linked.chain->spec.hcm; }
@@ -73,14 +77,15 @@ class DownstreamConnection final : public net::ConnectionHandler,
 
   WorkerState& worker_;
   ActiveChain& chain_;
-  std::unique_ptr<http::Codec> codec_;
+  std::unique_ptr<http::Codec> codec_;  // nullptr: the preface has not come, and nothing else
   net::Connection* connection_ = nullptr;
-  Stream* stream_ = nullptr;     // HTTP/1: at most one
+  List<Stream, ConnectionStreamTag> streams_;
   event::Timeout idle_timeout_;  // no request under way
   event::Timeout head_timeout_;  // a head is incomplete
   event::Timeout drain_timeout_;
   std::function<void()> on_gone_;
   uint32_t requests_ = 0;
+  uint8_t sniffed_ = 0;  // bytes of the preface that have come, without a codec
   bool draining_ = false;
   bool closed_ = false;
   uint8_t remote_size_ = 0, local_size_ = 0, ip_size_ = 0;

@@ -36,6 +36,7 @@ HttpStats::HttpStats(stats::Registry& registry, const std::string& stat_prefix)
   failed_path_normalization = counter("downstream_rq_failed_path_normalization");
   rq_active = gauge("downstream_rq_active");
   rq_time = group.histogram("http.{http}.downstream_rq_time");
+  http2 = http::H2Stats(group, "http.{http}.http2.");
 }
 
 void HttpChain::references(References& to) const {

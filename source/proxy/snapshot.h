@@ -12,6 +12,7 @@
 
 #include "base/name.h"
 #include "config/spec.h"
+#include "http/h2_codec.h"
 #include "net/listener.h"
 #include "proxy/access_log.h"
 #include "route/route_table.h"
@@ -31,6 +32,7 @@ struct HttpStats {
       rs_too_large, failed_path_normalization;
   stats::Gauge rq_active;
   stats::Histogram rq_time;
+  http::H2Stats http2;
 };
 
 // One filter chain, compiled: the HTTP connection manager's config. `identity` names what connections are bound to

@@ -80,7 +80,7 @@ void Stream::on_headers(HeaderMap& headers, bool end_stream) {
   }
   // As Envoy: the proxy itself invites the body, and the upstream is not asked (RFC 9110 section 10.1.1).
   if (const std::string_view expect = headers.get(HeaderId::kExpect); !expect.empty()) {
-    if (!end_stream && info_.protocol == Protocol::kHttp11) {
+    if (!end_stream && info_.protocol != Protocol::kHttp10) {
       HeaderMap* interim = arena_.make<HeaderMap>(arena_);
       if (interim != nullptr) {
         interim->set_view(HeaderId::kStatus, "100");

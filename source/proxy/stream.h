@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "base/list.h"
 #include "event/timer.h"
 #include "http/codec.h"
 #include "outrigger/filter.h"
@@ -24,8 +25,12 @@
 namespace outrigger::proxy {
 
 class DownstreamConnection;
+struct ConnectionStreamTag;
 
-class Stream final : public StreamHandle, public http::StreamSink, public upstream::PoolClient {
+class Stream final : public StreamHandle,
+                     public http::StreamSink,
+                     public upstream::PoolClient,
+                     public ListNode<ConnectionStreamTag> {
  public:
   // `chain` is of the snapshot that `pin` holds; the stream takes the pin over.
   Stream(WorkerState& worker, DownstreamConnection& connection, const LinkedChain& chain, PinnedSnapshot* pin,

@@ -241,6 +241,15 @@ TEST(Hcm, EveryField) {
         max_requests_per_connection: 8
         headers_with_underscores_action: REJECT_REQUEST
       http_protocol_options: {allow_absolute_url: false, accept_http_10: true, default_host_for_http_10: h, enable_trailers: true}
+      http2_protocol_options:
+        max_concurrent_streams: 2
+        initial_stream_window_size: 65535
+        initial_connection_window_size: 65536
+        max_outbound_control_frames: 3
+        max_consecutive_inbound_frames_with_empty_payload: 4
+        max_inbound_priority_frames_per_stream: 5
+        max_inbound_window_update_frames_per_data_frame_sent: 6
+        connection_keepalive: {interval: 7s, timeout: 8s}
       max_request_headers_kb: 11
       stream_idle_timeout: 4s
       request_timeout: {seconds: 5}
@@ -281,6 +290,15 @@ TEST(Hcm, EveryField) {
   want.accept_http_10 = true;
   want.default_host_for_http_10 = "h";
   want.enable_trailers = true;
+  want.http2 = {.max_concurrent_streams = 2,
+                .initial_stream_window_bytes = 65535,
+                .initial_connection_window_bytes = 65536,
+                .max_control_frames = 3,
+                .max_consecutive_empty_frames = 4,
+                .max_priority_frames_per_stream = 5,
+                .max_window_updates_per_data_frame = 6,
+                .keepalive_interval_ms = 7000,
+                .keepalive_timeout_ms = 8000};
   want.max_request_headers_kb = 11;
   want.stream_idle_timeout_ms = 4000;
   want.request_timeout_ms = 5000;
@@ -302,6 +320,16 @@ TEST(Hcm, EveryField) {
   want.strip_trailing_host_dot = true;
   want.internal_cidrs = {{"192.168.0.0", 16}};
   EXPECT_EQ(spec.filter_chains[0].hcm, want);
+}
+
+TEST(Hcm, Http2Mistakes) {
+  EXPECT_EQ(good(with_hcm("      codec_type: HTTP2\n")).filter_chains[0].hcm.codec, HcmSpec::Codec::kHttp2);
+  const std::string at = "filter_chains[0].filters[0].typed_config.http2_protocol_options.";
+  bad(with_hcm("      http2_protocol_options: {max_concurrent_streams: 0, initial_stream_window_size: 65534, "
+               "connection_keepalive: {interval: 1s}}\n"),
+      {{at + "max_concurrent_streams", "must be from 1"},
+       {at + "initial_stream_window_size", "must be from 65535"},
+       {at + "connection_keepalive.timeout", "is required"}});
 }
 
 TEST(Hcm, EnumsAreTheSpecsOwn) {

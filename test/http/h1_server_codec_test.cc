@@ -61,14 +61,14 @@ TEST_F(H1Server, OneRequest) {
   EXPECT_EQ(owner.last().log, kGetLog);
   EXPECT_EQ(owner.ends, std::vector<bool>{true});
   EXPECT_TRUE(owner.codec->idle());
-  EXPECT_FALSE(h1_head_incomplete(*owner.codec));
+  EXPECT_FALSE(owner.codec->head_incomplete());
 }
 
 TEST_F(H1Server, KeepAliveOverManyRequestsInPieces) {
   answer_all();
   for (int i = 0; i < 20; ++i) {
     send(peer, kGet.substr(0, 9));
-    EXPECT_TRUE(h1_head_incomplete(*owner.codec));
+    EXPECT_TRUE(owner.codec->head_incomplete());
     EXPECT_FALSE(owner.codec->idle());
     send(peer, kGet.substr(9));
     ASSERT_EQ(peer.recv_exactly(kOk.size()), kOk);

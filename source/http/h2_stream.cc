@@ -1,0 +1,368 @@
+// The streams' side of H2Session: what sinks are told, what they send.
+#include <algorithm>
+
+#include "base/check.h"
+#include "http/h1_encode.h"
+#include "http/h2_callbacks.h"
+#include "http/h2_memory.h"
+#include "http/h2_session.h"
+
+namespace outrigger::http {
+namespace {
+
+ResetReason reason_of(uint32_t error_code) {
+  switch (error_code) {
+    case NGHTTP2_REFUSED_STREAM:
+      return ResetReason::kRefused;
+    case NGHTTP2_PROTOCOL_ERROR:
+    case NGHTTP2_FLOW_CONTROL_ERROR:
+    case NGHTTP2_FRAME_SIZE_ERROR:
+    case NGHTTP2_COMPRESSION_ERROR:
+    case NGHTTP2_STREAM_CLOSED:
+      return ResetReason::kProtocolError;
+    default:
+      return ResetReason::kRemoteReset;
+  }
+}
+
+uint32_t code_of(ResetReason reason, bool server) {
+  switch (reason) {
+    case ResetReason::kProtocolError:
+      return NGHTTP2_PROTOCOL_ERROR;
+    case ResetReason::kRefused:
+      return NGHTTP2_REFUSED_STREAM;
+    case ResetReason::kOverflow:
+      return NGHTTP2_ENHANCE_YOUR_CALM;
+    default:  // a server breaks its answer off; a client wants none any more
+      return server ? NGHTTP2_INTERNAL_ERROR : NGHTTP2_CANCEL;
+  }
+}
+
+}  // namespace
+
+// --- what nghttp2 tells of a stream ----------------------------------------------------------------------------------
+
+void H2Session::note(H2Stream& stream) {
+  if (!static_cast<ListNode<H2NewsTag>&>(stream).linked()) news_.push_back(stream);
+}
+
+void H2Session::on_stream_closed(H2Stream& stream, uint32_t error_code) {
+  stream.closed_ = true;
+  if (head_of_ == stream.id_) head_of_ = 0;
+  const bool whole = server_ ? stream.sending_ == H2Stream::Sending::kEnd : stream.ended_;
+  if (error_code != NGHTTP2_NO_ERROR && !whole && !stream.reset_) {
+    stream.reset_ = true;
+    if (stream.reset_reason_ == ResetReason::kLocalReset) stream.reset_reason_ = reason_of(error_code);
+    if (stream.reset_details_.empty())
+      stream.reset_details_ = stream.reset_reason_ == ResetReason::kProtocolError
+                                  ? std::string_view("http2.protocol_error")
+                                  : std::string_view("http2.remote_reset");
+  } else if (!whole) {
+    stream.reset_ = true;
+    stream.reset_reason_ = ResetReason::kRemoteReset;
+    if (stream.reset_details_.empty()) stream.reset_details_ = "http2.remote_reset";
+  }
+  note(stream);
+}
+
+// --- what sinks are told ---------------------------------------------------------------------------------------------
+
+void H2Session::tell_all() {
+  if (telling_) return;
+  telling_ = true;
+  while (H2Stream* const stream = news_.pop_front()) tell(*stream);
+  telling_ = false;
+}
+
+void H2Session::tell(H2Stream& stream) {
+  if (stream.head_ != nullptr && (stream.sink_ != nullptr || (server_ && !stream.head_told_)) &&
+      !(server_ && stream.reset_))
+    tell_head(stream);
+  if (stream.reset_ && stream.sink_ != nullptr) {
+    StreamSink* const sink = stream.sink_;
+    detach(stream);
+    sink->on_reset(stream.reset_reason_, stream.reset_details_);
+  }
+  if (stream.sink_ != nullptr) tell_watermark(stream);
+  if (stream.sink_ != nullptr && stream.head_told_) tell_body(stream);
+  finish_if_over(stream);
+}
+
+void H2Session::tell_head(H2Stream& stream) {
+  HeaderMap& map = *std::exchange(stream.head_, nullptr);
+  stream.head_told_ = true;
+  const bool end = stream.ended_ && stream.received_.empty() && stream.trailers_ == nullptr;
+  if (!server_) {
+    if (stream.head_too_large_) {
+      stream.reset_ = true;
+      stream.reset_reason_ = ResetReason::kOverflow;
+      stream.reset_details_ = "http2.headers_too_large";
+      nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, stream.id_, NGHTTP2_CANCEL);
+      return;
+    }
+    finish_response(map, status_of(map));
+    stream.end_told_ = end;
+    stream.sink_->on_headers(map, end);
+    if (end && stream.sink_ != nullptr) detach(stream);
+    return;
+  }
+  const H2Fault fault = stream.head_too_large_ ? H2Fault{431, false, "http2.headers_too_large"} : finish_request(map);
+  if (fault.malformed) {
+    count(counting_.stats->rx_messaging_error);
+    nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, stream.id_, NGHTTP2_PROTOCOL_ERROR);
+    return;
+  }
+  stream.head_request_ = map.get(HeaderId::kMethod) == "HEAD";
+  stream.sink_ = &owner_.on_new_stream(stream);
+  stream.seen_ = true;
+  Arena& arena = stream.sink_->arena();
+  arena.take(stream.arena_);
+  map.moved_to(arena);
+  if (stream.incoming_ != nullptr) stream.incoming_->moved_to(arena);
+  if (stream.trailers_ != nullptr) stream.trailers_->moved_to(arena);
+  if (fault) {
+    stream.received_.clear();
+    stream.end_told_ = true;
+    stream.sink_->on_bad_request(fault.status, fault.details);
+    return;
+  }
+  stream.end_told_ = end;
+  stream.sink_->on_headers(map, end);
+}
+
+void H2Session::tell_body(H2Stream& stream) {
+  if (stream.end_told_ || stream.pauses_ != 0) return;
+  if (!stream.received_.empty() || (stream.ended_ && stream.trailers_ == nullptr)) {
+    const size_t size = stream.received_.size();
+    const bool end = stream.ended_ && stream.trailers_ == nullptr;
+    Buffer data = std::move(stream.received_);
+    held_ -= size;
+    give_credit();
+    if (!stream.ended_ && size != 0) nghttp2_session_consume_stream(session_, stream.id_, size);
+    stream.end_told_ = end;
+    stream.sink_->on_data(data, end);
+    if (end && !server_ && stream.sink_ != nullptr) detach(stream);
+    if (stream.sink_ == nullptr || stream.pauses_ != 0) return;
+  }
+  if (stream.trailers_ == nullptr || !stream.ended_) return;
+  HeaderMap& trailers = *std::exchange(stream.trailers_, nullptr);
+  stream.end_told_ = true;
+  stream.sink_->on_trailers(trailers);
+  if (!server_ && stream.sink_ != nullptr) detach(stream);
+}
+
+void H2Session::tell_watermark(H2Stream& stream) {
+  const bool above = stream.above_ || socket_above_;
+  if (above == stream.told_above_) return;
+  stream.told_above_ = above;
+  stream.sink_->on_write_watermark(above);
+}
+
+// Nobody listens any more: what has come is dropped. A client whose request is not sent whole takes it back.
+void H2Session::detach(H2Stream& stream) {
+  stream.sink_ = nullptr;
+  stream.trailers_ = nullptr;
+  held_ -= stream.received_.size();
+  stream.received_.clear();
+  note(stream);
+  if (over()) return;
+  give_credit();
+  if (!server_ && !stream.closed_ && stream.id_ != 0 && stream.sending_ != H2Stream::Sending::kEnd)
+    nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, stream.id_, NGHTTP2_NO_ERROR);
+}
+
+void H2Session::finish_if_over(H2Stream& stream) {
+  if (stream.sink_ != nullptr || !(stream.closed_ || stream.id_ == 0)) return;
+  const bool told = stream.seen_ || !server_;
+  held_ -= stream.received_.size();
+  destroy(stream);
+  if (told && !connection_.closing()) owner_.on_stream_end(!goaway_seen_ && !draining_);
+}
+
+// --- streams that we begin -------------------------------------------------------------------------------------------
+
+CodecStream& H2Session::new_stream(StreamSink& sink) {
+  CHECK(!server_);
+  return make_stream(&sink);
+}
+
+uint32_t H2Session::capacity() const {
+  if (server_ || over() || draining_ || goaway_seen_ || nghttp2_session_check_request_allowed(session_) == 0) return 0;
+  const uint32_t most =
+      std::min(options_.max_concurrent_streams,
+               nghttp2_session_get_remote_settings(session_, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS));
+  const uint32_t assumed = settings_seen_ ? most : std::min(most, 100u);
+  return open_count_ < assumed ? assumed - open_count_ : 0;
+}
+
+// --- CodecStream -----------------------------------------------------------------------------------------------------
+
+// A head goes out at once, so that nghttp2 need not copy it.
+void H2Session::send_head(H2Stream& stream, const FieldList& fields, bool end_stream) {
+  const uint8_t flags = end_stream ? NGHTTP2_FLAG_END_STREAM : NGHTTP2_FLAG_NONE;
+  stream.head_sent_ = false;
+  if (stream.id_ != 0) {
+    nghttp2_submit_headers(session_, flags, stream.id_, nullptr, fields.data(), fields.size(), nullptr);
+  } else {
+    const int32_t id = nghttp2_submit_headers(session_, flags, -1, nullptr, fields.data(), fields.size(), &stream);
+    if (id > 0) stream.id_ = id;
+  }
+  flush();
+  if (stream.head_sent_ || server_ || stream.reset_) return;
+  stream.reset_ = stream.closed_ = true;  // the peer takes no more streams
+  stream.reset_reason_ = ResetReason::kRefused;
+  stream.reset_details_ = "http2.stream_not_begun";
+  note(stream);
+  connection_.loop().at_turn_end(*this);
+}
+
+void H2Stream::encode_1xx(const HeaderMap& headers) {
+  if (session_.over() || closed_ || reset_) return;
+  CHECK(sending_ == Sending::kNothing);
+  const uint16_t status = status_of(headers);
+  if (status < 100 || status >= 200 || status == 101) return break_framing("http2.invalid_status");
+  session_.send_head(*this, FieldList::of_response(headers), false);
+}
+
+void H2Stream::encode_headers(const HeaderMap& headers, bool end_stream) {
+  CHECK(sink_ != nullptr && sending_ == Sending::kNothing);
+  if (session_.over() || closed_ || reset_) return;
+  const bool server = session_.server_;
+  const DeclaredLength declared = declared_length(headers);
+  const uint16_t status = server ? status_of(headers) : 200;
+  if (status < 200) return break_framing("http2.invalid_status");
+  no_body_ = server && (head_request_ || status == 204 || status == 304);
+  if (!server) head_request_ = headers.get(HeaderId::kMethod) == "HEAD";
+  if (declared.invalid || (declared.given && end_stream && !no_body_ && declared.bytes != 0))
+    return break_framing("http2.content_length_mismatch");
+  length_known_ = declared.given && !no_body_;
+  send_left_ = declared.bytes;
+  const FieldList& fields = server ? FieldList::of_response(headers) : FieldList::of_request(headers);
+  if (fields.size() == 0) return break_framing("http2.invalid_head");
+  sending_ = end_stream ? Sending::kEnd : Sending::kBody;
+  if (end_stream && server) session_.detach(*this);
+  session_.send_head(*this, fields, end_stream);
+}
+
+void H2Stream::encode_data(Buffer&& data, bool end_stream) {
+  CHECK(sink_ != nullptr);
+  if (session_.over() || closed_ || reset_) return;
+  CHECK(sending_ == Sending::kBody);
+  if (no_body_) data.clear();
+  if (length_known_ && (data.size() > send_left_ || (end_stream && data.size() < send_left_)))
+    return break_framing("http2.content_length_mismatch");
+  send_left_ -= length_known_ ? data.size() : 0;
+  if (data.empty() && !end_stream) return;
+  to_send_.append(std::move(data));
+  if (end_stream) {
+    sending_ = Sending::kEnd;
+    if (session_.server_) session_.detach(*this);
+  }
+  send_body();
+}
+
+void H2Stream::encode_trailers(const HeaderMap& trailers) {
+  CHECK(sink_ != nullptr);
+  if (session_.over() || closed_ || reset_) return;
+  CHECK(sending_ == Sending::kBody);
+  if (length_known_ && send_left_ != 0) return break_framing("http2.content_length_mismatch");
+  sending_ = Sending::kEnd;
+  const FieldList& fields = FieldList::of_trailers(trailers);
+  if (session_.server_) session_.detach(*this);
+  if (fields.size() != 0 && !data_given_) return session_.send_head(*this, fields, true);
+  if (fields.size() != 0) {  // behind the body: the sender's map will be gone
+    held_trailers_ = arena_.make<HeaderMap>(arena_);
+    if (held_trailers_ != nullptr) trailers.for_each([&](const Header& h) { held_trailers_->add(h.name, h.value); });
+  }
+  send_body();
+}
+
+void H2Stream::send_body() {
+  if (!data_given_) {
+    data_given_ = true;
+    const nghttp2_data_provider body = body_of(*this);
+    nghttp2_submit_data(session_.session_, NGHTTP2_FLAG_END_STREAM, id_, &body);
+  } else if (deferred_) {
+    deferred_ = false;
+    nghttp2_session_resume_data(session_.session_, id_);
+  }
+  session_.flush();
+  if (to_send_.size() <= session_.options_.stream_buffer_bytes || above_) return;
+  above_ = true;
+  session_.note(*this);
+  session_.connection_.loop().at_turn_end(session_);
+}
+
+// nghttp2 wants to know how much of the body goes into the next DATA frame.
+ssize_t H2Session::read_body(H2Stream& stream, size_t most, uint32_t* flags) {
+  const bool ending = stream.sending_ == H2Stream::Sending::kEnd;
+  const size_t size = std::min(most, stream.to_send_.size());
+  if (size != 0 && connection_.above_watermark()) {
+    data_waits_ = true;
+    stream.deferred_ = true;
+    return NGHTTP2_ERR_DEFERRED;
+  }
+  if (size == 0 && !ending) {
+    stream.deferred_ = true;
+    return NGHTTP2_ERR_DEFERRED;
+  }
+  *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+  if (size != stream.to_send_.size() || !ending) return static_cast<ssize_t>(size);
+  *flags |= NGHTTP2_DATA_FLAG_EOF;
+  if (stream.held_trailers_ == nullptr) return static_cast<ssize_t>(size);
+  *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+  const FieldList& fields = FieldList::of_trailers(*stream.held_trailers_);
+  nghttp2_submit_trailer(session_, stream.id_, fields.data(), fields.size());  // their memory is the stream's
+  return static_cast<ssize_t>(size);
+}
+
+void H2Session::write_body(H2Stream& stream, const uint8_t* head, size_t size) {
+  Buffer& out = connection_.output();
+  out.append(std::string_view(reinterpret_cast<const char*>(head), 9));
+  if (size != 0) stream.to_send_.move_front(size, out);
+  if (stream.above_ && stream.to_send_.size() <= options_.stream_buffer_bytes / 2) {
+    stream.above_ = false;
+    note(stream);
+  }
+}
+
+void H2Stream::reset(ResetReason reason) {
+  CHECK(sink_ != nullptr);
+  const bool begun = id_ != 0 && !closed_;
+  const bool live = !session_.over();
+  if (begun && live) {
+    nghttp2_submit_rst_stream(session_.session_, NGHTTP2_FLAG_NONE, id_, code_of(reason, session_.server_));
+    sending_ = Sending::kEnd;
+  }
+  session_.detach(*this);
+  if (live) session_.flush();
+  session_.connection_.loop().at_turn_end(session_);
+}
+
+// The sender did not keep to the length that it had announced, or announced nonsense: the peer must not take it for a
+// whole message. The sink hears of it later, not from inside its own call.
+void H2Stream::break_framing(std::string_view details) {
+  reset_ = true;
+  reset_reason_ = ResetReason::kLocalReset;
+  reset_details_ = details;
+  if (id_ != 0) {
+    nghttp2_submit_rst_stream(session_.session_, NGHTTP2_FLAG_NONE, id_, NGHTTP2_INTERNAL_ERROR);
+  } else {
+    closed_ = true;
+  }
+  session_.note(*this);
+  session_.flush();
+  session_.connection_.loop().at_turn_end(session_);
+}
+
+void H2Stream::resume_read(net::Pause why) {
+  if (pauses_ == 0) return;
+  pauses_ &= static_cast<uint8_t>(~static_cast<uint8_t>(why));
+  if (pauses_ != 0) return;
+  session_.note(*this);
+  session_.connection_.loop().at_turn_end(session_);
+}
+
+size_t H2Stream::write_queue_bytes() const { return to_send_.size() + session_.connection_.write_queue_bytes(); }
+
+}  // namespace outrigger::http
