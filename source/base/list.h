@@ -43,7 +43,10 @@ class List {
  public:
   bool empty() const { return !root_.linked(); }
   void push_back(T& item) { link(item, &root_); }
-  void push_front(T& item) { link(item, root_.next_); }
+  void push_front(T& item) {
+    static_cast<Node&>(item).unlink();  // it may be the first already
+    link(item, root_.next_);
+  }
   T* front() { return empty() ? nullptr : cast(root_.next_); }
   T* back() { return empty() ? nullptr : cast(root_.prev_); }
   T* pop_front() {

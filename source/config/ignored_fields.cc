@@ -48,6 +48,11 @@ constexpr Honoured kHonoured[] = {
     {"envoy.config.core.v3.HeaderValueOption", "header append append_action keep_empty_value"},
     {"envoy.config.core.v3.Http1ProtocolOptions",
      "allow_absolute_url accept_http_10 default_host_for_http_10 enable_trailers"},
+    {"envoy.config.core.v3.Http2ProtocolOptions",
+     "max_concurrent_streams initial_stream_window_size initial_connection_window_size max_outbound_control_frames "
+     "max_consecutive_inbound_frames_with_empty_payload max_inbound_priority_frames_per_stream "
+     "max_inbound_window_update_frames_per_data_frame_sent connection_keepalive"},
+    {"envoy.config.core.v3.KeepaliveSettings", "interval timeout"},
     {"envoy.config.core.v3.HttpProtocolOptions",
      "idle_timeout max_connection_duration max_headers_count max_requests_per_connection"},
     {"envoy.config.core.v3.Locality", "region zone sub_zone"},
@@ -134,8 +139,10 @@ constexpr Honoured kHonoured[] = {
     {"envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
      "name typed_config is_optional disabled"},
     {"envoy.extensions.filters.network.http_connection_manager.v3.Rds", "config_source route_config_name"},
-    {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions", "common_http_protocol_options explicit_http_config"},
+    {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions", "common_http_protocol_options explicit_http_config "
+     "use_downstream_protocol_config"},
     {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig", "http2_protocol_options"},
+    {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig", "http2_protocol_options"},
     {"envoy.type.matcher.v3.RegexMatchAndSubstitute", "pattern substitution"},
     {"envoy.type.matcher.v3.RegexMatcher", "google_re2 regex"},
     {"envoy.type.matcher.v3.StringMatcher", "exact prefix suffix contains safe_regex ignore_case"},
@@ -149,8 +156,6 @@ constexpr FieldUse kRefused = FieldUse::kRefused;
 constexpr std::string_view kHcm = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 constexpr std::string_view kNoRuntime = "there is no runtime layer; the configured value counts";
 constexpr std::string_view kMetadata = "free-form data that nothing here reads";
-constexpr std::string_view kListenersHttp2 =
-    "in listeners; in clusters without effect: only the xDS client speaks HTTP/2 to one so far";
 constexpr std::string_view kNeedsInspector =
     "needs the TLS inspector, which is not supported yet; match on addresses and ports";
 constexpr std::string_view kNoUpgrades = "only entries with enabled: false; upgrades are not supported yet";
@@ -180,21 +185,9 @@ constexpr FieldRule kNoted[] = {
     {"envoy.config.core.v3.GrpcService", "timeout", kIgnored, "xDS streams have no deadline"},
     {"envoy.config.core.v3.GrpcService.GoogleGrpc", "target_uri", kRefused, "see google_grpc"},
     {"envoy.config.core.v3.GrpcService.GoogleGrpc", "stat_prefix", kRefused, "see google_grpc"},
-    {"envoy.config.core.v3.Http2ProtocolOptions", "max_concurrent_streams", kUsed, kListenersHttp2},
-    {"envoy.config.core.v3.Http2ProtocolOptions", "initial_stream_window_size", kUsed, kListenersHttp2},
-    {"envoy.config.core.v3.Http2ProtocolOptions", "initial_connection_window_size", kUsed, kListenersHttp2},
-    {"envoy.config.core.v3.Http2ProtocolOptions", "max_outbound_control_frames", kUsed, kListenersHttp2},
-    {"envoy.config.core.v3.Http2ProtocolOptions", "max_consecutive_inbound_frames_with_empty_payload", kUsed,
-     kListenersHttp2},
-    {"envoy.config.core.v3.Http2ProtocolOptions", "max_inbound_priority_frames_per_stream", kUsed, kListenersHttp2},
-    {"envoy.config.core.v3.Http2ProtocolOptions", "max_inbound_window_update_frames_per_data_frame_sent", kUsed,
-     kListenersHttp2},
-    {"envoy.config.core.v3.Http2ProtocolOptions", "connection_keepalive", kUsed, kListenersHttp2},
     {"envoy.config.core.v3.HttpProtocolOptions", "max_stream_duration", kUsed, "in listeners only"},
     {"envoy.config.core.v3.HttpProtocolOptions", "headers_with_underscores_action", kUsed,
      "in listeners; in clusters without effect, as in Envoy"},
-    {"envoy.config.core.v3.KeepaliveSettings", "interval", kUsed, kListenersHttp2},
-    {"envoy.config.core.v3.KeepaliveSettings", "timeout", kUsed, kListenersHttp2},
     {"envoy.config.core.v3.Metadata", "filter_metadata", kIgnored, kMetadata},
     {"envoy.config.core.v3.Node", "user_agent_name", kIgnored, "always \"outrigger\""},
     {"envoy.config.core.v3.Node", "user_agent_version", kIgnored, "not sent"},
@@ -261,6 +254,8 @@ constexpr FieldRule kNoted[] = {
      kUsed, kNoUpgrades},
     {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig", "http_protocol_options", kUsed,
      "says that the cluster speaks HTTP/1; the options inside matter to listeners only"},
+    {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig", "http_protocol_options",
+     kIgnored, "the options inside matter to listeners only"},
 };
 
 std::vector<FieldRule> all_rules() {

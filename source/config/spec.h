@@ -406,7 +406,8 @@ struct ClusterSpec {
   uint64_t max_connection_duration_ms = 0;
   uint32_t max_requests_per_connection = 0;  // 0: unlimited
   uint32_t max_response_headers_count = 100;
-  bool http2 = false;
+  enum class Codec : uint8_t { kHttp1, kHttp2, kAsDownstream } codec = Codec::kHttp1;
+  Http2Spec http2{.max_concurrent_streams = 1024};
   uint64_t dns_refresh_rate_ms = 5'000;
   bool respect_dns_ttl = false;
   enum class DnsFamily : uint8_t { kAuto, kV4Only, kV6Only, kV4Preferred, kAll } dns_family = DnsFamily::kAuto;

@@ -132,19 +132,36 @@ void common_options(const core::HttpProtocolOptions& options, ClusterSpec& spec,
     t.fault(path.field("max_stream_duration"), "is not supported in clusters; set it in the route or the listener");
 }
 
+void speak_http2(const core::Http2ProtocolOptions& from, ClusterSpec& spec, const FieldPath& path, Translation& t) {
+  const uint32_t streams = spec.http2.max_concurrent_streams;
+  spec.codec = ClusterSpec::Codec::kHttp2;
+  spec.http2 = http2_spec(from, path, t);
+  if (!from.has_max_concurrent_streams()) spec.http2.max_concurrent_streams = streams;
+}
+
 void upstream_options(const google::protobuf::Any& any, ClusterSpec& spec, const FieldPath& path, Translation& t) {
   UpstreamOptions options;
   if (!unpack_to(any, options, path, t.faults)) return;
   check_field_use(options, path, t.faults);
   common_options(options.common_http_protocol_options(), spec, path.field("common_http_protocol_options"), t);
   const FieldPath at = path.field("explicit_http_config");
-  if (options.upstream_protocol_options_case() != UpstreamOptions::kExplicitHttpConfig)
-    t.fault(at, "is required, with http_protocol_options or http2_protocol_options");
-  else if (options.explicit_http_config().protocol_config_case() ==
-           UpstreamOptions::ExplicitHttpConfig::PROTOCOL_CONFIG_NOT_SET)
-    t.fault(at, "needs http_protocol_options or http2_protocol_options");
-  else
-    spec.http2 = options.explicit_http_config().has_http2_protocol_options();
+  switch (options.upstream_protocol_options_case()) {
+    case UpstreamOptions::kExplicitHttpConfig: {
+      const UpstreamOptions::ExplicitHttpConfig& config = options.explicit_http_config();
+      if (config.protocol_config_case() == UpstreamOptions::ExplicitHttpConfig::PROTOCOL_CONFIG_NOT_SET)
+        return t.fault(at, "needs http_protocol_options or http2_protocol_options");
+      if (config.has_http2_protocol_options())
+        speak_http2(config.http2_protocol_options(), spec, at.field("http2_protocol_options"), t);
+      return;
+    }
+    case UpstreamOptions::kUseDownstreamProtocolConfig:
+      speak_http2(options.use_downstream_protocol_config().http2_protocol_options(), spec,
+                  path.field("use_downstream_protocol_config").field("http2_protocol_options"), t);
+      spec.codec = ClusterSpec::Codec::kAsDownstream;
+      return;
+    default:
+      t.fault(at, "is required, with http_protocol_options or http2_protocol_options");
+  }
 }
 
 void protocol(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Translation& t) {
@@ -166,7 +183,8 @@ void protocol(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Tra
   common_options(from.common_http_protocol_options(), spec, path.field("common_http_protocol_options"), t);
   if (from.has_http_protocol_options() && from.has_http2_protocol_options())
     t.fault(path.field("http2_protocol_options"), "and http_protocol_options exclude each other");
-  spec.http2 = from.has_http2_protocol_options();
+  if (from.has_http2_protocol_options())
+    speak_http2(from.http2_protocol_options(), spec, path.field("http2_protocol_options"), t);
 }
 
 void dns(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Translation& t) {

@@ -2,10 +2,8 @@
 
 #include <bit>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
-
-#include "base/check.h"
+#include <new>
 
 namespace outrigger::http {
 namespace {
@@ -15,7 +13,11 @@ namespace {
 constexpr size_t kHeader = 16;  // keeps malloc's alignment
 constexpr size_t kClasses = 16;
 constexpr size_t kKeepBytes = 256 * 1024;  // free, of each class
+#ifdef __SANITIZE_ADDRESS__
+constexpr size_t kLargest = 0;  // what is used after it was given back is to be seen
+#else
 constexpr size_t kLargest = 4096;
+#endif
 
 size_t class_of(size_t bytes) {
   if (bytes <= 32) return 0;
@@ -46,7 +48,7 @@ struct Lists {
     for (Chunk* list : free) {
       while (list != nullptr) {
         Chunk* const next = list->next();
-        std::free(list);
+        ::operator delete(list);
         list = next;
       }
     }
@@ -81,8 +83,7 @@ void* h2_allocate(size_t bytes) {
       return chunk + 1;
     }
   }
-  auto* const chunk = static_cast<Chunk*>(std::malloc(kHeader + bytes));
-  CHECK(chunk != nullptr);
+  auto* const chunk = static_cast<Chunk*>(::operator new(kHeader + bytes));
   chunk->size_class = index;
   chunk->bytes = bytes;
   return chunk + 1;
@@ -93,7 +94,7 @@ void h2_free(void* at) {
   Chunk* const chunk = static_cast<Chunk*>(at) - 1;
   const uint64_t index = chunk->size_class;
   Lists& lists = Lists::local();
-  if (index == kClasses || lists.count[index] * chunk->bytes >= kKeepBytes) return std::free(chunk);
+  if (index == kClasses || lists.count[index] * chunk->bytes >= kKeepBytes) return ::operator delete(chunk);
   chunk->set_next(lists.free[index]);
   lists.free[index] = chunk;
   ++lists.count[index];

@@ -64,6 +64,7 @@ H2Session::H2Session(bool server, net::Connection& connection, CodecCallbacks& o
       counting_(counting),
       keepalive_([](void* self) { static_cast<H2Session*>(self)->on_keepalive(); }, this),
       drain_round_trip_([](void* self) { static_cast<H2Session*>(self)->final_goaway(); }, this),
+      end_details_(kDisconnect[server]),
       control_left_(options.max_control_frames),
       server_(server) {
   control_refilled_ns_ = connection_.loop().now_ns();
@@ -160,6 +161,8 @@ int H2Session::on_begin_frame(const nghttp2_frame_hd& head) {
       }
       return 0;
     }
+    case NGHTTP2_PUSH_PROMISE:  // our first SETTINGS forbid it, whether they were acknowledged or not
+      return NGHTTP2_ERR_CALLBACK_FAILURE;
     case NGHTTP2_PING:
     case NGHTTP2_SETTINGS:
       if ((head.flags & NGHTTP2_FLAG_ACK) == 0 && !spend_control())
@@ -338,8 +341,10 @@ void H2Session::flush() {
   if (!fault_.empty() && !closing_) return fail(NGHTTP2_ENHANCE_YOUR_CALM, fault_, ResetReason::kOverflow);
   if (connection_.above_watermark() && connection_.write_queue_bytes() > connection_.high_watermark() + kOutputSlack)
     connection_.pause_read(net::Pause::kPipeline);
-  if (!closing_ && nghttp2_session_want_read(session_) == 0 && nghttp2_session_want_write(session_) == 0)
+  if (!closing_ && nghttp2_session_want_read(session_) == 0 && nghttp2_session_want_write(session_) == 0) {
     close(net::Close::kFlush);
+    reset_all();
+  }
 }
 
 void H2Session::on_write_watermark(bool above) {
@@ -393,6 +398,10 @@ void H2Session::on_sent(const nghttp2_frame& frame) {
       return;
     case NGHTTP2_GOAWAY:
       count(counting_.stats->goaway_sent);
+      if (frame.goaway.error_code != NGHTTP2_NO_ERROR && end_reason_ == ResetReason::kConnectionTermination) {
+        end_reason_ = ResetReason::kProtocolError;  // nghttp2's own verdict on the peer
+        end_details_ = "http2.protocol_error";
+      }
       return;
     default:
       return;
@@ -455,19 +464,26 @@ void H2Session::on_eof() {
 // Says why (GOAWAY), resets all streams above, closes.
 void H2Session::fail(uint32_t error_code, std::string_view details, ResetReason reason) {
   if (over()) return;
+  end_reason_ = reason;
+  end_details_ = details;
   nghttp2_session_terminate_session(session_, error_code);
   closing_ = true;
   flush();
   close(net::Close::kFlush);
+  reset_all();
+}
+
+// The sinks hear of it with the turn's end, or when the caller tells them.
+void H2Session::reset_all() {
   open_.for_each([&](H2Stream& stream) {
     if (!stream.reset_) {
-      stream.reset_reason_ = reason;
-      stream.reset_details_ = details;
+      stream.reset_reason_ = end_reason_;
+      stream.reset_details_ = end_details_;
     }
     stream.reset_ = stream.closed_ = true;
     note(stream);
   });
-  connection_.loop().at_turn_end(*this);
+  if (!news_.empty()) connection_.loop().at_turn_end(*this);
 }
 
 void H2Session::close(net::Close how) {
@@ -481,15 +497,8 @@ void H2Session::on_close() {
   closing_ = true;
   keepalive_.disarm();
   drain_round_trip_.disarm();
+  reset_all();
   unlink();
-  open_.for_each([&](H2Stream& stream) {
-    if (!stream.reset_) {
-      stream.reset_reason_ = ResetReason::kConnectionTermination;
-      stream.reset_details_ = kDisconnect[server_];
-    }
-    stream.reset_ = stream.closed_ = true;
-    note(stream);
-  });
   tell_all();
 }
 

@@ -155,6 +155,7 @@ class H2Session final : public Codec, public event::TurnEnd {
   void resume_data();
   void on_turn_end() override;
   void fail(uint32_t error_code, std::string_view details, ResetReason reason);
+  void reset_all();
   void close(net::Close how);
   void arm_keepalive();
   void on_keepalive();
@@ -171,7 +172,9 @@ class H2Session final : public Codec, public event::TurnEnd {
   List<H2Stream, H2NewsTag> news_;
   event::Timeout keepalive_, drain_round_trip_;
   Block* block_ = nullptr;  // of the read under way
-  std::string_view fault_;  // why a callback refused
+  std::string_view fault_;        // why a callback refused
+  std::string_view end_details_;  // what streams are told that the connection's end resets
+  ResetReason end_reason_ = ResetReason::kConnectionTermination;
   uint64_t streams_opened_ = 0, data_frames_sent_ = 0, window_updates_ = 0, priorities_ = 0, premature_resets_ = 0;
   int64_t control_refilled_ns_ = 0;
   size_t held_ = 0, owed_ = 0;  // body bytes that streams hold; of the connection's window, not given back

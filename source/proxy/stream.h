@@ -25,6 +25,7 @@
 namespace outrigger::proxy {
 
 class DownstreamConnection;
+struct UpstreamFailure;  // stream_upstream.cc
 struct ConnectionStreamTag;
 
 class Stream final : public StreamHandle,
@@ -119,8 +120,11 @@ class Stream final : public StreamHandle,
   void on_pool_failure(upstream::PoolFailure why, std::string_view details) override;
   void send_upstream();
   void request_complete();
-  bool retry_allowed(bool connect_failure, uint16_t status);
-  bool try_again(bool connect_failure, uint16_t status);
+  // Why an attempt is over: the connection could not be made; the host reset it, and said that it had done nothing; it
+  // reset it, or did not answer in time; it answered.
+  enum class Outcome : uint8_t { kNotConnected, kRefused, kReset, kAnswered };
+  bool retry_allowed(Outcome outcome, uint16_t status);
+  bool try_again(Outcome outcome, uint16_t status = 0);
   void end_attempt(bool reset);
   void upstream_1xx(HeaderMap& headers);
   void upstream_headers(HeaderMap& headers, bool end);
@@ -128,7 +132,7 @@ class Stream final : public StreamHandle,
   void upstream_trailers(HeaderMap& trailers);
   void upstream_reset(http::ResetReason reason, std::string_view details);
   void upstream_watermark(bool above);
-  void upstream_failed(ResponseFlag flag, uint16_t status, std::string_view details);
+  void upstream_failed(const UpstreamFailure& failure);
   void on_response_timeout();
   void on_per_try_timeout();
 

@@ -11,6 +11,14 @@
 #include "route/rewrite.h"
 
 namespace outrigger::proxy {
+
+// What a client is told of an attempt that failed, before or after its response had begun.
+struct UpstreamFailure {
+  ResponseFlag flag;
+  uint16_t status;
+  std::string_view before, after;
+};
+
 namespace {
 
 bool wants(const config::RetryPolicySpec& policy, std::string_view condition) {
@@ -18,6 +26,20 @@ bool wants(const config::RetryPolicySpec& policy, std::string_view condition) {
     if (on == condition) return true;
   return false;
 }
+
+#define OUTRIGGER_RESET(reason) \
+  "upstream_reset_before_response_started{" reason "}", "upstream_reset_after_response_started{" reason "}"
+constexpr UpstreamFailure kNotConnected{ResponseFlag::kUpstreamConnectionFailure, 503,
+                                        OUTRIGGER_RESET("connection_failure")};
+constexpr UpstreamFailure kNotConnectedInTime{ResponseFlag::kUpstreamConnectionFailure, 503,
+                                              OUTRIGGER_RESET("connection_timeout")};
+constexpr UpstreamFailure kProtocolBroken{ResponseFlag::kUpstreamProtocolError, 502, OUTRIGGER_RESET("protocol_error")};
+constexpr UpstreamFailure kConnectionEnded{ResponseFlag::kUpstreamConnectionTermination, 503,
+                                           OUTRIGGER_RESET("connection_termination")};
+constexpr UpstreamFailure kStreamReset{ResponseFlag::kUpstreamRemoteReset, 503, OUTRIGGER_RESET("remote_reset")};
+constexpr UpstreamFailure kStreamRefused{ResponseFlag::kUpstreamRemoteReset, 503,
+                                         OUTRIGGER_RESET("remote_refused_stream_reset")};
+#undef OUTRIGGER_RESET
 
 constexpr uint32_t flag_bits(ResponseFlag flag) { return static_cast<uint32_t>(flag); }
 
@@ -181,7 +203,7 @@ void Stream::start_attempt() {
   counted_active_ = true;
   if (retry_ != nullptr && retry_->per_try_timeout_ms != 0)
     worker_.loop().timers().arm(per_try_timeout_, retry_->per_try_timeout_ms);
-  pool_ = &cluster_->pool(*host);
+  pool_ = &cluster_->pool(*host, info_.protocol == Protocol::kHttp2);
   pool_->acquire(*this);
 }
 
@@ -206,11 +228,8 @@ void Stream::on_pool_failure(upstream::PoolFailure why, std::string_view details
     return;
   }
   end_attempt(false);
-  if (try_again(true, 0)) return;
-  upstream_failed(ResponseFlag::kUpstreamConnectionFailure, 503,
-                  why == upstream::PoolFailure::kConnectTimeout
-                      ? "upstream_reset_before_response_started{connection_timeout}"
-                      : "upstream_reset_before_response_started{connection_failure}");
+  if (try_again(Outcome::kNotConnected)) return;
+  upstream_failed(why == upstream::PoolFailure::kConnectTimeout ? kNotConnectedInTime : kNotConnected);
 }
 
 // Lets go of the pool or the upstream stream; `reset`: it has not ended by itself.
@@ -236,14 +255,14 @@ void Stream::end_attempt(bool reset) {
   }
 }
 
-bool Stream::retry_allowed(bool connect_failure, uint16_t status) {
+bool Stream::retry_allowed(Outcome outcome, uint16_t status) {
   if (retry_ == nullptr || response_begun_ || !replayable_ || attempts_ > retry_->num_retries) return false;
-  if (connect_failure)
-    return wants(*retry_, "connect-failure") || wants(*retry_, "5xx") || wants(*retry_, "reset") ||
-           wants(*retry_, "gateway-error");
-  if (status == 0)  // reset, or no answer in time
-    return wants(*retry_, "reset") || wants(*retry_, "5xx") || wants(*retry_, "gateway-error") ||
-           (wants(*retry_, "reset-before-request") && !upstream_end_sent_);
+  if (outcome != Outcome::kAnswered) {
+    if (wants(*retry_, "reset") || wants(*retry_, "5xx") || wants(*retry_, "gateway-error")) return true;
+    if (outcome == Outcome::kNotConnected) return wants(*retry_, "connect-failure");
+    if (outcome == Outcome::kRefused && wants(*retry_, "refused-stream")) return true;
+    return wants(*retry_, "reset-before-request") && !upstream_end_sent_;
+  }
   if (status >= 500 && wants(*retry_, "5xx")) return true;
   if (status >= 502 && status <= 504 && wants(*retry_, "gateway-error")) return true;
   if (status == 409 && wants(*retry_, "retriable-4xx")) return true;
@@ -253,8 +272,8 @@ bool Stream::retry_allowed(bool connect_failure, uint16_t status) {
   return false;
 }
 
-bool Stream::try_again(bool connect_failure, uint16_t status) {
-  if (!retry_allowed(connect_failure, status)) {
+bool Stream::try_again(Outcome outcome, uint16_t status) {
+  if (!retry_allowed(outcome, status)) {
     if (retry_ != nullptr && attempts_ > retry_->num_retries && attempts_ > 1) {
       info_.set(ResponseFlag::kUpstreamRetryLimitExceeded);
       worker_.shard().add(cluster_->stats().rq_retry_limit_exceeded);
@@ -302,7 +321,7 @@ void Stream::upstream_headers(HeaderMap& headers, bool end) {
   stats::Shard& shard = worker_.shard();
   if (status / 100 >= 1 && status / 100 <= 5) shard.add(cluster_->stats().rq_class[status / 100]);
   shard.add(cluster_->stats().rq_completed);
-  if (try_again(false, status)) return;
+  if (try_again(Outcome::kAnswered, status)) return;
   if (attempts_ > 1 && status < 500) shard.add(cluster_->stats().rq_retry_success);
   headers_[kResponse] = &headers;
   response_begun_ = true;
@@ -341,25 +360,26 @@ void Stream::upstream_reset(http::ResetReason reason, std::string_view) {
   const bool protocol = reason == http::ResetReason::kProtocolError || reason == http::ResetReason::kOverflow;
   if (protocol) worker_.shard().add(cluster_->stats().cx_protocol_error);
   end_attempt(false);
-  if (try_again(false, 0)) return;
-  if (protocol)
-    return upstream_failed(ResponseFlag::kUpstreamProtocolError, 502,
-                           "upstream_reset_before_response_started{protocol_error}");
-  upstream_failed(ResponseFlag::kUpstreamConnectionTermination, 503,
-                  "upstream_reset_before_response_started{connection_termination}");
+  if (try_again(reason == http::ResetReason::kRefused ? Outcome::kRefused : Outcome::kReset)) return;
+  switch (reason) {
+    case http::ResetReason::kProtocolError:
+    case http::ResetReason::kOverflow:
+      return upstream_failed(kProtocolBroken);
+    case http::ResetReason::kRefused:
+      return upstream_failed(kStreamRefused);
+    case http::ResetReason::kRemoteReset:
+      return upstream_failed(kStreamReset);
+    default:
+      return upstream_failed(kConnectionEnded);
+  }
 }
 
-void Stream::upstream_failed(ResponseFlag flag, uint16_t status, std::string_view details) {
-  if (response_begun_) {
-    cut(flag, flag == ResponseFlag::kUpstreamProtocolError
-                  ? "upstream_reset_after_response_started{protocol_error}"
-                  : "upstream_reset_after_response_started{connection_termination}");
-    return;
-  }
-  local_reply({.status = status,
+void Stream::upstream_failed(const UpstreamFailure& failure) {
+  if (response_begun_) return cut(failure.flag, failure.after);
+  local_reply({.status = failure.status,
                .body = "upstream connect error or disconnect/reset before headers",
-               .details = details,
-               .flags = flag_bits(flag)});
+               .details = failure.before,
+               .flags = flag_bits(failure.flag)});
 }
 
 // The upstream connection's write side: the client waits while the upstream does not read.
@@ -386,7 +406,7 @@ void Stream::on_response_timeout() {
 
 void Stream::on_per_try_timeout() {
   worker_.shard().add(cluster_->stats().rq_per_try_timeout);
-  if (try_again(false, 0)) return;
+  if (try_again(Outcome::kReset)) return;
   local_reply({.status = 504,
                .body = "upstream request timeout",
                .details = "upstream_per_try_timeout",

@@ -2,7 +2,8 @@
 
 namespace outrigger::upstream {
 
-ClusterStats::ClusterStats(stats::Registry& registry, const std::string& name) : group(registry, {{"cluster", name}}) {
+ClusterStats::ClusterStats(stats::Registry& registry, const std::string& name, bool with_http2)
+    : group(registry, {{"cluster", name}}) {
   const auto counter = [&](const char* tail) { return group.counter(std::string("cluster.{cluster}.") + tail); };
   const auto gauge = [&](const char* tail) { return group.gauge(std::string("cluster.{cluster}.") + tail); };
   cx_total = counter("upstream_cx_total");
@@ -13,6 +14,7 @@ ClusterStats::ClusterStats(stats::Registry& registry, const std::string& name) :
   cx_destroy_remote = counter("upstream_cx_destroy_remote");
   cx_idle_timeout = counter("upstream_cx_idle_timeout");
   cx_max_requests = counter("upstream_cx_max_requests");
+  cx_max_duration = counter("upstream_cx_max_duration_reached");
   cx_protocol_error = counter("upstream_cx_protocol_error");
   cx_none_healthy = counter("upstream_cx_none_healthy");
   cx_active = gauge("upstream_cx_active");
@@ -39,6 +41,7 @@ ClusterStats::ClusterStats(stats::Registry& registry, const std::string& name) :
   membership_healthy = gauge("membership_healthy");
   rq_time = group.histogram("cluster.{cluster}.upstream_rq_time");
   cx_connect_ms = group.histogram("cluster.{cluster}.upstream_cx_connect_ms");
+  if (with_http2) http2 = std::make_unique<http::H2Stats>(group, "cluster.{cluster}.http2.");
 }
 
 std::shared_ptr<const Cluster> Cluster::compile(const config::ClusterSpec& spec, stats::Registry& registry,
@@ -47,7 +50,8 @@ std::shared_ptr<const Cluster> Cluster::compile(const config::ClusterSpec& spec,
   cluster->spec_ = spec;
   cluster->state_ = state == nullptr ? std::make_shared<ClusterState>() : std::move(state);
   cluster->stats_ =
-      std::make_unique<ClusterStats>(registry, spec.alt_stat_name.empty() ? spec.name : spec.alt_stat_name);
+      std::make_unique<ClusterStats>(registry, spec.alt_stat_name.empty() ? spec.name : spec.alt_stat_name,
+                                     spec.codec != config::ClusterSpec::Codec::kHttp1);
   return cluster;
 }
 

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "config/spec.h"
+#include "http/h2_codec.h"
 #include "stats/stats.h"
 #include "upstream/host.h"
 
@@ -33,10 +34,10 @@ inline void give(std::atomic<int32_t>& count) { count.fetch_sub(1, std::memory_o
 
 // Envoy's names, below "cluster.<name>.".
 struct ClusterStats {
-  explicit ClusterStats(stats::Registry& registry, const std::string& name);
+  ClusterStats(stats::Registry& registry, const std::string& name, bool with_http2);
   stats::Group group;
   stats::Counter cx_total, cx_connect_fail, cx_connect_timeout, cx_overflow, cx_destroy_local, cx_destroy_remote,
-      cx_idle_timeout, cx_max_requests, cx_protocol_error, cx_none_healthy;
+      cx_idle_timeout, cx_max_requests, cx_max_duration, cx_protocol_error, cx_none_healthy;
   stats::Gauge cx_active;
   stats::Counter rq_total, rq_completed, rq_timeout, rq_pending_total, rq_pending_overflow, rq_pending_failure_eject,
       rq_cancelled, rq_rx_reset, rq_tx_reset, rq_retry, rq_retry_success, rq_retry_overflow, rq_retry_limit_exceeded,
@@ -45,6 +46,7 @@ struct ClusterStats {
   stats::Gauge rq_active, rq_pending_active;
   stats::Gauge membership_total, membership_healthy;
   stats::Histogram rq_time, cx_connect_ms;
+  std::unique_ptr<http::H2Stats> http2;  // of clusters that may speak it
 };
 
 class Cluster {

@@ -1,6 +1,10 @@
 #include "upstream/conn_pool.h"
 
+#include <algorithm>
+
 #include "base/check.h"
+#include "http/h1_codec.h"
+#include "http/h2_codec.h"
 #include "upstream/worker_clusters.h"
 
 namespace outrigger::upstream {
@@ -15,24 +19,59 @@ PooledConnection::PooledConnection(HostPool& pool)
             auto* c = static_cast<PooledConnection*>(self);
             WorkerCluster& cluster = c->pool_.cluster();
             cluster.shard().add(cluster.stats().cx_idle_timeout);
-            c->connection_->close(net::Close::kNow);
+            c->codec_->close_idle();
           },
-          this) {}
+          this),
+      age_([](void* self) { static_cast<PooledConnection*>(self)->on_age(); }, this) {}
 
 const Host& PooledConnection::host() const { return *pool_.host_; }
 
-http::CodecStream& PooledConnection::start(http::StreamSink& sink) {
-  CHECK(connected_ && !busy_);
-  busy_ = true;
-  ++requests_;
-  pool_.host_->active_requests.fetch_add(1, std::memory_order_relaxed);
-  return codec_->new_stream(sink);
+void PooledConnection::make_codec() {
+  WorkerCluster& cluster = pool_.cluster();
+  const config::ClusterSpec& spec = cluster.cluster().spec();
+  if (!pool_.http2_) {
+    http::H1Options options;
+    options.max_headers_count = spec.max_response_headers_count;
+    options.enable_trailers = true;
+    codec_ = http::make_h1_client_codec(*connection_, *this, options);
+    return;
+  }
+  http::H2Options options;
+  options.max_concurrent_streams = spec.http2.max_concurrent_streams;
+  options.initial_stream_window_bytes = spec.http2.initial_stream_window_bytes;
+  options.initial_connection_window_bytes = spec.http2.initial_connection_window_bytes;
+  options.stream_buffer_bytes = std::min(spec.per_connection_buffer_limit_bytes, options.stream_buffer_bytes);
+  options.max_headers_count = spec.max_response_headers_count;
+  options.keepalive_interval_ms = spec.http2.keepalive_interval_ms;
+  options.keepalive_timeout_ms = spec.http2.keepalive_timeout_ms;
+  options.max_control_frames = spec.http2.max_control_frames;
+  options.max_consecutive_empty_frames = spec.http2.max_consecutive_empty_frames;
+  options.max_priority_frames_per_stream = spec.http2.max_priority_frames_per_stream;
+  options.max_window_updates_per_data_frame = spec.http2.max_window_updates_per_data_frame;
+  codec_ = http::make_h2_client_codec(*connection_, *this, options, {pool_.counted_in_->stats().http2.get(), &cluster.shard()});
 }
 
-void PooledConnection::end_use() {
-  if (!busy_) return;
-  busy_ = false;
-  pool_.host_->active_requests.fetch_sub(1, std::memory_order_relaxed);
+http::CodecStream& PooledConnection::start(http::StreamSink& sink) {
+  CHECK(connected_ && !last_);
+  const config::ClusterSpec& spec = pool_.cluster().cluster().spec();
+  idle_timeout_.disarm();
+  ++streams_;
+  ++requests_;
+  if (spec.max_requests_per_connection != 0 && requests_ >= spec.max_requests_per_connection) {
+    pool_.cluster().shard().add(pool_.cluster().stats().cx_max_requests);
+    last_ = true;
+  }
+  pool_.host_->active_requests.fetch_add(1, std::memory_order_relaxed);
+  http::CodecStream& stream = codec_->new_stream(sink);
+  pool_.place(*this);
+  return stream;
+}
+
+uint32_t PooledConnection::room() const { return last_ ? 0 : codec_->capacity(); }
+
+void PooledConnection::end_streams(uint32_t count) {
+  streams_ -= count;
+  pool_.host_->active_requests.fetch_sub(count, std::memory_order_relaxed);
 }
 
 void PooledConnection::on_connected(net::Connection&) {
@@ -41,11 +80,10 @@ void PooledConnection::on_connected(net::Connection&) {
   --pool_.connecting_;
   cluster.shard().record(cluster.stats().cx_connect_ms,
                          static_cast<double>(cluster.loop().now_ns() - started_ns_) / 1e6);
-  http::H1Options options;
-  options.max_headers_count = cluster.cluster().spec().max_response_headers_count;
-  options.enable_trailers = true;
-  codec_ = http::make_h1_client_codec(*connection_, *this, options);
-  pool_.on_idle(*this);
+  if (const uint64_t ms = cluster.cluster().spec().max_connection_duration_ms; ms != 0)
+    cluster.loop().timers().arm(age_, ms);
+  make_codec();
+  pool_.settle(*this);
 }
 
 void PooledConnection::on_read(net::Connection&, Block* block, const char* data, size_t size) {
@@ -60,7 +98,9 @@ void PooledConnection::on_write_watermark(net::Connection&, bool above) {
 
 void PooledConnection::on_close(net::Connection&, const Error* error) {
   idle_timeout_.disarm();
-  end_use();
+  age_.disarm();
+  last_ = true;
+  end_streams(streams_);
   if (codec_ != nullptr) codec_->on_close();
   pool_.on_gone(*this, error);
 }
@@ -71,28 +111,54 @@ http::StreamSink& PooledConnection::on_new_stream(http::CodecStream&) {
 }
 
 void PooledConnection::on_stream_end(bool reusable) {
-  end_use();
-  if (!reusable) return;  // the codec is closing it
-  const config::ClusterSpec& spec = pool_.cluster().cluster().spec();
-  if (spec.max_requests_per_connection != 0 && requests_ >= spec.max_requests_per_connection) {
-    pool_.cluster().shard().add(pool_.cluster().stats().cx_max_requests);
-    connection_->close(net::Close::kNow);
-    return;
-  }
-  pool_.on_idle(*this);
+  end_streams(1);
+  last_ = last_ || !reusable;
+  if (!reusable && !pool_.http2_) return;  // the codec is closing it
+  pool_.settle(*this);
+}
+
+// SETTINGS and GOAWAY of the peer's.
+void PooledConnection::on_capacity_change() {
+  if (!last_ && codec_->capacity() != 0) pool_.streams_per_connection_ = codec_->capacity() + streams_;
+  pool_.settle(*this);
+}
+
+void PooledConnection::on_age() {
+  pool_.cluster().shard().add(pool_.cluster().stats().cx_max_duration);
+  last_ = true;
+  pool_.place(*this);
 }
 
 // --- HostPool
 // ----------------------------------------------------------------------------------------------------------
 
-HostPool::HostPool(WorkerCluster& cluster, std::shared_ptr<Host> host) : cluster_(cluster), host_(std::move(host)) {}
+HostPool::HostPool(WorkerCluster& cluster, std::shared_ptr<Host> host, bool http2)
+    : cluster_(cluster),
+      host_(std::move(host)),
+      streams_per_connection_(http2 ? cluster.cluster().spec().http2.max_concurrent_streams : 1),
+      http2_(http2) {
+  if (http2_) counted_in_ = cluster_.shared_cluster();
+}
 
-HostPool::~HostPool() { CHECK(empty()); }
+HostPool::~HostPool() {
+  CHECK(empty());
+  if (counted_in_ != nullptr) cluster_.release(std::move(counted_in_));
+}
+
+// What a connection has room for can go without a word (its session has failed and closes at the turn's end).
+PooledConnection* HostPool::with_room() {
+  for (List<PooledConnection, PoolTag>* list : {&open_, &idle_}) {
+    while (PooledConnection* const connection = list->front()) {
+      if (!http2_ || connection->room() != 0) return connection;
+      connection->idle_timeout_.disarm();
+      others_.push_back(*connection);
+    }
+  }
+  return nullptr;
+}
 
 void HostPool::acquire(PoolClient& client) {
-  if (PooledConnection* connection = idle_.front(); connection != nullptr) {
-    others_.push_back(*connection);
-    connection->idle_timeout_.disarm();
+  if (PooledConnection* const connection = with_room(); connection != nullptr) {
     client.on_pool_ready(*connection);
     return;
   }
@@ -107,7 +173,7 @@ void HostPool::acquire(PoolClient& client) {
   cluster_.shard().inc(cluster_.stats().rq_pending_active);
   waiting_.push_back(client);
   ++waiting_count_;
-  if (connecting_ >= waiting_count_) return;
+  if (enough_connecting()) return;
   // A pool without any connection may always make one, or its waiters would wait for nobody (as Envoy).
   if (take(state.connections, spec.max_connections)) {
     connect();
@@ -152,15 +218,26 @@ void HostPool::connect() {
       {.write_high_watermark = spec.per_connection_buffer_limit_bytes, .connect_timeout_ms = spec.connect_timeout_ms});
 }
 
-void HostPool::on_idle(PooledConnection& connection) {
-  if (PoolClient* waiter = pop_waiter(); waiter != nullptr) {
-    waiter->on_pool_ready(connection);
+void HostPool::settle(PooledConnection& connection) {
+  while (waiting_count_ != 0 && connection.room() != 0) pop_waiter()->on_pool_ready(connection);
+  place(connection);
+  if (http2_ && !enough_connecting()) connect_more();  // it took fewer than was expected
+}
+
+void HostPool::connect_more() {
+  if (take(cluster_.cluster().state().connections, cluster_.cluster().spec().max_connections)) connect();
+}
+
+void HostPool::place(PooledConnection& connection) {
+  if (!connection.linked()) return;  // gone meanwhile
+  const bool idle = connection.streams_ == 0;
+  if (idle && (connection.last_ || draining_)) {
+    others_.push_back(connection);
+    connection.codec_->close_idle();
     return;
   }
-  if (draining_) {
-    connection.connection_->close(net::Close::kNow);
-    return;
-  }
+  if (connection.room() == 0) return others_.push_back(connection);
+  if (!idle) return open_.push_back(connection);
   idle_.push_front(connection);
   if (const uint64_t ms = cluster_.cluster().spec().idle_timeout_ms; ms != 0)
     cluster_.loop().timers().arm(connection.idle_timeout_, ms);
@@ -179,7 +256,7 @@ void HostPool::on_gone(PooledConnection& connection, const Error* error) {
     cluster_.shard().add(timeout ? cluster_.stats().cx_connect_timeout : cluster_.stats().cx_connect_fail);
     fail_waiters(timeout ? PoolFailure::kConnectTimeout : PoolFailure::kConnectFailure,
                  timeout ? "connection_timeout" : "connection_failure");
-  } else if (waiting_count_ > connecting_) {
+  } else if (!enough_connecting()) {
     // Somebody waited for this one: another takes its place.
     cluster_.cluster().state().connections.fetch_add(1, std::memory_order_relaxed);
     connect();
@@ -189,7 +266,7 @@ void HostPool::on_gone(PooledConnection& connection, const Error* error) {
 
 // A connect failed: fail those waiters for whom no other connection is on its way.
 void HostPool::fail_waiters(PoolFailure why, std::string_view details) {
-  while (waiting_count_ > connecting_) {
+  while (!enough_connecting()) {
     PoolClient* waiter = pop_waiter();
     cluster_.shard().add(cluster_.stats().rq_pending_failure_eject);
     waiter->on_pool_failure(why, details);
@@ -198,14 +275,13 @@ void HostPool::fail_waiters(PoolFailure why, std::string_view details) {
 
 void HostPool::drain() {
   draining_ = true;
-  idle_.for_each([](PooledConnection& c) { c.connection_->close(net::Close::kNow); });
+  idle_.for_each([](PooledConnection& c) { c.codec_->close_idle(); });
 }
 
 void HostPool::shutdown() {
   draining_ = true;
   const auto close = [](PooledConnection& c) { c.connection_->close(net::Close::kNow); };
-  idle_.for_each(close);
-  others_.for_each(close);
+  for (List<PooledConnection, PoolTag>* list : {&idle_, &open_, &others_}) list->for_each(close);
 }
 
 }  // namespace outrigger::upstream

@@ -1,8 +1,11 @@
-// HostPool, PooledConnection: a worker's HTTP/1 connections to one host. A request takes an idle connection (the one
-// used last), or waits for a new one within the cluster's limits.
+// HostPool, PooledConnection: a worker's connections to one host in one version of HTTP. A request takes a connection
+// that has room for a stream (one in use, if HTTP/2; else the one that was used last), or waits for a new one within the
+// cluster's limits.
 //
-//   connecting --connected--> busy (a waiter was there) or idle --start()--> busy --response ends, reusable--> idle
-//   Anything else that ends it closes it. A draining pool closes idle connections and takes none back.
+//   connecting --connected--> idle or, if somebody waited, in use
+//   idle --start()--> in use: open (room for more streams; HTTP/2 only) or full --streams end--> open, idle
+//   What will take no more streams (the peer's GOAWAY, max_requests_per_connection, max_connection_duration, a draining
+//   pool) closes with its last one. Anything else that ends a connection closes it.
 //
 // Thread rule: the worker's thread.
 // Use:  pool.acquire(client);  ...client.on_pool_ready(connection): CodecStream& s = connection.start(sink);
@@ -14,12 +17,13 @@
 
 #include "base/list.h"
 #include "event/timer.h"
-#include "http/h1_codec.h"
+#include "http/codec.h"
 #include "net/connection.h"
 #include "upstream/host.h"
 
 namespace outrigger::upstream {
 
+class Cluster;
 class HostPool;
 class WorkerCluster;
 class PooledConnection;
@@ -30,7 +34,7 @@ struct PoolWaitTag;
 // A request that waits for a connection.
 class PoolClient : public ListNode<PoolWaitTag> {
  public:
-  // Call connection.start() from inside. Comes from inside acquire() if a connection was idle.
+  // Call connection.start() from inside. Comes from inside acquire() if a connection had room.
   virtual void on_pool_ready(PooledConnection& connection) = 0;
   // kOverflow comes from inside acquire().
   virtual void on_pool_failure(PoolFailure why, std::string_view details) = 0;
@@ -46,7 +50,7 @@ class PooledConnection final : public net::ConnectionHandler,
                                public ListNode<PoolTag> {
  public:
   explicit PooledConnection(HostPool& pool);
-  // Begins the connection's stream; once per hand-out. The stream's end gives the connection back.
+  // Begins a stream; once per hand-out. Its end gives its room back.
   http::CodecStream& start(http::StreamSink& sink);
   const Host& host() const;
   const net::Address& local() const { return connection_->local(); }
@@ -60,21 +64,29 @@ class PooledConnection final : public net::ConnectionHandler,
   void on_close(net::Connection&, const Error* error) override;
   http::StreamSink& on_new_stream(http::CodecStream&) override;
   void on_stream_end(bool reusable) override;
-  void end_use();
+  void on_capacity_change() override;
+  void make_codec();
+  // How many streams may begin now.
+  uint32_t room() const;
+  void end_streams(uint32_t count);
+  void on_age();
 
   HostPool& pool_;
   net::Connection* connection_ = nullptr;
   std::unique_ptr<http::Codec> codec_;
-  event::Timeout idle_timeout_;
+  event::Timeout idle_timeout_, age_;
   int64_t started_ns_ = 0;
-  uint32_t requests_ = 0;
+  uint32_t requests_ = 0;  // ever begun
+  uint32_t streams_ = 0;   // begun and not over
   bool connected_ = false;
-  bool busy_ = false;
+  bool last_ = false;  // takes no more streams
 };
 
 class HostPool {
  public:
-  HostPool(WorkerCluster& cluster, std::shared_ptr<Host> host);
+  HostPool(WorkerCluster& cluster, std::shared_ptr<Host> host, bool http2);
+  HostPool(const HostPool&) = delete;
+  HostPool& operator=(const HostPool&) = delete;
   ~HostPool();  // every connection is gone (empty())
 
   void acquire(PoolClient& client);
@@ -87,25 +99,34 @@ class HostPool {
   void shutdown();
 
   bool empty() const { return connections_ == 0 && waiting_count_ == 0; }
-  Host& host() { return *host_; }
+  Host& host() const { return *host_; }
+  bool http2() const { return http2_; }
   WorkerCluster& cluster() { return cluster_; }
 
  private:
   friend class PooledConnection;
   void connect();
-  void hand_out(PooledConnection& connection);
-  void on_idle(PooledConnection& connection);
+  void connect_more();
+  PooledConnection* with_room();
+  // After its room has changed: serves those who wait, then puts it where it belongs.
+  void settle(PooledConnection& connection);
+  void place(PooledConnection& connection);
+  bool enough_connecting() const { return uint64_t{connecting_} * streams_per_connection_ >= waiting_count_; }
   void on_gone(PooledConnection& connection, const Error* error);
   void fail_waiters(PoolFailure why, std::string_view details);
   PoolClient* pop_waiter();
 
   WorkerCluster& cluster_;
   std::shared_ptr<Host> host_;
-  List<PooledConnection, PoolTag> idle_, others_;
+  std::shared_ptr<const Cluster> counted_in_;  // HTTP/2: its codecs count in this version's stats
+  // With room: no stream, some streams. others_: connecting, full, ending.
+  List<PooledConnection, PoolTag> idle_, open_, others_;
   List<PoolClient, PoolWaitTag> waiting_;
   uint32_t waiting_count_ = 0;
   uint32_t connecting_ = 0;
   uint32_t connections_ = 0;
+  uint32_t streams_per_connection_;  // what a new connection is expected to take
+  const bool http2_;
   bool draining_ = false;
 };
 

@@ -13,7 +13,7 @@ WorkerCluster::WorkerCluster(WorkerClusters& owner, std::shared_ptr<const Cluste
 }
 
 WorkerCluster::~WorkerCluster() {
-  pools_.clear();
+  for (auto& pools : pools_) pools.clear();
   owner_.release_(std::move(cluster_));
   owner_.release_(std::move(hosts_));
 }
@@ -23,48 +23,66 @@ stats::Shard& WorkerCluster::shard() { return owner_.shard_; }
 
 const HostSet::Entry* WorkerCluster::pick() { return balancer_->pick(*hosts_, owner_.loop_.random()); }
 
-HostPool& WorkerCluster::pool(const HostSet::Entry& entry) {
-  std::unique_ptr<HostPool>& pool = pools_[entry.host.get()];
-  if (pool == nullptr) pool = std::make_unique<HostPool>(*this, entry.host);
+void WorkerCluster::release(std::shared_ptr<const void> part) { owner_.release_(std::move(part)); }
+
+HostPool& WorkerCluster::pool(const HostSet::Entry& entry, bool http2_client) {
+  using Codec = config::ClusterSpec::Codec;
+  const Codec codec = cluster_->spec().codec;
+  const bool http2 = codec == Codec::kHttp2 || (codec == Codec::kAsDownstream && http2_client);
+  std::unique_ptr<HostPool>& pool = pools_[http2][entry.host.get()];
+  if (pool == nullptr) pool = std::make_unique<HostPool>(*this, entry.host, http2);
   return *pool;
+}
+
+bool WorkerCluster::wanted(const HostPool& pool) const {
+  using Codec = config::ClusterSpec::Codec;
+  const Codec codec = cluster_->spec().codec;
+  return !draining_ && (codec == Codec::kAsDownstream || (codec == Codec::kHttp2) == pool.http2()) &&
+         hosts_->contains(&pool.host());
 }
 
 void WorkerCluster::update(std::shared_ptr<const Cluster> cluster, std::shared_ptr<const HostSet> hosts) {
   draining_ = false;
+  bool changed = hosts != hosts_;
   if (cluster != cluster_) {
     const config::ClusterSpec& before = cluster_->spec();
     const config::ClusterSpec& after = cluster->spec();
     if (before.lb != after.lb || before.least_request_choice_count != after.least_request_choice_count)
       balancer_ = make_load_balancer(after.lb, after.least_request_choice_count, owner_.loop_.random());
+    changed = changed || before.codec != after.codec;
     std::swap(cluster, cluster_);
-    owner_.release_(std::move(cluster));
+    release(std::move(cluster));
   }
-  if (hosts == hosts_) return;
+  if (!changed) return;
   std::swap(hosts, hosts_);
-  owner_.release_(std::move(hosts));
-  for (auto at = pools_.begin(); at != pools_.end();) {
-    HostPool& pool = *at->second;
-    if (hosts_->contains(&pool.host())) {
-      pool.revive();
-      ++at;
-      continue;
+  release(std::move(hosts));
+  drain_unwanted();
+}
+
+void WorkerCluster::drain_unwanted() {
+  for (auto& pools : pools_) {
+    for (auto at = pools.begin(); at != pools.end();) {
+      HostPool& pool = *at->second;
+      if (wanted(pool)) {
+        pool.revive();
+        ++at;
+        continue;
+      }
+      pool.drain();
+      at = pool.empty() ? pools.erase(at) : std::next(at);
     }
-    pool.drain();
-    at = pool.empty() ? pools_.erase(at) : std::next(at);
   }
 }
 
 void WorkerCluster::drain() {
   draining_ = true;
-  for (auto at = pools_.begin(); at != pools_.end();) {
-    at->second->drain();
-    at = at->second->empty() ? pools_.erase(at) : std::next(at);
-  }
+  drain_unwanted();
 }
 
 void WorkerCluster::shutdown() {
   drain();
-  for (auto& [host, pool] : pools_) pool->shutdown();
+  for (auto& pools : pools_)
+    for (auto& [host, pool] : pools) pool->shutdown();
 }
 
 // Destroys a pool after the turn: it is called from the pool's own code.
@@ -74,12 +92,12 @@ struct WorkerCluster::Reaper final : event::Deferred {
 };
 
 void WorkerCluster::maybe_remove(HostPool& pool) {
-  if (!pool.empty()) return;
-  if (!draining_ && hosts_->contains(&pool.host())) return;
-  const auto at = pools_.find(&pool.host());
-  if (at == pools_.end()) return;
+  if (!pool.empty() || wanted(pool)) return;
+  auto& pools = pools_[pool.http2()];
+  const auto at = pools.find(&pool.host());
+  if (at == pools.end()) return;
   std::unique_ptr<HostPool> mine = std::move(at->second);
-  pools_.erase(at);
+  pools.erase(at);
   owner_.loop_.defer_delete(std::make_unique<Reaper>(std::move(mine)));
 }
 

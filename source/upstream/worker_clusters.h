@@ -4,7 +4,7 @@
 //
 // Thread rule: the worker's thread.
 // Use:  WorkerCluster* c = clusters.find(name, hash);  const HostSet::Entry* e = c->pick();
-// c->pool(*e).acquire(client);
+// c->pool(*e, http2_client).acquire(client);
 #pragma once
 
 #include <functional>
@@ -30,6 +30,7 @@ class WorkerCluster {
   ~WorkerCluster();
 
   const Cluster& cluster() const { return *cluster_; }
+  std::shared_ptr<const Cluster> shared_cluster() const { return cluster_; }
   const ClusterStats& stats() const { return cluster_->stats(); }
   const HostSet& hosts() const { return *hosts_; }
   event::Loop& loop();
@@ -37,25 +38,31 @@ class WorkerCluster {
 
   // A host for a new attempt; nullptr: none is usable.
   const HostSet::Entry* pick();
-  HostPool& pool(const HostSet::Entry& entry);
+  // Of the version of HTTP that the cluster speaks; `http2_client` decides where it speaks the client's.
+  HostPool& pool(const HostSet::Entry& entry, bool http2_client);
 
   void update(std::shared_ptr<const Cluster> cluster, std::shared_ptr<const HostSet> hosts);
   void drain();
   void shutdown();
-  bool empty() const { return users_ == 0 && pools_.empty(); }
+  bool empty() const { return users_ == 0 && pools_[0].empty() && pools_[1].empty(); }
   // Streams hold what they use.
   void hold() { ++users_; }
   void drop() { --users_; }
   // A pool of a departed host goes when it is empty.
   void maybe_remove(HostPool& pool);
+  // A part that was held here goes back to its maker.
+  void release(std::shared_ptr<const void> part);
 
  private:
   struct Reaper;
+  bool wanted(const HostPool& pool) const;
+  void drain_unwanted();
+
   WorkerClusters& owner_;
   std::shared_ptr<const Cluster> cluster_;
   std::shared_ptr<const HostSet> hosts_;
   std::unique_ptr<LoadBalancer> balancer_;
-  std::unordered_map<const Host*, std::unique_ptr<HostPool>> pools_;
+  std::unordered_map<const Host*, std::unique_ptr<HostPool>> pools_[2];  // HTTP/1, HTTP/2
   uint32_t users_ = 0;
   bool draining_ = false;
 };

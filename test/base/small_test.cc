@@ -35,6 +35,8 @@ TEST(List, LinksUnlinksAndMoves) {
   EXPECT_EQ(order(list), "312");
   list.push_back(c);  // moves
   EXPECT_EQ(order(list), "123");
+  list.push_front(a);  // where it is
+  EXPECT_EQ(order(list), "123");
   EXPECT_EQ(list.next(a), &b);
   EXPECT_EQ(list.next(c), nullptr);
   EXPECT_EQ(list.front()->n, 1);

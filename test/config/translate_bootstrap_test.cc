@@ -169,7 +169,7 @@ TEST(Bootstrap, XdsShape) {
                                         .set_node_on_first_message_only = true}));
   EXPECT_EQ(spec.lds, (ConfigSourceSpec{.initial_fetch_timeout_ms = 1000}));
   EXPECT_EQ(spec.cds, ConfigSourceSpec());
-  EXPECT_TRUE(spec.clusters.at(0).http2);
+  EXPECT_EQ(spec.clusters.at(0).codec, ClusterSpec::Codec::kHttp2);
   EXPECT_EQ(spec.node.region, "r");
   EXPECT_EQ(spec.node.zone, "z");
   EXPECT_EQ(spec.node.sub_zone, "s");

@@ -98,7 +98,9 @@ load_assignment:
   want.max_connection_duration_ms = 7000;
   want.max_requests_per_connection = 5;
   want.max_response_headers_count = 8;
-  want.http2 = true;
+  want.codec = ClusterSpec::Codec::kHttp2;
+  want.http2.keepalive_interval_ms = 30'000;
+  want.http2.keepalive_timeout_ms = 5'000;
   want.dns_refresh_rate_ms = 9000;
   want.respect_dns_ttl = true;
   want.dns_family = ClusterSpec::DnsFamily::kV4Preferred;
@@ -111,12 +113,18 @@ TEST(Cluster, Protocol) {
            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions, " +
            std::string(options) + "}}\n";
   };
-  EXPECT_FALSE(good_with("http_protocol_options: {enable_trailers: true}\n").http2);
-  EXPECT_FALSE(good_with(typed("explicit_http_config: {http_protocol_options: {}}")).http2);
+  EXPECT_EQ(good_with("http_protocol_options: {enable_trailers: true}\n").codec, ClusterSpec::Codec::kHttp1);
+  EXPECT_EQ(good_with(typed("explicit_http_config: {http_protocol_options: {}}")).codec, ClusterSpec::Codec::kHttp1);
   const ClusterSpec spec =
       good_with(typed("explicit_http_config: {http2_protocol_options: {}}, common_http_protocol_options: "
                       "{idle_timeout: 1s, max_requests_per_connection: 4}"));
-  EXPECT_TRUE(spec.http2);
+  EXPECT_EQ(spec.codec, ClusterSpec::Codec::kHttp2);
+  EXPECT_EQ(spec.http2.max_concurrent_streams, 1024u);
+  const ClusterSpec as_client = good_with(
+      typed("use_downstream_protocol_config: {http_protocol_options: {}, http2_protocol_options: "
+            "{max_concurrent_streams: 9}}"));
+  EXPECT_EQ(as_client.codec, ClusterSpec::Codec::kAsDownstream);
+  EXPECT_EQ(as_client.http2.max_concurrent_streams, 9u);
   EXPECT_EQ(spec.idle_timeout_ms, 1000u);
   EXPECT_EQ(spec.max_requests_per_connection, 4u);
   const std::string at = "typed_extension_protocol_options[\"envoy.extensions.upstreams.http.v3.HttpProtocolOptions\"]";
@@ -130,6 +138,8 @@ TEST(Cluster, Protocol) {
            {{"http2_protocol_options", "deprecated"},
             {"http_protocol_options", "deprecated"},
             {"common_http_protocol_options", "deprecated"}});
+  bad_with(typed("use_downstream_protocol_config: {http2_protocol_options: {max_concurrent_streams: 0}}"),
+           {{at + ".use_downstream_protocol_config.http2_protocol_options.max_concurrent_streams", "from 1 to"}});
   bad_with("http2_protocol_options: {}\nhttp_protocol_options: {}\n",
            {{"http2_protocol_options", "exclude each other"}});
   bad_with("typed_extension_protocol_options: {other: {'@type': envoy.config.core.v3.Node}}\n",

@@ -91,9 +91,14 @@ struct Frame {
 class Reader {
  public:
   Reader() { nghttp2_hd_inflate_new(&inflater_); }
-  ~Reader() { nghttp2_hd_inflate_del(inflater_); }
-  Reader(const Reader&) = delete;
-  Reader& operator=(const Reader&) = delete;
+  ~Reader() {
+    if (inflater_ != nullptr) nghttp2_hd_inflate_del(inflater_);
+  }
+  Reader(Reader&& other) noexcept
+      : frames(std::move(other.frames)),
+        inflater_(std::exchange(other.inflater_, nullptr)),
+        rest_(std::move(other.rest_)) {}
+  Reader& operator=(Reader&&) = delete;
 
   void feed(std::string_view bytes) {
     rest_ += bytes;

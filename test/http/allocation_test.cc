@@ -4,6 +4,8 @@
 
 #include "base/block.h"
 #include "http/h1_fixture.h"
+#include "http/h2_codec.h"
+#include "stats/stats.h"
 
 namespace {
 bool counting = false;
@@ -87,7 +89,13 @@ struct QuietOwner final : net::ConnectionHandler, CodecCallbacks {
   }
 };
 
-void run_requests(bool chunked, size_t body_size) {
+enum class Version { kHttp1, kHttp2 };
+
+void run_requests(Version version, bool chunked, size_t body_size) {
+  stats::Registry registry(1);
+  stats::Group group(registry, {{"http", "in"}});
+  const H2Stats h2_stats(group, "http.{http}.http2.");
+  const H2Counting h2_counting{&h2_stats, &registry.worker_shard(0)};
   event::Loop loop;
   net::ConnectionOptions net_options;
   const H1Options options;
@@ -96,13 +104,15 @@ void run_requests(bool chunked, size_t body_size) {
     test::ListenSocket listener;
     client.connection =
         net::Connection::connect(loop, *net::Address::parse("127.0.0.1", listener.port()), client, net_options);
-    client.codec = make_h1_client_codec(*client.connection, client, options);
     while (!client.connected) loop.run_once();
+    client.codec = version == Version::kHttp1 ? make_h1_client_codec(*client.connection, client, options)
+                                              : make_h2_client_codec(*client.connection, client, {}, h2_counting);
     const test::Socket accepted = listener.accept();
     const int fd = dup(accepted.fd());
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     server.connection = net::Connection::accept(loop, fd, {}, {}, server, net_options);
-    server.codec = make_h1_server_codec(*server.connection, server, options);
+    server.codec = version == Version::kHttp1 ? make_h1_server_codec(*server.connection, server, options)
+                                              : make_h2_server_codec(*server.connection, server, {}, h2_counting);
   }
   const std::string body(body_size, 'x');
   const std::string length = std::to_string(body_size);
@@ -110,6 +120,7 @@ void run_requests(bool chunked, size_t body_size) {
     QuietSink& sink = client.sink;
     HeaderMap* const head = sink.memory.make<HeaderMap>(sink.memory);
     head->add(HeaderId::kMethod, body_size == 0 ? "GET" : "POST");
+    head->add(HeaderId::kScheme, "http");
     head->add(HeaderId::kPath, "/some/path?with=a&query=too");
     head->add(HeaderId::kAuthority, "service.example.com");
     head->add(HeaderId::kUserAgent, "a client that has a name");
@@ -143,9 +154,12 @@ void run_requests(bool chunked, size_t body_size) {
   }
 }
 
-TEST(H1Allocation, NoneForRequestsWithoutABody) { run_requests(false, 0); }
-TEST(H1Allocation, NoneForSmallBodies) { run_requests(false, 100); }
-TEST(H1Allocation, NoneForChunkedBodies) { run_requests(true, 3000); }
+TEST(H1Allocation, NoneForRequestsWithoutABody) { run_requests(Version::kHttp1, false, 0); }
+TEST(H1Allocation, NoneForSmallBodies) { run_requests(Version::kHttp1, false, 100); }
+TEST(H1Allocation, NoneForChunkedBodies) { run_requests(Version::kHttp1, true, 3000); }
+TEST(H2Allocation, NoneForRequestsWithoutABody) { run_requests(Version::kHttp2, false, 0); }
+TEST(H2Allocation, NoneForSmallBodies) { run_requests(Version::kHttp2, false, 100); }
+TEST(H2Allocation, NoneForBodiesWithoutALength) { run_requests(Version::kHttp2, true, 3000); }
 
 }  // namespace
 }  // namespace outrigger::http
