@@ -80,6 +80,7 @@ struct LinkedCluster {
 
 struct Snapshot {
   uint64_t version = 0;
+  int64_t accepted_ns = 0;  // event::steady_ns() when the oldest change that is new in it came
   NameMap<LinkedListener> listeners;
   NameMap<LinkedCluster> clusters;
   NameMap<std::shared_ptr<const route::RouteTable>> route_tables;

@@ -342,7 +342,7 @@ void Store::set_resolved(std::string_view cluster, std::vector<config::EndpointS
   impl_->set_resolved(cluster, std::move(endpoints));
 }
 
-std::shared_ptr<const Snapshot> Store::assemble() { return impl_->assemble(); }
+std::shared_ptr<const Snapshot> Store::assemble(int64_t accepted_ns) { return impl_->assemble(accepted_ns); }
 std::shared_ptr<const Snapshot> Store::live() const { return impl_->snapshot; }
 std::shared_ptr<const StoreStatus> Store::status() const { return impl_->status(); }
 int64_t Store::next_deadline_ms() const { return impl_->next_deadline_ms(); }

@@ -19,6 +19,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/shared_text.h"
 #include "config/faults.h"
 #include "config/spec.h"
 #include "proxy/snapshot.h"
@@ -35,8 +36,8 @@ struct StoreStatus {
     Source source;
     std::string live_version;            // version_info of the live one; empty: none is live
     std::string staged_version;          // differs from live_version while it waits
-    std::string live_bytes;              // serialised message, for /config_dump; empty: none
-    std::string staged_bytes;            // only while it waits
+    SharedText live_bytes;               // serialised message, for /config_dump; empty: none
+    SharedText staged_bytes;             // only while it waits
     std::vector<std::string> waits_for;  // "cluster b: endpoints", "route table r: cluster x"; empty: nothing
     bool removed_but_named = false;      // its removal waits, something live names it
     std::string refused;                 // faults of the last refused version; empty: none
@@ -74,8 +75,9 @@ class Store {
   // DNS: the addresses that a kStrictDns cluster's names resolve to now (IP literals); marks it warm.
   void set_resolved(std::string_view cluster, std::vector<config::EndpointSpec> endpoints);
 
-  // The next snapshot, or nullptr when nothing changed since the last. Cannot fail.
-  std::shared_ptr<const Snapshot> assemble();
+  // The next snapshot, or nullptr when nothing changed since the last. Cannot fail. `accepted_ns`: when the oldest
+  // change since the last call came; 0: not timed.
+  std::shared_ptr<const Snapshot> assemble(int64_t accepted_ns = 0);
   std::shared_ptr<const Snapshot> live() const;  // never nullptr; version 0 before the first
   std::shared_ptr<const StoreStatus> status() const;
 

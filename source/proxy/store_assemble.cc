@@ -235,7 +235,7 @@ LinkedListener Store::Impl::link_listener(const ListenerVersion& version) const 
   return linked;
 }
 
-std::shared_ptr<const Snapshot> Store::Impl::link() {
+std::shared_ptr<const Snapshot> Store::Impl::link(int64_t accepted_ns) {
   if (!changed_tables.empty()) {
     for (const auto& [name, entry] : listeners.entries) {
       if (entry.live == nullptr) continue;
@@ -248,6 +248,7 @@ std::shared_ptr<const Snapshot> Store::Impl::link() {
   if (changed_listeners.empty() && changed_tables.empty() && changed_clusters.empty()) return nullptr;
   auto next = std::make_shared<Snapshot>(*snapshot);
   ++next->version;
+  next->accepted_ns = accepted_ns;
   for (const std::string& name : changed_clusters) {
     const ClusterEntry* entry = clusters.find(name);
     if (entry == nullptr || entry->live == nullptr) {
@@ -282,7 +283,7 @@ std::shared_ptr<const Snapshot> Store::Impl::link() {
 
 // What is named goes first: clusters, then tables, then listeners. Nothing is dropped before the parts that named it
 // have given way to their next versions.
-std::shared_ptr<const Snapshot> Store::Impl::assemble() {
+std::shared_ptr<const Snapshot> Store::Impl::assemble(int64_t accepted_ns) {
   publish_clusters();
   publish_endpoints();
   publish_tables();
@@ -291,7 +292,7 @@ std::shared_ptr<const Snapshot> Store::Impl::assemble() {
   drop_tables();
   drop_clusters();
   drop_endpoints();
-  return link();
+  return link(accepted_ns);
 }
 
 }  // namespace outrigger::proxy

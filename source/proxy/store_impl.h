@@ -27,7 +27,8 @@ struct Named {
 };
 
 struct VersionBase {
-  std::string bytes, version;
+  SharedText bytes;
+  std::string version;
   Named named;
 };
 struct ListenerVersion : VersionBase {
@@ -129,7 +130,7 @@ struct Store::Impl {
   EntryBase* find(ResourceType type, std::string_view name);
 
   // ---- closure (store_assemble.cc) ----
-  std::shared_ptr<const Snapshot> assemble();
+  std::shared_ptr<const Snapshot> assemble(int64_t accepted_ns);
   void publish_clusters();
   void publish_endpoints();
   void drop_listeners();
@@ -145,7 +146,7 @@ struct Store::Impl {
   void go_live(Entry<V>& entry, bool forced);
   // True if the hold is over; begins it if need be. `timeout_ms` 0: it never is.
   bool held_long_enough(EntryBase& entry, uint64_t timeout_ms);
-  std::shared_ptr<const Snapshot> link();
+  std::shared_ptr<const Snapshot> link(int64_t accepted_ns);
   LinkedListener link_listener(const ListenerVersion& version) const;
 
   // ---- questions (store_status.cc and all) ----

@@ -85,13 +85,13 @@ void write_resource(const Kind& kind, const Resource& resource, JsonWriter& json
   const bool nested = kind.type == ResourceType::kListener && resource.source != Source::kStatic;
   if (!resource.live_bytes.empty()) {
     if (nested) json.key("active_state").open('{');
-    write_state(kind, resource, resource.live_version, resource.live_bytes, json);
+    write_state(kind, resource, resource.live_version, resource.live_bytes.text(), json);
     if (nested) json.close('}');
   }
   if (!resource.staged_bytes.empty() || !resource.waits_for.empty()) {
     json.key("warming_state").open('{');
     if (!resource.staged_bytes.empty())
-      write_state(kind, resource, resource.staged_version, resource.staged_bytes, json);
+      write_state(kind, resource, resource.staged_version, resource.staged_bytes.text(), json);
     write_waits(resource, json);
     json.close('}');
   }

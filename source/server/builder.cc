@@ -125,6 +125,7 @@ struct Builder::Impl {
   Batch translate(xds::Update& update);
   void apply_file(const FileSource& source, const std::string& text, const std::string& error);
   void first_answer(ResourceType type);
+  void change_arrived() { arrived_ns = arrived_ns != 0 ? arrived_ns : event::steady_ns(); }
   void publish_soon();
   void publish();
   void count_listeners(const proxy::Snapshot& before, const proxy::Snapshot& now);
@@ -149,6 +150,7 @@ struct Builder::Impl {
   std::set<ResourceType> undiscovered;            // discovery has not said its full set of them yet
   uint64_t lds_timeout_ms = 0, cds_timeout_ms = 0;
   int64_t last_publish_ms = 0;
+  int64_t arrived_ns = 0;  // the oldest change that no publish has looked at; 0: none
   event::Timeout publish_timer{[](void* self) { static_cast<Impl*>(self)->publish(); }, this};
   event::Timeout deadline_timer{[](void* self) { static_cast<Impl*>(self)->publish_soon(); }, this};
   event::Timeout status_timer{[](void* self) { static_cast<Impl*>(self)->tell_status(); }, this};
@@ -346,7 +348,7 @@ void Builder::Impl::publish_soon() {
 void Builder::Impl::publish() {
   last_publish_ms = now_ms();
   const std::shared_ptr<const proxy::Snapshot> before = store.live();
-  if (auto snapshot = store.assemble()) {
+  if (auto snapshot = store.assemble(std::exchange(arrived_ns, 0))) {
     count_listeners(*before, *snapshot);
     options.stats->add(counts.published);
     options.stats->set(counts.version, static_cast<int64_t>(snapshot->version));
@@ -457,6 +459,7 @@ void Builder::stop() {
 // Discovery logs what is refused, since it knows what came before.
 void Builder::update(xds::Update update, std::function<void(xds::Verdict)> verdict) {
   impl_->loop.post([impl = impl_.get(), update = std::move(update), verdict = std::move(verdict)]() mutable {
+    impl->change_arrived();
     const auto type = static_cast<ResourceType>(update.type);
     xds::Verdict told = impl->apply(impl->translate(update));
     impl->first_answer(type);
@@ -467,12 +470,14 @@ void Builder::update(xds::Update update, std::function<void(xds::Verdict)> verdi
 
 void Builder::update_file(FileSource source, std::string text, std::string error) {
   impl_->loop.post([impl = impl_.get(), source = std::move(source), text = std::move(text), error = std::move(error)] {
+    impl->change_arrived();
     impl->apply_file(source, text, error);
   });
 }
 
 void Builder::set_resolved(std::string cluster, std::vector<config::EndpointSpec> endpoints) {
   impl_->loop.post([impl = impl_.get(), cluster = std::move(cluster), endpoints = std::move(endpoints)]() mutable {
+    impl->change_arrived();
     impl->store.set_resolved(cluster, std::move(endpoints));
     impl->publish_soon();
   });

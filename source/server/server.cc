@@ -105,10 +105,12 @@ struct ServerStats {
         uptime(group.gauge("server.uptime")),
         concurrency(group.gauge("server.concurrency")),
         oldest_version(group.gauge("server.oldest_worker_version")),
+        time_to_live(group.histogram("server.time_to_live_ms")),
         stale(group.gauge("state_dir.stale")),
         stale_age(group.gauge("state_dir.stale_age_seconds")) {}
   stats::Group group;
   stats::Gauge live, state, uptime, concurrency, oldest_version, stale, stale_age;
+  stats::Histogram time_to_live;
 };
 
 // One update a type and version.
@@ -189,6 +191,7 @@ struct Server::Impl {
   // The main thread's.
   ServerState state;
   std::optional<uint64_t> initialized_version;
+  uint64_t timed_version = 0;  // whose time to live was recorded
   std::set<std::string> announced;  // listener and address
   uint64_t drain_round = 0;
   size_t workers_stopped = 0, workers_drained = 0;
@@ -374,6 +377,9 @@ void Server::Impl::on_adopted() {
   registry->set(counts->oldest_version, static_cast<int64_t>(oldest));
   if (oldest >= state.snapshot->version) {
     announce(*state.snapshot);
+    if (std::exchange(timed_version, state.snapshot->version) != state.snapshot->version && state.snapshot->accepted_ns != 0)
+      registry->record(counts->time_to_live,
+                       static_cast<double>(event::steady_ns() - state.snapshot->accepted_ns) / 1e6);
     std::lock_guard lock(mutex);
     live_snapshot = state.snapshot;
   }

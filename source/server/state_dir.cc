@@ -200,11 +200,11 @@ void StateDir::run() {
 }
 
 bool StateDir::holds_secrets(const proxy::StoreStatus::Resource& resource) {
-  const uint64_t hash = content_hash(resource.live_bytes);
+  const uint64_t hash = content_hash(resource.live_bytes.text());
   const auto known = known_secrets_.find(hash);
   const bool secret = known != known_secrets_.end()
                           ? known->second
-                          : config::may_hold_secrets(config::type_url(resource.type), resource.live_bytes);
+                          : config::may_hold_secrets(config::type_url(resource.type), resource.live_bytes.text());
   still_known_[hash] = secret;
   return secret;
 }
@@ -218,7 +218,7 @@ void StateDir::write(const proxy::StoreStatus& status) {
       ++left_out;
       continue;
     }
-    state.resources.push_back({resource.type, resource.name, resource.live_version, resource.live_bytes});
+    state.resources.push_back({resource.type, resource.name, resource.live_version, resource.live_bytes.text()});
   }
   known_secrets_ = std::exchange(still_known_, {});
   stats_.set(left_out_, left_out);

@@ -93,6 +93,21 @@ TEST_F(FileConfig, EveryKindOfResourceIsReadAndFollowed) {
   EXPECT_EQ(test::http_get(proxy.port("second"), "/direct").body, "two");
 }
 
+TEST_F(FileConfig, TheTimeToLiveOfAChangeIsCounted) {
+  RunningServer proxy(config());
+  ASSERT_TRUE(proxy.live());
+  const auto counted = [&] {
+    const std::string page = proxy.admin("/metrics").body;
+    const std::string name = "\nenvoy_server_time_to_live_ms_count{} ";
+    const size_t at = page.find(name);
+    return at == std::string::npos ? 0 : std::stoi(page.substr(at + name.size()));
+  };
+  const int before = counted();
+  EXPECT_GT(before, 0);
+  put_endpoints(green_.port());
+  EXPECT_TRUE(wait_until([&] { return counted() == before + 1; }));
+}
+
 TEST_F(FileConfig, ABrokenFileChangesNothing) {
   RunningServer proxy(config());
   HttpClient client(proxy.port("main"));
