@@ -118,7 +118,8 @@ class Quickstart:
             self.replace_file(os.path.join(config, "endpoints.yaml"), lambda text: text.replace(example_port, str(port)))
         # Port 0: the kernel chooses, the admin port tells.
         self.replace_file(os.path.join(config, "listener.yaml"), lambda text: text.replace("10000}\n", "0}\n", 1))
-        control = self.program("outrigger-control", "--config-dir", config, "--listen", "127.0.0.1:0")
+        control = self.program("outrigger-control", "--config-dir", config, "--listen", "127.0.0.1:0",
+                               "--admin-address", "127.0.0.1:0")
         control_port = control.wait_for_port(listening)
         self.replace_file(bootstrap, lambda text: text.replace("18000}", f"{control_port}}}"))
         proxy = self.program("outrigger", "-c", bootstrap, "--admin-address", "127.0.0.1:0")

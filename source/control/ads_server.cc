@@ -8,10 +8,12 @@
 #include <chrono>
 #include <map>
 #include <mutex>
+#include <set>
 #include <utility>
 
 #include "base/check.h"
 #include "control/ads_session.h"
+#include "control/ads_stats.h"
 #include "control/discovery_wire.h"
 #include "control/grpc_bytes.h"
 #include "control/status_service.h"
@@ -55,11 +57,13 @@ struct AdsServer::Impl {
   void forget(uint64_t stream_id);
   void on_cache_change(const std::string& group);
   std::vector<ClientStatus> clients(bool with_resources);
+  AdsServerStats stats();
 
   ResourceCache& cache;
   const AdsServerOptions options;
   Service service;
   StatusServices status;
+  AdsCounters counters;
   std::unique_ptr<grpc::Server> server;
   uint64_t cache_listener = 0;
 
@@ -98,7 +102,9 @@ class AdsServer::Impl::Stream final : public RawReactor {
     bool overflow = false;
     {
       std::lock_guard lock(mutex_);
+      const uint64_t stale = session_.stale(), resumed = session_.resumed();
       verdict = session_.on_request(decoded->request);
+      server_.counters.requested(decoded->request.type_url, session_.stale() - stale, session_.resumed() - resumed);
       if (verdict) note(*verdict);
       overflow = session_.overflow();
       if (!overflow) pump();
@@ -138,6 +144,11 @@ class AdsServer::Impl::Stream final : public RawReactor {
     if (!group_known_ || group_ != group) return;
     session_.set_snapshot(server_.cache.get(group_));
     pump();
+  }
+
+  ClientInfo info() {
+    std::lock_guard lock(mutex_);
+    return info_;
   }
 
   ClientStatus status(bool with_resources) {
@@ -181,6 +192,7 @@ class AdsServer::Impl::Stream final : public RawReactor {
 
   // With the mutex held.
   void note(const AdsSession::Verdict& verdict) {
+    server_.counters.answered(verdict.answer.type_url, verdict.accepted);
     Answered& answered = answers_[verdict.answer.type_url];
     answered.unix_ms = event::wall_clock_ms();
     if (verdict.accepted) return;
@@ -194,6 +206,7 @@ class AdsServer::Impl::Stream final : public RawReactor {
     const std::optional<DiscoveryReply> reply = session_.next_reply();
     if (!reply) return;
     outgoing_ = buffer_of(encode_reply(*reply, server_.options.identifier, info_.incremental));
+    server_.counters.sent(*reply, outgoing_.Length());
     writing_ = true;
     StartWrite(&outgoing_);
   }
@@ -223,6 +236,7 @@ RawReactor* AdsServer::Impl::accept(grpc::CallbackServerContext* context, bool i
     return stream;
   }
   streams[id] = stream;
+  counters.opened();
   stream->begin();
   return stream;
 }
@@ -291,6 +305,22 @@ std::vector<ClientStatus> AdsServer::Impl::clients(bool with_resources) {
   for (const auto& [id, stream] : streams) all.push_back(stream->status(with_resources));
   return all;
 }
+
+AdsServerStats AdsServer::Impl::stats() {
+  AdsServerStats out;
+  counters.fill(out);
+  std::set<std::string> nodes;
+  std::lock_guard lock(mutex);
+  for (const auto& [id, stream] : streams) {
+    const ClientInfo info = stream->info();
+    ++(info.incremental ? out.incremental_streams : out.sotw_streams);
+    if (!info.node_id.empty()) nodes.insert(info.node_id);
+  }
+  out.nodes = nodes.size();
+  return out;
+}
+
+AdsServerStats AdsServer::stats() const { return impl_->stats(); }
 
 std::vector<ClientStatus> AdsServer::clients(bool with_resources) const { return impl_->clients(with_resources); }
 

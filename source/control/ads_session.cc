@@ -126,6 +126,7 @@ void AdsSession::subscribe_sotw(TypeState& t, const DiscoveryRequest& request, b
   // A version is a hash of what was subscribed to and sent: whoever names it has it.
   const std::shared_ptr<const TypeSet> now = snapshot_->find(t.url);
   if (version_of(t, now) != request.version) return;
+  ++resumed_;
   t.base = now;
   t.base_version = request.version;
   t.fresh.clear();
@@ -153,6 +154,7 @@ void AdsSession::subscribe_delta(TypeState& t, const DiscoveryRequest& request, 
   }
   if (!request.subscribe.empty() || !request.unsubscribe.empty() || first) t.versioned = nullptr;
   if (!first || request.known.empty()) return;
+  ++resumed_;
   std::vector<ResourcePtr> held;
   for (const auto& [name, version] : request.known) {
     held.push_back(std::make_shared<Resource>(Resource{t.url, name, {}, version}));
@@ -235,7 +237,10 @@ DiscoveryReply AdsSession::difference(const TypeState& t, const TypeSet& set) co
   };
   const auto consider = [&](const ResourcePtr& resource) {
     const bool fresh = t.fresh.count(resource->name) != 0 || t.fresh_refused.count(resource->name) != 0;
-    if (all || fresh || !held(*resource)) reply.resources.push_back(resource);
+    const bool has = held(*resource);
+    if (!all && !fresh && has) return;
+    reply.resources.push_back(resource);
+    if (has) ++reply.repeated;
   };
   if (t.wildcard || t.names.size() >= set.resources.size() / 16) {
     for (const ResourcePtr& resource : set.resources) {

@@ -51,6 +51,7 @@ struct DiscoveryReply {
   std::string type_url, version, nonce;
   std::vector<ResourcePtr> resources;
   std::vector<std::string> removed;  // incremental
+  size_t repeated = 0;               // of `resources`: that the client has in that version
 };
 
 class AdsSession {
@@ -75,7 +76,8 @@ class AdsSession {
   bool overflow() const { return overflow_; }  // the client passed a limit: end the stream
 
   std::vector<ClientTypeStatus> status(bool with_resources = false);
-  uint64_t stale() const { return stale_; }  // requests with an old nonce, ignored
+  uint64_t stale() const { return stale_; }      // requests with an old nonce, ignored
+  uint64_t resumed() const { return resumed_; }  // types whose first request named what the client has
 
  private:
   struct InFlight {
@@ -125,6 +127,7 @@ class AdsSession {
   std::shared_ptr<const TypeSet> union_, union_of_[2];
   uint64_t next_nonce_ = 1;
   uint64_t stale_ = 0;
+  uint64_t resumed_ = 0;
   bool overflow_ = false;
 };
 

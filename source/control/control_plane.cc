@@ -3,15 +3,20 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <utility>
 
+#include "admin/admin_server.h"
 #include "base/log.h"
 #include "config/extension.h"
 #include "config/names.h"
 #include "config/translate.h"
 #include "control/directory_source.h"
+#include "control/metrics.h"
+#include "event/clock.h"
 #include "event/file_watch.h"
 #include "event/loop.h"
 #include "event/timer.h"
@@ -80,6 +85,9 @@ struct ControlPlane::Impl {
 
   void tell(const DirectorySource::Outcome& outcome);
   void publish(const DirectorySource::Outcome& outcome);
+  Result<void> start_admin();
+  admin::AdminResponse page(const admin::AdminRequest& request);
+  ControlMetrics metrics();
 
   const ControlOptions options;
   stats::Registry registry;
@@ -89,7 +97,15 @@ struct ControlPlane::Impl {
   ResourceCache cache;
   AdsServer server;
   std::unique_ptr<event::FileWatch> watch;
+  std::unique_ptr<admin::AdminServer> admin_server;
   event::Loop* loop = nullptr;
+  struct Group {
+    std::shared_ptr<const ResourceSnapshot> snapshot;
+    int64_t since_unix_ms = 0;
+  };
+  std::map<std::string, Group> groups;  // what is served
+  size_t files = 0, refused_files = 0;
+  uint64_t faults = 0;
   event::Timeout again{[](void* self) {
                          Impl& impl = *static_cast<Impl*>(self);
                          impl.publish(impl.source.update({}));
@@ -97,7 +113,46 @@ struct ControlPlane::Impl {
                        this};
 };
 
+// ---- the admin pages ----
+
+Result<void> ControlPlane::Impl::start_admin() {
+  if (options.admin_address.empty()) return {};
+  TRY(const net::Address address, admin::parse_listen_address(options.admin_address));
+  TRY(admin_server, admin::AdminServer::listen(
+                        *loop, address, [this](const admin::AdminRequest& request) { return page(request); }, {}));
+  if (!admin_server->address().is_unix() && !admin_server->address().is_loopback())
+    OUTRIGGER_LOG(kWarning, "control", "/ready and /metrics can be read from other machines");
+  log::write(log::Level::kInfo, "control", "admin: http://" + admin_server->address().str() + "/ready and /metrics");
+  return {};
+}
+
+admin::AdminResponse ControlPlane::Impl::page(const admin::AdminRequest& request) {
+  if (request.method != "GET" && request.method != "HEAD")
+    return {.status = 405, .body = "only GET and HEAD\n", .allow = "GET, HEAD"};
+  if (request.path == "/") return {.body = "/ready    200 when a configuration is served\n/metrics  for Prometheus\n"};
+  if (request.path == "/metrics")
+    return {.content_type = "text/plain; version=0.0.4; charset=utf-8",
+            .body = metrics_text(metrics(), event::wall_clock_ms())};
+  if (request.path != "/ready") return {.status = 404, .body = "there are / /ready /metrics\n"};
+  if (!groups.empty()) return {.body = "READY\n"};
+  return {.status = 503,
+          .body = fmt::format("nothing is served yet: {} of {} files are refused\n", refused_files, files)};
+}
+
+ControlMetrics ControlPlane::Impl::metrics() {
+  ControlMetrics out{.server = server.stats(), .files = files, .refused_files = refused_files, .file_faults = faults};
+  for (const auto& [name, group] : groups)
+    out.groups.push_back({name, group.snapshot->version(), group.snapshot->size(), group.since_unix_ms});
+  return out;
+}
+
+// ---- files ----
+
 void ControlPlane::Impl::tell(const DirectorySource::Outcome& outcome) {
+  files = outcome.files;
+  refused_files = outcome.refused_files;
+  faults += static_cast<uint64_t>(
+      std::count_if(outcome.faults.begin(), outcome.faults.end(), [](const auto& fault) { return !fault.warning; }));
   for (const config::Fault& fault : outcome.faults) {
     if (fault.warning) {
       OUTRIGGER_LOG(kWarning, "control", "{}", fault.str());
@@ -130,12 +185,19 @@ void ControlPlane::Impl::publish(const DirectorySource::Outcome& outcome) {
                 outcome.refused_files == 0
                     ? ""
                     : fmt::format(", {} of them refused and served as they were last good", outcome.refused_files));
+  groups[""] = {outcome.snapshot, event::wall_clock_ms()};
   cache.set(outcome.snapshot);
 }
 
 ControlPlane::ControlPlane(ControlOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
 
-ControlPlane::~ControlPlane() { stop(); }
+ControlPlane::~ControlPlane() {
+  stop();
+  while (impl_->admin_server != nullptr && !impl_->admin_server->idle()) {
+    impl_->loop->post([] {});
+    impl_->loop->run_once();
+  }
+}
 
 bool ControlPlane::validate() {
   struct stat info;
@@ -162,6 +224,7 @@ Result<uint16_t> ControlPlane::start(event::Loop& loop) {
       loop, {dir}, [impl = impl_.get()](const event::FileBatch& batch) { impl->publish(impl->source.update(batch)); });
   if (!watch) return tl::unexpected(watch.error());
   impl_->watch = std::move(*watch);
+  TRY_VOID(impl_->start_admin());
   impl_->publish(impl_->source.load());
   auto port = impl_->server.start(impl_->options.listen);
   // Whatever the log level: whoever asked for port 0 reads it here.
@@ -169,9 +232,14 @@ Result<uint16_t> ControlPlane::start(event::Loop& loop) {
   return port;
 }
 
+uint16_t ControlPlane::admin_port() const {
+  return impl_->admin_server == nullptr ? 0 : impl_->admin_server->address().port();
+}
+
 void ControlPlane::stop() {
   impl_->watch.reset();
   impl_->again.disarm();
+  if (impl_->admin_server != nullptr) impl_->admin_server->close_now();
   impl_->server.stop();
 }
 

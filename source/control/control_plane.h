@@ -1,7 +1,8 @@
 // ControlPlane: outrigger-control without its command line: a directory of resource files, watched, validated, and
 // served to proxies as one consistent set; who connects, acknowledges and refuses is logged.
 //
-// Thread rule: the loop's thread; gRPC's threads are inside AdsServer.
+// Thread rule: the loop's thread, on which stop() is called; gRPC's threads are inside AdsServer. Destroyed when the
+// loop does not run any more.
 // Use:  ControlPlane control({.config_dir = dir, .listen = "127.0.0.1:0"});
 //       if (auto port = control.start(loop)) loop.run();   control.stop();
 #pragma once
@@ -21,6 +22,7 @@ namespace outrigger::control {
 struct ControlOptions {
   std::string config_dir;
   std::string listen = "127.0.0.1:18000";
+  std::string admin_address;  // "127.0.0.1:18001"; empty: no /ready and /metrics
 };
 
 class ControlPlane {
@@ -36,6 +38,7 @@ class ControlPlane {
   // on. Broken files are no reason: they are logged, and served when they are mended.
   Result<uint16_t> start(event::Loop& loop);
   void stop();
+  uint16_t admin_port() const;  // 0: none
 
  private:
   struct Impl;

@@ -68,6 +68,10 @@ int main(int argc, char** argv) {
   app.add_option("--config-dir", options.config_dir, "Directory of *.yaml, *.yml and *.json resource files");
   app.add_option("--listen", options.listen, "Address of the discovery service; port 0: any, printed on stderr")
       ->capture_default_str();
+  options.admin_address = "127.0.0.1:18001";
+  app.add_option("--admin-address", options.admin_address,
+                 "Address of /ready and /metrics; port 0: any, printed on stderr; '' for none")
+      ->capture_default_str();
   app.add_flag("--validate-only", validate_only, "Check the files, print all faults, and exit: 0 good, 1 not");
   app.add_option("--log-level", log_level, "trace, debug, info, warning, error, critical or off")
       ->capture_default_str();

@@ -88,6 +88,23 @@ struct ClientStatus {
   bool in_sync() const;             // every type is
 };
 
+// What was sent and answered of one type since the start.
+struct AdsTypeStats {
+  std::string type_url;  // "other": of the types beyond the 64th
+  uint64_t responses = 0, resources = 0, bytes = 0;
+  uint64_t repeated = 0;  // of the resources: the client had that very version, and the protocol asks for it again
+  uint64_t acks = 0, nacks = 0;
+  uint64_t resumed = 0;  // streams that began by naming what they have
+};
+
+struct AdsServerStats {
+  size_t sotw_streams = 0, incremental_streams = 0;  // now
+  size_t nodes = 0;                                  // distinct node ids among them
+  uint64_t streams_opened = 0;
+  uint64_t requests = 0, stale_requests = 0;  // stale: with an old nonce, ignored
+  std::vector<AdsTypeStats> types;            // sorted by type
+};
+
 class AdsServer {
  public:
   explicit AdsServer(ResourceCache& cache, AdsServerOptions options = {});
@@ -104,6 +121,7 @@ class AdsServer {
   // Who is connected and what each runs, waits for and refused. The same is told over gRPC, on the server's own port:
   // envoy.service.status.v3.ClientStatusDiscoveryService and outrigger.control.v1.ProxyStatusService.
   std::vector<ClientStatus> clients(bool with_resources = false) const;
+  AdsServerStats stats() const;
 
  private:
   struct Impl;
