@@ -5,6 +5,7 @@
 #include <grpcpp/support/byte_buffer.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <map>
 #include <mutex>
@@ -56,6 +57,10 @@ struct AdsServer::Impl {
   RawReactor* accept(grpc::CallbackServerContext* context, bool incremental);
   void forget(uint64_t stream_id);
   void on_cache_change(const std::string& group);
+  void regroup();
+  std::string group_of(const ClientInfo& client) const {
+    return options.group_of ? options.group_of(client) : std::string();
+  }
   std::vector<ClientStatus> clients(bool with_resources);
   AdsServerStats stats();
 
@@ -72,6 +77,7 @@ struct AdsServer::Impl {
   std::map<uint64_t, Stream*> streams;
   uint64_t next_stream_id = 1;
   bool stopping = false;
+  std::atomic<uint64_t> groupings = 0;  // regroup() was called so often
 };
 
 // One client's stream. gRPC deletes it by way of OnDone; until it has left Impl::streams it may be called from there.
@@ -146,9 +152,23 @@ class AdsServer::Impl::Stream final : public RawReactor {
     pump();
   }
 
+  // The group's snapshot is what the client is served from now on.
+  void join(std::string group) {
+    std::lock_guard lock(mutex_);
+    if (group_known_ && group_ == group) return;
+    group_ = std::move(group);
+    group_known_ = true;
+    session_.set_snapshot(server_.cache.get(group_));
+    pump();
+  }
+
   ClientInfo info() {
     std::lock_guard lock(mutex_);
     return info_;
+  }
+  bool has_group() {
+    std::lock_guard lock(mutex_);
+    return group_known_;
   }
 
   ClientStatus status(bool with_resources) {
@@ -181,13 +201,14 @@ class AdsServer::Impl::Stream final : public RawReactor {
       info_.node_id = first.node_id;
       info_.node_cluster = first.node_cluster;
       info_.user_agent = first.user_agent;
+      info_.metadata = first.metadata;
     }
     if (server_.options.on_connect) server_.options.on_connect(info_);
-    std::string group = server_.options.group_of ? server_.options.group_of(info_) : std::string();
-    std::lock_guard lock(mutex_);
-    group_ = std::move(group);
-    group_known_ = true;
-    session_.set_snapshot(server_.cache.get(group_));
+    for (bool current = false; !current;) {
+      const uint64_t grouping = server_.groupings;
+      join(server_.group_of(info_));
+      current = grouping == server_.groupings;
+    }
   }
 
   // With the mutex held.
@@ -250,6 +271,24 @@ void AdsServer::Impl::on_cache_change(const std::string& group) {
   std::lock_guard lock(mutex);
   for (const auto& [id, stream] : streams) stream->refresh(group);
 }
+
+// group_of is the owner's and is called without a lock. Streams that come meanwhile see that `groupings` has changed.
+void AdsServer::Impl::regroup() {
+  ++groupings;
+  std::vector<ClientInfo> clients;
+  {
+    std::lock_guard lock(mutex);
+    for (const auto& [id, stream] : streams)
+      if (stream->has_group()) clients.push_back(stream->info());
+  }
+  for (const ClientInfo& client : clients) {
+    std::string group = group_of(client);
+    std::lock_guard lock(mutex);
+    if (const auto at = streams.find(client.stream_id); at != streams.end()) at->second->join(std::move(group));
+  }
+}
+
+void AdsServer::regroup() { impl_->regroup(); }
 
 AdsServer::AdsServer(ResourceCache& cache, AdsServerOptions options)
     : impl_(std::make_unique<Impl>(cache, std::move(options))) {}

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <utility>
 
 #include "admin/admin_server.h"
@@ -22,6 +23,8 @@
 #include "event/timer.h"
 #include "filters/all_filters.h"
 #include "outrigger/control/ads_server.h"
+#include "outrigger/control/consistency.h"
+#include "outrigger/control/groups.h"
 #include "stats/stats.h"
 
 namespace outrigger::control {
@@ -46,8 +49,34 @@ std::string who(const ClientInfo& client) {
                      one_line(client.node_cluster), client.peer, client.stream_id);
 }
 
-AdsServerOptions logging_options() {
+// Of which group a client is; the rules may change at any time.
+class Grouping {
+ public:
+  void set(std::vector<GroupRule> rules) {
+    auto made = std::make_shared<const std::vector<GroupRule>>(std::move(rules));
+    std::lock_guard lock(mutex_);
+    rules_ = std::move(made);
+  }
+  std::string operator()(const ClientInfo& client) const {
+    std::shared_ptr<const std::vector<GroupRule>> rules;
+    {
+      std::lock_guard lock(mutex_);
+      rules = rules_;
+    }
+    return group_of(*rules, client);
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::shared_ptr<const std::vector<GroupRule>> rules_ = std::make_shared<const std::vector<GroupRule>>();
+};
+
+// "group edge", as the log names it.
+std::string in_words(const std::string& group) { return group.empty() ? "" : fmt::format("group {}: ", group); }
+
+AdsServerOptions server_options(const Grouping& grouping) {
   AdsServerOptions options;
+  options.group_of = [&grouping](const ClientInfo& client) { return grouping(client); };
   options.on_connect = [](const ClientInfo& client) {
     OUTRIGGER_LOG(kInfo, "control", "{} connected{}{}", who(client), client.incremental ? ", incremental" : "",
                   client.user_agent.empty() ? "" : ", " + one_line(client.user_agent));
@@ -80,11 +109,14 @@ struct ControlPlane::Impl {
       : options(std::move(given)),
         registry(0),
         translator(filters::all_filters(), states, registry, {.api_listeners = true}),
-        source(options.config_dir, translator),
-        server(cache, logging_options()) {}
+        source(options.config_dir, translator, cache.pool()),
+        server(cache, server_options(grouping)) {}
 
   void tell(const DirectorySource::Outcome& outcome);
   void publish(const DirectorySource::Outcome& outcome);
+  void serve(const DirectorySource::Outcome& outcome);
+  Result<void> watch_directories();
+  void on_files(const event::FileBatch& batch);
   Result<void> start_admin();
   admin::AdminResponse page(const admin::AdminRequest& request);
   ControlMetrics metrics();
@@ -93,11 +125,13 @@ struct ControlPlane::Impl {
   stats::Registry registry;
   config::StateRegistry states;
   config::Translator translator;
-  DirectorySource source;
   ResourceCache cache;
+  DirectorySource source;
+  Grouping grouping;
   AdsServer server;
   std::unique_ptr<event::FileWatch> watch;
   std::unique_ptr<admin::AdminServer> admin_server;
+  std::vector<std::string> watched;
   event::Loop* loop = nullptr;
   struct Group {
     std::shared_ptr<const ResourceSnapshot> snapshot;
@@ -108,7 +142,7 @@ struct ControlPlane::Impl {
   uint64_t faults = 0;
   event::Timeout again{[](void* self) {
                          Impl& impl = *static_cast<Impl*>(self);
-                         impl.publish(impl.source.update({}));
+                         impl.on_files({});
                        },
                        this};
 };
@@ -167,26 +201,65 @@ void ControlPlane::Impl::publish(const DirectorySource::Outcome& outcome) {
   tell(outcome);
   states.sweep();
   if (outcome.try_again) loop->timers().arm(again, kTryAgainMs);
-  if (outcome.snapshot == nullptr) {
+  if (outcome.groups.empty()) {
     OUTRIGGER_LOG(kError, "control", "{} of {} files are refused; nothing is served until all have been good once",
                   outcome.refused_files, outcome.files);
     return;
   }
-  const auto before = cache.get();
-  if (before != nullptr && before->version() == outcome.snapshot->version()) {
-    if (!outcome.faults.empty()) {
-      OUTRIGGER_LOG(kWarning, "control", "{} of {} files are refused; version {} stays", outcome.refused_files,
-                    outcome.files, before->version());
-    }
-    return;
+  serve(outcome);
+}
+
+// Groups that are new come before the clients that move to them, groups that are gone go after them.
+void ControlPlane::Impl::serve(const DirectorySource::Outcome& outcome) {
+  const std::string but =
+      outcome.refused_files == 0
+          ? ""
+          : fmt::format(", {} of them refused and served as they were last good", outcome.refused_files);
+  bool changed = false;
+  for (const auto& [name, snapshot] : outcome.groups) {
+    Group& group = groups[name];
+    if (group.snapshot != nullptr && group.snapshot->version() == snapshot->version()) continue;
+    changed = true;
+    OUTRIGGER_LOG(kInfo, "control", "{}version {}: {} resources of {} files{}", in_words(name), snapshot->version(),
+                  snapshot->size(), outcome.files, but);
+    group = {snapshot, event::wall_clock_ms()};
+    cache.set(snapshot, name);
   }
-  OUTRIGGER_LOG(kInfo, "control", "version {}: {} resources of {} files{}", outcome.snapshot->version(),
-                outcome.snapshot->size(), outcome.files,
-                outcome.refused_files == 0
-                    ? ""
-                    : fmt::format(", {} of them refused and served as they were last good", outcome.refused_files));
-  groups[""] = {outcome.snapshot, event::wall_clock_ms()};
-  cache.set(outcome.snapshot);
+  if (!changed && !outcome.faults.empty())
+    OUTRIGGER_LOG(kWarning, "control", "{} of {} files are refused; what is served stays", outcome.refused_files,
+                  outcome.files);
+  grouping.set(outcome.rules);
+  server.regroup();
+  for (auto at = groups.begin(); at != groups.end();) {
+    const bool gone = outcome.groups.count(at->first) == 0;
+    if (gone) {
+      OUTRIGGER_LOG(kInfo, "control", "group {} is gone", at->first);
+      cache.set(nullptr, at->first);
+    }
+    at = gone ? groups.erase(at) : std::next(at);
+  }
+}
+
+// ---- what is watched ----
+
+Result<void> ControlPlane::Impl::watch_directories() {
+  std::vector<std::string> directories = source.directories();
+  TRY(watch, event::FileWatch::open(*loop, directories, [this](const event::FileBatch& batch) { on_files(batch); }));
+  watched = std::move(directories);
+  return {};
+}
+
+void ControlPlane::Impl::on_files(const event::FileBatch& batch) {
+  // Where one directory was replaced, those below it are others, too.
+  const auto watch_again = [this] {
+    if (const auto done = watch_directories(); !done)
+      OUTRIGGER_LOG(kError, "control", "cannot watch {}: {}", options.config_dir, done.error().detail);
+  };
+  if (!batch.rescan.empty() && watched.size() > 1) watch_again();
+  publish(source.update(batch));
+  if (source.directories() == watched) return;
+  watch_again();
+  publish(source.load());
 }
 
 ControlPlane::ControlPlane(ControlOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
@@ -208,8 +281,12 @@ bool ControlPlane::validate() {
   const DirectorySource::Outcome outcome = impl_->source.load();
   impl_->tell(outcome);
   if (outcome.refused_files > 0) return false;
+  for (const auto& [name, snapshot] : outcome.groups)
+    for (const Inconsistency& one : check_consistency(*snapshot))
+      OUTRIGGER_LOG(kWarning, "control", "{}{}/{}: {}", in_words(name), config::short_type(one.type_url), one.name,
+                    one.problem);
   OUTRIGGER_LOG(kInfo, "control", "{}: {} files, {} resources, no faults", impl_->options.config_dir, outcome.files,
-                outcome.snapshot->size());
+                outcome.resources());
   return true;
 }
 
@@ -219,13 +296,10 @@ Result<uint16_t> ControlPlane::start(event::Loop& loop) {
   if (stat(dir.c_str(), &info) != 0) return fail(Errc::kNotFound, fmt::format("{}: {}", dir, strerror(errno)));
   if (!S_ISDIR(info.st_mode)) return fail(Errc::kInvalidArgument, dir + " is no directory");
   impl_->loop = &loop;
-  // Before the first load, so that nothing falls between.
-  auto watch = event::FileWatch::open(
-      loop, {dir}, [impl = impl_.get()](const event::FileBatch& batch) { impl->publish(impl->source.update(batch)); });
-  if (!watch) return tl::unexpected(watch.error());
-  impl_->watch = std::move(*watch);
+  // Before the load that follows, so that nothing falls between.
+  TRY_VOID(impl_->watch_directories());
   TRY_VOID(impl_->start_admin());
-  impl_->publish(impl_->source.load());
+  impl_->on_files({.rescan = impl_->watched});
   auto port = impl_->server.start(impl_->options.listen);
   // Whatever the log level: whoever asked for port 0 reads it here.
   if (port) log::write(log::Level::kInfo, "control", "listening on " + with_port(impl_->options.listen, *port));

@@ -1,5 +1,5 @@
 // ControlPlane: outrigger-control without its command line: a directory of resource files, watched, validated, and
-// served to proxies as one consistent set; who connects, acknowledges and refuses is logged.
+// served to each group of proxies as one consistent set; who connects, acknowledges and refuses is logged.
 //
 // Thread rule: the loop's thread, on which stop() is called; gRPC's threads are inside AdsServer. Destroyed when the
 // loop does not run any more.

@@ -17,6 +17,7 @@ struct DecodedRequest {
   DiscoveryRequest request;
   bool has_node = false;
   std::string node_id, node_cluster, user_agent;
+  std::vector<NodeMetadata> metadata;
 };
 
 // A DiscoveryRequest or DeltaDiscoveryRequest. kProtocol: malformed, or without a type.

@@ -228,6 +228,72 @@ TEST_F(ControlPlaneTest, MetricsCountStreamsResponsesAnswersAndFiles) {
   EXPECT_EQ(promtool.wait_exit(), 0) << promtool.output();
 }
 
+TEST_F(ControlPlaneTest, EachGroupGetsItsFiles) {
+  fs::create_directory(dir / "edge");
+  fs::create_directory(dir / "grpc");
+  write_file(dir / "all.yaml", resource_file({eds_cluster_resource("shared")}));
+  write_file(dir / "edge/a.yaml", resource_file({eds_cluster_resource("edge")}));
+  write_file(dir / "grpc/a.yaml", resource_file({eds_cluster_resource("grpc")}));
+  write_file(dir / "groups.yaml", R"(
+groups:
+- {name: canary, match: {metadata: {path: [labels, app/track], value: {exact: canary}}}, files: [edge/a.yaml]}
+- {name: edge, match: [{cluster: {exact: edge}}, {id: {prefix: edge-}}], files: [., edge]}
+- {name: grpc, match: {user_agent: {prefix: gRPC}}, files: grpc}
+)");
+  ASSERT_NO_FATAL_FAILURE(start(dir.path()));
+  RawClient other(port), edge(port, RawOptions{.node_cluster = "edge"}), by_id(port, "edge-7"),
+      grpc(port, RawOptions{.user_agent = "gRPC C-core"}),
+      canary(port, RawOptions{.node_cluster = "edge", .labels = {{"app/track", "canary"}}});
+  for (RawClient* client : {&other, &edge, &by_id, &grpc, &canary}) client->ask(kCds);
+  EXPECT_TRUE(gets(other, {"shared"}));
+  EXPECT_TRUE(gets(edge, {"edge", "shared"}));
+  EXPECT_TRUE(gets(by_id, {"edge", "shared"}));
+  EXPECT_TRUE(gets(grpc, {"grpc"}));
+  EXPECT_TRUE(gets(canary, {"edge"}));
+  EXPECT_EQ(metric("snapshot_resources{group=\"edge\"}"), "2");
+
+  // A file of one group is a change for that group alone.
+  write_file(dir / "edge/b.yaml", resource_file({eds_cluster_resource("more")}));
+  EXPECT_TRUE(gets(edge, {"edge", "more", "shared"}));
+  // Other rules: clients move while they are connected.
+  write_file(dir / "groups.yaml", R"(
+groups: [{name: edge, match: {cluster: {exact: edge}}, files: edge}]
+default: {files: [grpc]}
+)");
+  EXPECT_TRUE(gets(canary, {"edge", "more"}));
+  EXPECT_TRUE(gets(other, {"grpc"}));
+  EXPECT_TRUE(gets(by_id, {"grpc"}));
+  EXPECT_TRUE(test::wait_until([&] { return metric("snapshot_resources{group=\"canary\"}").empty(); }));
+  // A bad groups.yaml changes nothing.
+  write_file(dir / "groups.yaml", "groups: [{name: edge, files: [..]}]\n");
+  EXPECT_TRUE(test::wait_until([&] { return metric("files_refused") == "1"; }));
+  write_file(dir / "grpc/a.yaml", resource_file({eds_cluster_resource("grpc2")}));
+  EXPECT_TRUE(gets(other, {"grpc2"}));
+}
+
+// Kubernetes swaps `..data`, and the subdirectories are links that lead through it.
+TEST_F(ControlPlaneTest, KubernetesMountWithGroupsSwapped) {
+  for (const char* version : {"..v1", "..v2"}) {
+    fs::create_directories(dir.path() / version / "edge");
+    write_file(dir.path() / version / "groups.yaml",
+               "groups: [{name: edge, match: {cluster: {exact: edge}}, files: edge}]\n");
+    write_file(dir.path() / version / "edge/a.yaml", resource_file({eds_cluster_resource(version)}));
+  }
+  fs::create_directory_symlink("..v1", dir / "..data");
+  fs::create_symlink("..data/groups.yaml", dir / "groups.yaml");
+  fs::create_directory_symlink("..data/edge", dir / "edge");
+  ASSERT_NO_FATAL_FAILURE(start(dir.path()));
+  RawClient client(port, RawOptions{.node_cluster = "edge"});
+  client.ask(kCds);
+  EXPECT_TRUE(gets(client, {"..v1"}));
+  fs::create_directory_symlink("..v2", dir / "..data_tmp");
+  fs::rename(dir / "..data_tmp", dir / "..data");
+  EXPECT_TRUE(gets(client, {"..v2"}));
+  // What is watched is the new one.
+  write_file(dir.path() / "..v2/edge/a.yaml", resource_file({eds_cluster_resource("edited")}));
+  EXPECT_TRUE(gets(client, {"edited"}));
+}
+
 TEST_F(ControlPlaneTest, NoSuchDirectoryAndTakenPortAreRefused) {
   event::Loop idle;
   ControlPlane none({.config_dir = dir / "none", .listen = "127.0.0.1:0"});

@@ -25,10 +25,18 @@
 
 namespace outrigger::control {
 
+// A text, number or bool of a node's metadata.
+struct NodeMetadata {
+  std::vector<std::string> path;  // of keys; the elements of a list have the list's path
+  std::string value;              // numbers as JSON writes them, "true", "false"
+};
+
 struct ClientInfo {
   uint64_t stream_id = 0;
   std::string peer;  // "ipv4:10.0.0.7:41234"
   std::string node_id, node_cluster, user_agent;
+  std::vector<NodeMetadata> metadata = {};       // at most 512, of at most 64 KiB together
+  std::vector<std::string> tls_identities = {};  // URIs and DNS names of its certificate, if it showed one
   bool incremental = false;
 };
 
@@ -45,7 +53,7 @@ struct AdsServerOptions {
   uint32_t max_receive_bytes = 16u << 20;
   uint64_t keepalive_time_ms = 60'000;  // pings to the client; 0: none
   uint64_t stop_grace_ms = 1'000;
-  // Which group's snapshot a client gets; default: the one group "".
+  // Which group's snapshot a client gets (groups.h); default: the one group "".
   std::function<std::string(const ClientInfo&)> group_of = {};
   std::function<void(const ClientInfo&)> on_connect = {};     // its first request has come
   std::function<void(const ClientInfo&)> on_disconnect = {};  // only after on_connect
@@ -117,6 +125,9 @@ class AdsServer {
   Result<uint16_t> start(const std::string& listen_address);
   // Ends every stream with UNAVAILABLE, waits for them at most stop_grace_ms, then cuts them.
   void stop();
+
+  // group_of gives other answers now: clients move to their groups.
+  void regroup();
 
   // Who is connected and what each runs, waits for and refused. The same is told over gRPC, on the server's own port:
   // envoy.service.status.v3.ClientStatusDiscoveryService and outrigger.control.v1.ProxyStatusService.
