@@ -9,14 +9,18 @@
 #include <chrono>
 #include <map>
 #include <mutex>
+#include <random>
 #include <set>
+#include <thread>
 #include <utility>
 
 #include "base/check.h"
+#include "control/admission.h"
 #include "control/ads_session.h"
 #include "control/ads_stats.h"
 #include "control/discovery_wire.h"
 #include "control/grpc_bytes.h"
+#include "control/server_credentials.h"
 #include "control/status_service.h"
 #include "envoy/service/discovery/v3/ads.grpc.pb.h"
 #include "event/clock.h"
@@ -52,12 +56,15 @@ struct AdsServer::Impl {
       : cache(cache),
         options(std::move(options)),
         service(*this),
-        status({this->options.identifier, [this](bool with_resources) { return clients(with_resources); }}) {}
+        admission(this->options),
+        status({this->options.identifier, [this](bool with_resources) { return clients(with_resources); },
+                [this](const grpc::ServerContextBase& context) { return admission.admit(context); }}) {}
 
   RawReactor* accept(grpc::CallbackServerContext* context, bool incremental);
   void forget(uint64_t stream_id);
   void on_cache_change(const std::string& group);
   void regroup();
+  void end_streams();
   std::string group_of(const ClientInfo& client) const {
     return options.group_of ? options.group_of(client) : std::string();
   }
@@ -67,8 +74,10 @@ struct AdsServer::Impl {
   ResourceCache& cache;
   const AdsServerOptions options;
   Service service;
+  Admission admission;
   StatusServices status;
   AdsCounters counters;
+  EncodedSets encoded;
   std::unique_ptr<grpc::Server> server;
   uint64_t cache_listener = 0;
 
@@ -84,10 +93,14 @@ struct AdsServer::Impl {
 class AdsServer::Impl::Stream final : public RawReactor {
  public:
   Stream(Impl& server, uint64_t id, grpc::CallbackServerContext* context, bool incremental)
-      : server_(server), session_(incremental) {
+      : server_(server), session_(incremental, server.options.max_names) {
     info_.stream_id = id;
     info_.peer = context->peer();
     info_.incremental = incremental;
+    const auto proven = context->auth_context();
+    if (proven == nullptr || !proven->IsPeerAuthenticated()) return;
+    for (const grpc::string_ref& name : proven->FindPropertyValues(GRPC_X509_SAN_PROPERTY_NAME))
+      info_.tls_identities.emplace_back(name.data(), name.size());
   }
   // Here and in OnDone the lock is for ThreadSanitizer, which does not see gRPC's own order of these calls.
   void begin() {
@@ -226,7 +239,9 @@ class AdsServer::Impl::Stream final : public RawReactor {
     if (writing_ || finished_) return;
     const std::optional<DiscoveryReply> reply = session_.next_reply();
     if (!reply) return;
-    outgoing_ = buffer_of(encode_reply(*reply, server_.options.identifier, info_.incremental));
+    const std::string envelope = encode_envelope(*reply, server_.options.identifier, info_.incremental);
+    outgoing_ = reply->whole != nullptr ? buffer_of(envelope, server_.encoded.get(reply->whole, info_.incremental))
+                                        : buffer_of(envelope + encode_resources(reply->resources, info_.incremental));
     server_.counters.sent(*reply, outgoing_.Length());
     writing_ = true;
     StartWrite(&outgoing_);
@@ -249,12 +264,20 @@ class AdsServer::Impl::Stream final : public RawReactor {
 };
 
 RawReactor* AdsServer::Impl::accept(grpc::CallbackServerContext* context, bool incremental) {
-  std::lock_guard lock(mutex);
+  const bool admitted = admission.admit(*context);
+  std::unique_lock lock(mutex);
   const uint64_t id = next_stream_id++;
   auto* stream = new Stream(*this, id, context, incremental);
-  if (stopping) {
-    stream->finish({grpc::StatusCode::UNAVAILABLE, "the control plane is stopping"});
+  const auto refuse = [&](grpc::StatusCode code, const char* why) {
+    stream->finish({code, why});
     return stream;
+  };
+  if (!admitted) return refuse(grpc::StatusCode::UNAUTHENTICATED, "the control plane wants a bearer token");
+  if (stopping) return refuse(grpc::StatusCode::UNAVAILABLE, "the control plane is stopping");
+  if (streams.size() >= options.max_streams) {
+    lock.unlock();
+    admission.refuse_stream(context->peer());
+    return refuse(grpc::StatusCode::RESOURCE_EXHAUSTED, "the control plane has too many streams");
   }
   streams[id] = stream;
   counters.opened();
@@ -290,6 +313,25 @@ void AdsServer::Impl::regroup() {
 
 void AdsServer::regroup() { impl_->regroup(); }
 
+// In random order, spread evenly: clients that are sent away together come back together.
+void AdsServer::Impl::end_streams() {
+  std::vector<uint64_t> ids;
+  {
+    std::lock_guard lock(mutex);
+    stopping = true;
+    for (const auto& [id, stream] : streams) ids.push_back(id);
+  }
+  std::shuffle(ids.begin(), ids.end(), std::mt19937_64(std::random_device()()));
+  const auto began = std::chrono::steady_clock::now();
+  const auto spread = std::chrono::milliseconds(options.stop_spread_ms);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    std::this_thread::sleep_until(began + spread * i / ids.size());
+    std::lock_guard lock(mutex);
+    const auto at = streams.find(ids[i]);
+    if (at != streams.end()) at->second->finish({grpc::StatusCode::UNAVAILABLE, "the control plane is stopping"});
+  }
+}
+
 AdsServer::AdsServer(ResourceCache& cache, AdsServerOptions options)
     : impl_(std::make_unique<Impl>(cache, std::move(options))) {}
 
@@ -297,9 +339,10 @@ AdsServer::~AdsServer() { stop(); }
 
 Result<uint16_t> AdsServer::start(const std::string& listen_address) {
   CHECK(impl_->server == nullptr);
+  TRY(const auto credentials, server_credentials(impl_->options.tls));
   grpc::ServerBuilder builder;
   int port = 0;
-  builder.AddListeningPort(listen_address, grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort(listen_address, credentials, &port);
   builder.RegisterService(&impl_->service);
   for (grpc::Service* service : impl_->status.services()) builder.RegisterService(service);
   builder.SetMaxReceiveMessageSize(static_cast<int>(impl_->options.max_receive_bytes));
@@ -312,6 +355,10 @@ Result<uint16_t> AdsServer::start(const std::string& listen_address) {
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, static_cast<int>(impl_->options.keepalive_time_ms));
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  }
+  if (impl_->options.max_connection_age_ms > 0) {
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, static_cast<int>(impl_->options.max_connection_age_ms));
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, static_cast<int>(impl_->options.stop_grace_ms));
   }
   impl_->server = builder.BuildAndStart();
   if (impl_->server == nullptr) {
@@ -326,13 +373,7 @@ Result<uint16_t> AdsServer::start(const std::string& listen_address) {
 void AdsServer::stop() {
   if (impl_->server == nullptr) return;
   impl_->cache.unlisten(impl_->cache_listener);
-  {
-    std::lock_guard lock(impl_->mutex);
-    impl_->stopping = true;
-    for (const auto& [id, stream] : impl_->streams) {
-      stream->finish({grpc::StatusCode::UNAVAILABLE, "the control plane is stopping"});
-    }
-  }
+  impl_->end_streams();
   impl_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(impl_->options.stop_grace_ms));
   impl_->server->Wait();
   impl_->server.reset();
@@ -348,6 +389,8 @@ std::vector<ClientStatus> AdsServer::Impl::clients(bool with_resources) {
 AdsServerStats AdsServer::Impl::stats() {
   AdsServerStats out;
   counters.fill(out);
+  out.refused_unauthenticated = admission.unauthenticated();
+  out.refused_over_limit = admission.over_limit();
   std::set<std::string> nodes;
   std::lock_guard lock(mutex);
   for (const auto& [id, stream] : streams) {

@@ -80,7 +80,9 @@ std::optional<AdsSession::Verdict> AdsSession::on_request(const DiscoveryRequest
   } else {
     subscribe_sotw(t, request, first);
   }
-  overflow_ = t.names.size() > kMaxNames;
+  size_t names = 0;
+  for (const auto& one : types_) names += one->names.size();
+  overflow_ = names > max_names_;
   return verdict;
 }
 
@@ -281,6 +283,7 @@ DiscoveryReply AdsSession::build(TypeState& t) {
   DiscoveryReply reply = difference(t, *set);
   reply.type_url = t.url;
   reply.version = version_of(t, set);
+  if (reply.resources.size() == set->resources.size() && set == snapshot_->find(t.url)) reply.whole = set;
   reply.nonce = std::to_string(next_nonce_++);
   InFlight sent{reply.nonce, reply.version, set, std::move(t.fresh_refused)};
   t.fresh_refused.clear();

@@ -19,7 +19,7 @@
 // until listeners and routes are acknowledged at their newest.
 //
 // Thread rule: one thread at a time.
-// Use:  AdsSession session(false);  session.set_snapshot(cache.get());  session.on_request(request);
+// Use:  AdsSession session(false, 200'000);  session.set_snapshot(cache.get());  session.on_request(request);
 //       while (auto reply = session.next_reply()) write(*reply);
 #pragma once
 
@@ -51,16 +51,17 @@ struct DiscoveryReply {
   std::string type_url, version, nonce;
   std::vector<ResourcePtr> resources;
   std::vector<std::string> removed;  // incremental
-  size_t repeated = 0;               // of `resources`: that the client has in that version
+  // The set whose resources, all of them, are `resources`; nullptr: only some are, or the set is this stream's own.
+  std::shared_ptr<const TypeSet> whole = {};
+  size_t repeated = 0;  // of `resources`: that the client has in that version
 };
 
 class AdsSession {
  public:
-  // What a client may make us remember.
+  // What a client may make us remember: so many types, and names of all types.
   static constexpr size_t kMaxTypes = 32;
-  static constexpr size_t kMaxNames = 1'000'000;  // of one type
 
-  explicit AdsSession(bool incremental) : incremental_(incremental) {}
+  AdsSession(bool incremental, size_t max_names) : incremental_(incremental), max_names_(max_names) {}
 
   // nullptr: nothing to serve yet; requests wait.
   void set_snapshot(std::shared_ptr<const ResourceSnapshot> snapshot) { snapshot_ = std::move(snapshot); }
@@ -122,6 +123,7 @@ class AdsSession {
   void refresh_endpoints_of(const TypeState& clusters, const TypeSet& now);
 
   const bool incremental_;
+  const size_t max_names_;
   std::shared_ptr<const ResourceSnapshot> snapshot_;
   std::vector<std::unique_ptr<TypeState>> types_;  // in sending order
   std::shared_ptr<const TypeSet> union_, union_of_[2];

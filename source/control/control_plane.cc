@@ -16,7 +16,10 @@
 #include "config/names.h"
 #include "config/translate.h"
 #include "control/directory_source.h"
+#include "control/line_budget.h"
 #include "control/metrics.h"
+#include "control/server_credentials.h"
+#include "control/token_file.h"
 #include "event/clock.h"
 #include "event/file_watch.h"
 #include "event/loop.h"
@@ -74,8 +77,7 @@ class Grouping {
 // "group edge", as the log names it.
 std::string in_words(const std::string& group) { return group.empty() ? "" : fmt::format("group {}: ", group); }
 
-AdsServerOptions server_options(const Grouping& grouping) {
-  AdsServerOptions options;
+AdsServerOptions server_options(AdsServerOptions options, const Grouping& grouping) {
   options.group_of = [&grouping](const ClientInfo& client) { return grouping(client); };
   options.on_connect = [](const ClientInfo& client) {
     OUTRIGGER_LOG(kInfo, "control", "{} connected{}{}", who(client), client.incremental ? ", incremental" : "",
@@ -110,7 +112,17 @@ struct ControlPlane::Impl {
         registry(0),
         translator(filters::all_filters(), states, registry, {.api_listeners = true}),
         source(options.config_dir, translator, cache.pool()),
-        server(cache, server_options(grouping)) {}
+        server(cache, with_admission(server_options(options.server, grouping))) {}
+
+  AdsServerOptions with_admission(AdsServerOptions out) {
+    if (!options.token_file.empty()) out.token_ok = [this](std::string_view token) { return tokens->accepts(token); };
+    out.on_refused = [this](const std::string& peer, const std::string& reason) {
+      if (const auto left_out = refusals.take())
+        OUTRIGGER_LOG(kWarning, "control", "refused {}: {}{}", peer, reason,
+                      *left_out == 0 ? "" : fmt::format(" (and {} before it)", *left_out));
+    };
+    return out;
+  }
 
   void tell(const DirectorySource::Outcome& outcome);
   void publish(const DirectorySource::Outcome& outcome);
@@ -118,6 +130,7 @@ struct ControlPlane::Impl {
   Result<void> watch_directories();
   void on_files(const event::FileBatch& batch);
   Result<void> start_admin();
+  void warn_of_exposure() const;
   admin::AdminResponse page(const admin::AdminRequest& request);
   ControlMetrics metrics();
 
@@ -128,6 +141,8 @@ struct ControlPlane::Impl {
   ResourceCache cache;
   DirectorySource source;
   Grouping grouping;
+  std::unique_ptr<TokenFile> tokens;
+  LineBudget refusals;
   AdsServer server;
   std::unique_ptr<event::FileWatch> watch;
   std::unique_ptr<admin::AdminServer> admin_server;
@@ -178,6 +193,24 @@ ControlMetrics ControlPlane::Impl::metrics() {
   for (const auto& [name, group] : groups)
     out.groups.push_back({name, group.snapshot->version(), group.snapshot->size(), group.since_unix_ms});
   return out;
+}
+
+// What others on the network could do.
+void ControlPlane::Impl::warn_of_exposure() const {
+  const auto address = admin::parse_listen_address(options.listen);
+  if (address && (address->is_unix() || address->is_loopback())) return;
+  const bool plain = options.server.tls.certificate_file.empty();
+  if (plain)
+    OUTRIGGER_LOG(kWarning, "control",
+                  "{} is plain text and no loopback address: who is on the way can read{} and change what proxies are "
+                  "told; --tls-cert and --tls-key encrypt it",
+                  options.listen, options.token_file.empty() ? "" : " the tokens");
+  if (options.token_file.empty() && options.server.tls.client_ca_file.empty())
+    OUTRIGGER_LOG(
+        kWarning, "control",
+        "whoever reaches {} gets the configuration, secrets included; --tls-client-ca or --token-file asks who "
+        "it is",
+        options.listen);
 }
 
 // ---- files ----
@@ -297,10 +330,15 @@ Result<uint16_t> ControlPlane::start(event::Loop& loop) {
   if (!S_ISDIR(info.st_mode)) return fail(Errc::kInvalidArgument, dir + " is no directory");
   impl_->loop = &loop;
   // Before the load that follows, so that nothing falls between.
+  if (!impl_->options.token_file.empty()) {
+    TRY(impl_->tokens, TokenFile::open(loop, impl_->options.token_file));
+  }
+  TRY_VOID(check_server_tls(impl_->options.server.tls));
   TRY_VOID(impl_->watch_directories());
   TRY_VOID(impl_->start_admin());
   impl_->on_files({.rescan = impl_->watched});
   auto port = impl_->server.start(impl_->options.listen);
+  if (port) impl_->warn_of_exposure();
   // Whatever the log level: whoever asked for port 0 reads it here.
   if (port) log::write(log::Level::kInfo, "control", "listening on " + with_port(impl_->options.listen, *port));
   return port;
@@ -315,6 +353,7 @@ void ControlPlane::stop() {
   impl_->again.disarm();
   if (impl_->admin_server != nullptr) impl_->admin_server->close_now();
   impl_->server.stop();
+  impl_->tokens.reset();
 }
 
 }  // namespace outrigger::control

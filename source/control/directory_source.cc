@@ -1,10 +1,8 @@
 #include "control/directory_source.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -16,6 +14,7 @@
 
 #include "base/hash.h"
 #include "config/translate.h"
+#include "control/read_text.h"
 #include "proxy/listener_part.h"
 #include "proxy/store.h"
 #include "stats/stats.h"
@@ -48,23 +47,6 @@ std::vector<std::string> exclusive_addresses(const config::Spec& spec) {
     if (!address.is_ip() || address.port() != 0) all.push_back(address.str());
   }
   return all;
-}
-
-// The whole file. kNotFound: there is none (any more), or it is no regular file.
-Result<std::string> read_text(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return fail(errno == ENOENT ? Errc::kNotFound : Errc::kIo, strerror(errno));
-  struct stat info;
-  std::string text;
-  Result<std::string> result = fail(Errc::kNotFound, "not a regular file");
-  if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode)) {
-    char buffer[64 * 1024];
-    ssize_t n;
-    while ((n = ::read(fd, buffer, sizeof(buffer))) > 0) text.append(buffer, static_cast<size_t>(n));
-    result = n == 0 ? Result<std::string>(std::move(text)) : fail(Errc::kIo, strerror(errno));
-  }
-  close(fd);
-  return result;
 }
 
 bool is_directory(const std::string& path) {

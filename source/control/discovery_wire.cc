@@ -100,30 +100,50 @@ Result<DecodedRequest> decode_request(std::string_view bytes, bool incremental) 
   return out;
 }
 
-std::string encode_reply(const DiscoveryReply& reply, const std::string& identifier, bool incremental) {
+std::string encode_envelope(const DiscoveryReply& reply, const std::string& identifier, bool incremental) {
   if (!incremental) {
     discovery::DiscoveryResponse message;
     fill(message, reply, identifier);
     message.set_version_info(reply.version);
-    for (const ResourcePtr& resource : reply.resources) {
-      google::protobuf::Any& any = *message.add_resources();
-      any.set_type_url(resource->type_url);
-      any.set_value(resource->bytes);
-    }
     return message.SerializeAsString();
   }
   discovery::DeltaDiscoveryResponse message;
   fill(message, reply, identifier);
   message.set_system_version_info(reply.version);
-  for (const ResourcePtr& resource : reply.resources) {
-    discovery::Resource& out = *message.add_resources();
-    out.set_name(resource->name);
-    out.set_version(resource->version);
-    out.mutable_resource()->set_type_url(resource->type_url);
-    out.mutable_resource()->set_value(resource->bytes);
-  }
   for (const std::string& name : reply.removed) message.add_removed_resources(name);
   return message.SerializeAsString();
+}
+
+// A message's serialisation is that of its parts, one after the other.
+std::string encode_resources(const std::vector<ResourcePtr>& resources, bool incremental) {
+  std::string out;
+  for (const ResourcePtr& resource : resources) {
+    if (!incremental) {
+      discovery::DiscoveryResponse message;
+      google::protobuf::Any& any = *message.add_resources();
+      any.set_type_url(resource->type_url);
+      any.set_value(resource->bytes);
+      message.AppendToString(&out);
+      continue;
+    }
+    discovery::DeltaDiscoveryResponse message;
+    discovery::Resource& one = *message.add_resources();
+    one.set_name(resource->name);
+    one.set_version(resource->version);
+    one.mutable_resource()->set_type_url(resource->type_url);
+    one.mutable_resource()->set_value(resource->bytes);
+    message.AppendToString(&out);
+  }
+  return out;
+}
+
+std::shared_ptr<const std::string> EncodedSets::get(const std::shared_ptr<const TypeSet>& set, bool incremental) {
+  std::lock_guard lock(mutex_);
+  std::erase_if(texts_, [](const auto& entry) { return entry.second.of.expired(); });
+  Text& text = texts_[{set.get(), incremental}];
+  if (text.text == nullptr)
+    text = {set, std::make_shared<const std::string>(encode_resources(set->resources, incremental))};
+  return text.text;
 }
 
 }  // namespace outrigger::control

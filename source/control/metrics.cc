@@ -66,6 +66,9 @@ void of_server(Text& text, const AdsServerStats& server) {
   text.sample(server.incremental_streams, {{"kind", "incremental"}});
   text.gauge("nodes", server.nodes, "Distinct node ids that are connected.");
   text.counter("streams_opened_total", server.streams_opened, "Discovery streams that were taken.");
+  text.metric("refused_total", "counter", "Calls refused for their token, streams refused because there are too many.");
+  text.sample(server.refused_unauthenticated, {{"reason", "unauthenticated"}});
+  text.sample(server.refused_over_limit, {{"reason", "too_many_streams"}});
   text.counter("requests_total", server.requests, "Discovery requests, ACKs and NACKs included.");
   text.counter("stale_requests_total", server.stale_requests, "Requests ignored for an old nonce.");
   by_type(text, server.types, &AdsTypeStats::responses, "responses_total", "Discovery responses sent.");

@@ -25,7 +25,7 @@ Names names_of(const DiscoveryReply& reply) {
 
 class SessionTest : public ::testing::Test {
  protected:
-  explicit SessionTest(bool incremental = false) : session(incremental) {}
+  explicit SessionTest(bool incremental = false) : session(incremental, 1'000) {}
 
   // Puts resources "type:name=content", replaces the snapshot.
   void serve(std::vector<Resource> resources) {
@@ -242,13 +242,13 @@ TEST_F(SessionTest, ReconnectWithTheCurrentVersionSendsNothing) {
   ack(clusters);
   const DiscoveryReply endpoints = reply();
 
-  AdsSession again(false);
+  AdsSession again(false, 1'000);
   again.set_snapshot(snapshot);
   again.on_request({.type_url = kCds, .version = clusters.version});
   again.on_request({.type_url = kEds, .version = endpoints.version, .subscribe = {"a"}});
   EXPECT_FALSE(again.next_reply());
 
-  AdsSession more(false);
+  AdsSession more(false, 1'000);
   more.set_snapshot(snapshot);
   more.on_request({.type_url = kEds, .version = endpoints.version, .subscribe = {"a", "b"}});
   auto r = more.next_reply();
@@ -436,7 +436,7 @@ TEST_F(DeltaSessionTest, InitialVersionsSaveResending) {
   EXPECT_EQ(r.removed, Names{"gone"});
   ack_delta(r);
 
-  AdsSession again(true);
+  AdsSession again(true, 1'000);
   again.set_snapshot(snapshot);
   again.on_request({.type_url = kCds, .subscribe = {"*"}, .known = {{"a", version("a")}, {"b", version("b")}}});
   EXPECT_FALSE(again.next_reply());

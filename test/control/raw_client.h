@@ -73,6 +73,8 @@ class RawClient {
     EXPECT_TRUE(stream_->Read(&response));
     return response;
   }
+  // False: the stream has ended.
+  bool try_read(Response& response) { return stream_->Read(&response); }
   bool ack(const Response& r, const Names& names = {}) { return ask(r.type_url(), names, r.version_info(), r.nonce()); }
   grpc::Status end() {
     Response rest;

@@ -18,6 +18,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "outrigger/control/resource_cache.h"
@@ -48,10 +49,27 @@ struct Answer {
   std::string error;  // of a NACK
 };
 
+// Files in PEM; read again when they change, within refresh_s.
+struct ServerTls {
+  std::string certificate_file = {}, key_file = {};  // the chain, leaf first; without them: plain text
+  std::string client_ca_file = {};  // clients must show a certificate that one of these signed; empty: they need none
+  uint32_t refresh_s = 10;
+};
+
 struct AdsServerOptions {
   std::string identifier = "outrigger-control";  // DiscoveryResponse.control_plane
+  ServerTls tls = {};
+  // Whether a call with this bearer token ("" without one) is taken, on every service; compare in constant time.
+  std::function<bool(std::string_view bearer_token)> token_ok = {};
+  size_t max_streams = 20'000;  // more are refused with RESOURCE_EXHAUSTED
+  size_t max_names = 200'000;   // that one stream may subscribe to, of all types; more end it
   uint32_t max_receive_bytes = 16u << 20;
   uint64_t keepalive_time_ms = 60'000;  // pings to the client; 0: none
+  // Connections are asked to go (GOAWAY) at this age, more or less by a tenth, and cut a little later, so that clients
+  // spread over the servers behind one name; 0: never.
+  uint64_t max_connection_age_ms = 0;
+  // stop() ends streams one by one in random order over so long, so that their clients do not all come back at once.
+  uint64_t stop_spread_ms = 0;
   uint64_t stop_grace_ms = 1'000;
   // Which group's snapshot a client gets (groups.h); default: the one group "".
   std::function<std::string(const ClientInfo&)> group_of = {};
@@ -59,6 +77,8 @@ struct AdsServerOptions {
   std::function<void(const ClientInfo&)> on_disconnect = {};  // only after on_connect
   std::function<void(const ClientInfo&, const Answer&)> on_ack = {};
   std::function<void(const ClientInfo&, const Answer&)> on_nack = {};
+  // A call without a good token, a stream too many: as often as somebody tries.
+  std::function<void(const std::string& peer, const std::string& reason)> on_refused = {};
 };
 
 // What one client has made of one resource that it asked for.
@@ -109,6 +129,8 @@ struct AdsServerStats {
   size_t sotw_streams = 0, incremental_streams = 0;  // now
   size_t nodes = 0;                                  // distinct node ids among them
   uint64_t streams_opened = 0;
+  uint64_t refused_unauthenticated = 0;       // calls of every service
+  uint64_t refused_over_limit = 0;            // streams
   uint64_t requests = 0, stale_requests = 0;  // stale: with an old nonce, ignored
   std::vector<AdsTypeStats> types;            // sorted by type
 };
@@ -121,9 +143,10 @@ class AdsServer {
   AdsServer& operator=(const AdsServer&) = delete;
 
   // "127.0.0.1:18000", "[::]:0", "unix:/path". The port that it got (0 for a Unix socket). Refused if the port is
-  // taken.
+  // taken, or if certificate and key are no good (with file and reason).
   Result<uint16_t> start(const std::string& listen_address);
-  // Ends every stream with UNAVAILABLE, waits for them at most stop_grace_ms, then cuts them.
+  // Takes no more streams, ends those that are there with UNAVAILABLE over stop_spread_ms, sends GOAWAY, waits at most
+  // stop_grace_ms, then cuts them.
   void stop();
 
   // group_of gives other answers now: clients move to their groups.
