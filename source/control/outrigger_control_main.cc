@@ -25,7 +25,8 @@ The directory holds xDS resources in Envoy's format, any number to a file:
     name: backend
     ...
 Changed files are picked up within 100 ms and pushed to every proxy. A bad file is refused with file, line and field
-path, and its last good state is served. SIGTERM and SIGINT end the program.)";
+path, and its last good state is served. A file groups.yaml in it says which nodes get which files and subdirectories.
+SIGTERM and SIGINT end the program.)";
 
 // Ends the loop when the signal comes. Must outlive the loop, which closes its handle.
 class StopOn {
