@@ -114,7 +114,7 @@ std::optional<int> Process::wait_exit(Milliseconds patience) {
       [&] {
         int wait_status = 0;
         if (!status_ && ::waitpid(pid_, &wait_status, WNOHANG) == pid_) status_ = exit_status(wait_status);
-        return status_.has_value();
+        return status_.has_value() && output_ended_;
       },
       patience);
   return status_;

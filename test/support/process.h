@@ -40,7 +40,8 @@ class Process {
 
   void signal(int number);
   bool running();
-  // The exit status; 128 + n after death by signal n; nothing if it still runs when patience ends.
+  // When it has ended and all of its output has come. The exit status; 128 + n after death by signal n; nothing if it
+  // still runs when patience ends.
   std::optional<int> wait_exit(Milliseconds patience = kPatience);
 
  private:
