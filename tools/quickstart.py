@@ -118,10 +118,12 @@ class Quickstart:
             self.replace_file(os.path.join(config, "endpoints.yaml"), lambda text: text.replace(example_port, str(port)))
         # Port 0: the kernel chooses, the admin port tells.
         self.replace_file(os.path.join(config, "listener.yaml"), lambda text: text.replace("10000}\n", "0}\n", 1))
-        control = self.program("outrigger-control", "--config-dir", config, "--listen", "127.0.0.1:0")
+        control = self.program("outrigger-control", "--config-dir", config, "--listen", "127.0.0.1:0",
+                               "--admin-address", "127.0.0.1:0")
         control_port = control.wait_for_port(listening)
         self.replace_file(bootstrap, lambda text: text.replace("18000}", f"{control_port}}}"))
         proxy = self.program("outrigger", "-c", bootstrap, "--admin-address", "127.0.0.1:0")
+        self.control_port = control_port
         self.admin = proxy.wait_for_port(r"admin[^\n]*127\.0\.0\.1:([1-9]\d*)")
 
         def listener():
@@ -164,6 +166,32 @@ proxy           127.0.0.1:{self.port}   admin http://127.0.0.1:{self.admin}/
 
         print("a changed file in the control plane's directory, under load:")
         self.change_route(kept)
+        self.ask_the_tools()
+
+    def ctl(self, title, arguments, *parts):
+        """Runs outriggerctl, shows what it says, and expects exit code 0 and every part in it."""
+        run = subprocess.run([os.path.join(self.bin_dir, "outriggerctl"), *arguments], capture_output=True, text=True,
+                             timeout=PATIENCE_S, check=False)
+        said = run.stdout + run.stderr
+        good = run.returncode == 0 and all(part in said for part in parts)
+        self.passed, self.failed = (self.passed + 1, self.failed) if good else (self.passed, self.failed + 1)
+        print(f"  {'ok  ' if good else 'FAIL'} outriggerctl {title}")
+        for line in said.rstrip().split("\n"):
+            print(f"         {line}")
+        if not good:
+            print(f"       expected exit code 0 and {parts}; got {run.returncode}")
+
+    def ask_the_tools(self):
+        control, admin = f"127.0.0.1:{self.control_port}", f"127.0.0.1:{self.admin}"
+        print("what every proxy runs:")
+        self.ctl("watch --until-sync", ["watch", "--control", control, "--until-sync", "--timeout", str(PATIENCE_S)], "in sync")
+        self.ctl("status", ["status", "--control", control], "quickstart-sidecar", "default", "in sync")
+        print("what would become of a request, and why:")
+        self.ctl("explain --path /hello", ["explain", "--admin", admin, "--host", "127.0.0.1", "--path", "/hello"],
+                 "cluster green")
+        self.ctl("explain --path /orders/1 -H 'x-api-key: bob-secret'",
+                 ["explain", "--admin", admin, "--host", "127.0.0.1", "--path", "/orders/1", "-H", "x-api-key: bob-secret"],
+                 "cluster blue")
 
     def change_route(self, kept):
         stop, failures, counts = threading.Event(), [], [0, 0]
@@ -226,6 +254,8 @@ All of it is still running. Have a look at http://127.0.0.1:{quickstart.admin}/c
 {directory}/config/routes.yaml and ask again:
   curl -i http://127.0.0.1:{quickstart.port}/hello
   curl -i -H 'x-api-key: bob-secret' http://127.0.0.1:{quickstart.port}/orders/7
+  {bin_dir}/outriggerctl status --control 127.0.0.1:{quickstart.control_port}
+  {bin_dir}/outriggerctl explain --admin 127.0.0.1:{quickstart.admin} --host shop --path /hello
 Admin: http://127.0.0.1:{quickstart.admin}/
 Ctrl-C stops it.""")
                 signal.pause()

@@ -31,8 +31,9 @@ ARROWS = {
     "proxy": {"route", "upstream"},
     "filters": {"route", "upstream"},
     "xds": {"event", "stats", "proto"},
-    "server": {"proxy", "filters", "xds"},
-    "control": {"proxy", "filters", "xds"},
+    "admin": {"proxy"},
+    "server": {"admin", "filters", "xds"},
+    "control": {"admin", "filters", "xds"},
 }
 PROTOBUF_ROOMS = {"config", "filters", "xds", "server", "control"}
 GRPC_ROOMS = {"xds", "control"}

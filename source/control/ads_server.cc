@@ -5,15 +5,22 @@
 #include <grpcpp/support/byte_buffer.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <map>
 #include <mutex>
+#include <random>
+#include <set>
+#include <thread>
 #include <utility>
 
 #include "base/check.h"
+#include "control/admission.h"
 #include "control/ads_session.h"
+#include "control/ads_stats.h"
 #include "control/discovery_wire.h"
 #include "control/grpc_bytes.h"
+#include "control/server_credentials.h"
 #include "control/status_service.h"
 #include "envoy/service/discovery/v3/ads.grpc.pb.h"
 #include "event/clock.h"
@@ -49,17 +56,28 @@ struct AdsServer::Impl {
       : cache(cache),
         options(std::move(options)),
         service(*this),
-        status({this->options.identifier, [this](bool with_resources) { return clients(with_resources); }}) {}
+        admission(this->options),
+        status({this->options.identifier, [this](bool with_resources) { return clients(with_resources); },
+                [this](const grpc::ServerContextBase& context) { return admission.admit(context); }}) {}
 
   RawReactor* accept(grpc::CallbackServerContext* context, bool incremental);
   void forget(uint64_t stream_id);
   void on_cache_change(const std::string& group);
+  void regroup();
+  void end_streams();
+  std::string group_of(const ClientInfo& client) const {
+    return options.group_of ? options.group_of(client) : std::string();
+  }
   std::vector<ClientStatus> clients(bool with_resources);
+  AdsServerStats stats();
 
   ResourceCache& cache;
   const AdsServerOptions options;
   Service service;
+  Admission admission;
   StatusServices status;
+  AdsCounters counters;
+  EncodedSets encoded;
   std::unique_ptr<grpc::Server> server;
   uint64_t cache_listener = 0;
 
@@ -68,16 +86,21 @@ struct AdsServer::Impl {
   std::map<uint64_t, Stream*> streams;
   uint64_t next_stream_id = 1;
   bool stopping = false;
+  std::atomic<uint64_t> groupings = 0;  // regroup() was called so often
 };
 
 // One client's stream. gRPC deletes it by way of OnDone; until it has left Impl::streams it may be called from there.
 class AdsServer::Impl::Stream final : public RawReactor {
  public:
   Stream(Impl& server, uint64_t id, grpc::CallbackServerContext* context, bool incremental)
-      : server_(server), session_(incremental) {
+      : server_(server), session_(incremental, server.options.max_names) {
     info_.stream_id = id;
     info_.peer = context->peer();
     info_.incremental = incremental;
+    const auto proven = context->auth_context();
+    if (proven == nullptr || !proven->IsPeerAuthenticated()) return;
+    for (const grpc::string_ref& name : proven->FindPropertyValues(GRPC_X509_SAN_PROPERTY_NAME))
+      info_.tls_identities.emplace_back(name.data(), name.size());
   }
   // Here and in OnDone the lock is for ThreadSanitizer, which does not see gRPC's own order of these calls.
   void begin() {
@@ -98,7 +121,9 @@ class AdsServer::Impl::Stream final : public RawReactor {
     bool overflow = false;
     {
       std::lock_guard lock(mutex_);
+      const uint64_t stale = session_.stale(), resumed = session_.resumed();
       verdict = session_.on_request(decoded->request);
+      server_.counters.requested(decoded->request.type_url, session_.stale() - stale, session_.resumed() - resumed);
       if (verdict) note(*verdict);
       overflow = session_.overflow();
       if (!overflow) pump();
@@ -140,6 +165,25 @@ class AdsServer::Impl::Stream final : public RawReactor {
     pump();
   }
 
+  // The group's snapshot is what the client is served from now on.
+  void join(std::string group) {
+    std::lock_guard lock(mutex_);
+    if (group_known_ && group_ == group) return;
+    group_ = std::move(group);
+    group_known_ = true;
+    session_.set_snapshot(server_.cache.get(group_));
+    pump();
+  }
+
+  ClientInfo info() {
+    std::lock_guard lock(mutex_);
+    return info_;
+  }
+  bool has_group() {
+    std::lock_guard lock(mutex_);
+    return group_known_;
+  }
+
   ClientStatus status(bool with_resources) {
     std::lock_guard lock(mutex_);
     ClientStatus out{info_, group_, session_.status(with_resources), connected_unix_ms_};
@@ -170,17 +214,19 @@ class AdsServer::Impl::Stream final : public RawReactor {
       info_.node_id = first.node_id;
       info_.node_cluster = first.node_cluster;
       info_.user_agent = first.user_agent;
+      info_.metadata = first.metadata;
     }
     if (server_.options.on_connect) server_.options.on_connect(info_);
-    std::string group = server_.options.group_of ? server_.options.group_of(info_) : std::string();
-    std::lock_guard lock(mutex_);
-    group_ = std::move(group);
-    group_known_ = true;
-    session_.set_snapshot(server_.cache.get(group_));
+    for (bool current = false; !current;) {
+      const uint64_t grouping = server_.groupings;
+      join(server_.group_of(info_));
+      current = grouping == server_.groupings;
+    }
   }
 
   // With the mutex held.
   void note(const AdsSession::Verdict& verdict) {
+    server_.counters.answered(verdict.answer.type_url, verdict.accepted);
     Answered& answered = answers_[verdict.answer.type_url];
     answered.unix_ms = event::wall_clock_ms();
     if (verdict.accepted) return;
@@ -193,7 +239,10 @@ class AdsServer::Impl::Stream final : public RawReactor {
     if (writing_ || finished_) return;
     const std::optional<DiscoveryReply> reply = session_.next_reply();
     if (!reply) return;
-    outgoing_ = buffer_of(encode_reply(*reply, server_.options.identifier, info_.incremental));
+    const std::string envelope = encode_envelope(*reply, server_.options.identifier, info_.incremental);
+    outgoing_ = reply->whole != nullptr ? buffer_of(envelope, server_.encoded.get(reply->whole, info_.incremental))
+                                        : buffer_of(envelope + encode_resources(reply->resources, info_.incremental));
+    server_.counters.sent(*reply, outgoing_.Length());
     writing_ = true;
     StartWrite(&outgoing_);
   }
@@ -215,14 +264,23 @@ class AdsServer::Impl::Stream final : public RawReactor {
 };
 
 RawReactor* AdsServer::Impl::accept(grpc::CallbackServerContext* context, bool incremental) {
-  std::lock_guard lock(mutex);
+  const bool admitted = admission.admit(*context);
+  std::unique_lock lock(mutex);
   const uint64_t id = next_stream_id++;
   auto* stream = new Stream(*this, id, context, incremental);
-  if (stopping) {
-    stream->finish({grpc::StatusCode::UNAVAILABLE, "the control plane is stopping"});
+  const auto refuse = [&](grpc::StatusCode code, const char* why) {
+    stream->finish({code, why});
     return stream;
+  };
+  if (!admitted) return refuse(grpc::StatusCode::UNAUTHENTICATED, "the control plane wants a bearer token");
+  if (stopping) return refuse(grpc::StatusCode::UNAVAILABLE, "the control plane is stopping");
+  if (streams.size() >= options.max_streams) {
+    lock.unlock();
+    admission.refuse_stream(context->peer());
+    return refuse(grpc::StatusCode::RESOURCE_EXHAUSTED, "the control plane has too many streams");
   }
   streams[id] = stream;
+  counters.opened();
   stream->begin();
   return stream;
 }
@@ -237,6 +295,43 @@ void AdsServer::Impl::on_cache_change(const std::string& group) {
   for (const auto& [id, stream] : streams) stream->refresh(group);
 }
 
+// group_of is the owner's and is called without a lock. Streams that come meanwhile see that `groupings` has changed.
+void AdsServer::Impl::regroup() {
+  ++groupings;
+  std::vector<ClientInfo> clients;
+  {
+    std::lock_guard lock(mutex);
+    for (const auto& [id, stream] : streams)
+      if (stream->has_group()) clients.push_back(stream->info());
+  }
+  for (const ClientInfo& client : clients) {
+    std::string group = group_of(client);
+    std::lock_guard lock(mutex);
+    if (const auto at = streams.find(client.stream_id); at != streams.end()) at->second->join(std::move(group));
+  }
+}
+
+void AdsServer::regroup() { impl_->regroup(); }
+
+// In random order, spread evenly: clients that are sent away together come back together.
+void AdsServer::Impl::end_streams() {
+  std::vector<uint64_t> ids;
+  {
+    std::lock_guard lock(mutex);
+    stopping = true;
+    for (const auto& [id, stream] : streams) ids.push_back(id);
+  }
+  std::shuffle(ids.begin(), ids.end(), std::mt19937_64(std::random_device()()));
+  const auto began = std::chrono::steady_clock::now();
+  const auto spread = std::chrono::milliseconds(options.stop_spread_ms);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    std::this_thread::sleep_until(began + spread * i / ids.size());
+    std::lock_guard lock(mutex);
+    const auto at = streams.find(ids[i]);
+    if (at != streams.end()) at->second->finish({grpc::StatusCode::UNAVAILABLE, "the control plane is stopping"});
+  }
+}
+
 AdsServer::AdsServer(ResourceCache& cache, AdsServerOptions options)
     : impl_(std::make_unique<Impl>(cache, std::move(options))) {}
 
@@ -244,9 +339,10 @@ AdsServer::~AdsServer() { stop(); }
 
 Result<uint16_t> AdsServer::start(const std::string& listen_address) {
   CHECK(impl_->server == nullptr);
+  TRY(const auto credentials, server_credentials(impl_->options.tls));
   grpc::ServerBuilder builder;
   int port = 0;
-  builder.AddListeningPort(listen_address, grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort(listen_address, credentials, &port);
   builder.RegisterService(&impl_->service);
   for (grpc::Service* service : impl_->status.services()) builder.RegisterService(service);
   builder.SetMaxReceiveMessageSize(static_cast<int>(impl_->options.max_receive_bytes));
@@ -259,6 +355,10 @@ Result<uint16_t> AdsServer::start(const std::string& listen_address) {
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, static_cast<int>(impl_->options.keepalive_time_ms));
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  }
+  if (impl_->options.max_connection_age_ms > 0) {
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, static_cast<int>(impl_->options.max_connection_age_ms));
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, static_cast<int>(impl_->options.stop_grace_ms));
   }
   impl_->server = builder.BuildAndStart();
   if (impl_->server == nullptr) {
@@ -273,13 +373,7 @@ Result<uint16_t> AdsServer::start(const std::string& listen_address) {
 void AdsServer::stop() {
   if (impl_->server == nullptr) return;
   impl_->cache.unlisten(impl_->cache_listener);
-  {
-    std::lock_guard lock(impl_->mutex);
-    impl_->stopping = true;
-    for (const auto& [id, stream] : impl_->streams) {
-      stream->finish({grpc::StatusCode::UNAVAILABLE, "the control plane is stopping"});
-    }
-  }
+  impl_->end_streams();
   impl_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(impl_->options.stop_grace_ms));
   impl_->server->Wait();
   impl_->server.reset();
@@ -291,6 +385,24 @@ std::vector<ClientStatus> AdsServer::Impl::clients(bool with_resources) {
   for (const auto& [id, stream] : streams) all.push_back(stream->status(with_resources));
   return all;
 }
+
+AdsServerStats AdsServer::Impl::stats() {
+  AdsServerStats out;
+  counters.fill(out);
+  out.refused_unauthenticated = admission.unauthenticated();
+  out.refused_over_limit = admission.over_limit();
+  std::set<std::string> nodes;
+  std::lock_guard lock(mutex);
+  for (const auto& [id, stream] : streams) {
+    const ClientInfo info = stream->info();
+    ++(info.incremental ? out.incremental_streams : out.sotw_streams);
+    if (!info.node_id.empty()) nodes.insert(info.node_id);
+  }
+  out.nodes = nodes.size();
+  return out;
+}
+
+AdsServerStats AdsServer::stats() const { return impl_->stats(); }
 
 std::vector<ClientStatus> AdsServer::clients(bool with_resources) const { return impl_->clients(with_resources); }
 

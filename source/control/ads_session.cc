@@ -80,7 +80,9 @@ std::optional<AdsSession::Verdict> AdsSession::on_request(const DiscoveryRequest
   } else {
     subscribe_sotw(t, request, first);
   }
-  overflow_ = t.names.size() > kMaxNames;
+  size_t names = 0;
+  for (const auto& one : types_) names += one->names.size();
+  overflow_ = names > max_names_;
   return verdict;
 }
 
@@ -126,6 +128,7 @@ void AdsSession::subscribe_sotw(TypeState& t, const DiscoveryRequest& request, b
   // A version is a hash of what was subscribed to and sent: whoever names it has it.
   const std::shared_ptr<const TypeSet> now = snapshot_->find(t.url);
   if (version_of(t, now) != request.version) return;
+  ++resumed_;
   t.base = now;
   t.base_version = request.version;
   t.fresh.clear();
@@ -153,6 +156,7 @@ void AdsSession::subscribe_delta(TypeState& t, const DiscoveryRequest& request, 
   }
   if (!request.subscribe.empty() || !request.unsubscribe.empty() || first) t.versioned = nullptr;
   if (!first || request.known.empty()) return;
+  ++resumed_;
   std::vector<ResourcePtr> held;
   for (const auto& [name, version] : request.known) {
     held.push_back(std::make_shared<Resource>(Resource{t.url, name, {}, version}));
@@ -235,7 +239,10 @@ DiscoveryReply AdsSession::difference(const TypeState& t, const TypeSet& set) co
   };
   const auto consider = [&](const ResourcePtr& resource) {
     const bool fresh = t.fresh.count(resource->name) != 0 || t.fresh_refused.count(resource->name) != 0;
-    if (all || fresh || !held(*resource)) reply.resources.push_back(resource);
+    const bool has = held(*resource);
+    if (!all && !fresh && has) return;
+    reply.resources.push_back(resource);
+    if (has) ++reply.repeated;
   };
   if (t.wildcard || t.names.size() >= set.resources.size() / 16) {
     for (const ResourcePtr& resource : set.resources) {
@@ -276,6 +283,7 @@ DiscoveryReply AdsSession::build(TypeState& t) {
   DiscoveryReply reply = difference(t, *set);
   reply.type_url = t.url;
   reply.version = version_of(t, set);
+  if (reply.resources.size() == set->resources.size() && set == snapshot_->find(t.url)) reply.whole = set;
   reply.nonce = std::to_string(next_nonce_++);
   InFlight sent{reply.nonce, reply.version, set, std::move(t.fresh_refused)};
   t.fresh_refused.clear();

@@ -19,7 +19,7 @@
 // until listeners and routes are acknowledged at their newest.
 //
 // Thread rule: one thread at a time.
-// Use:  AdsSession session(false);  session.set_snapshot(cache.get());  session.on_request(request);
+// Use:  AdsSession session(false, 200'000);  session.set_snapshot(cache.get());  session.on_request(request);
 //       while (auto reply = session.next_reply()) write(*reply);
 #pragma once
 
@@ -51,15 +51,17 @@ struct DiscoveryReply {
   std::string type_url, version, nonce;
   std::vector<ResourcePtr> resources;
   std::vector<std::string> removed;  // incremental
+  // The set whose resources, all of them, are `resources`; nullptr: only some are, or the set is this stream's own.
+  std::shared_ptr<const TypeSet> whole = {};
+  size_t repeated = 0;  // of `resources`: that the client has in that version
 };
 
 class AdsSession {
  public:
-  // What a client may make us remember.
+  // What a client may make us remember: so many types, and names of all types.
   static constexpr size_t kMaxTypes = 32;
-  static constexpr size_t kMaxNames = 1'000'000;  // of one type
 
-  explicit AdsSession(bool incremental) : incremental_(incremental) {}
+  AdsSession(bool incremental, size_t max_names) : incremental_(incremental), max_names_(max_names) {}
 
   // nullptr: nothing to serve yet; requests wait.
   void set_snapshot(std::shared_ptr<const ResourceSnapshot> snapshot) { snapshot_ = std::move(snapshot); }
@@ -75,7 +77,8 @@ class AdsSession {
   bool overflow() const { return overflow_; }  // the client passed a limit: end the stream
 
   std::vector<ClientTypeStatus> status(bool with_resources = false);
-  uint64_t stale() const { return stale_; }  // requests with an old nonce, ignored
+  uint64_t stale() const { return stale_; }      // requests with an old nonce, ignored
+  uint64_t resumed() const { return resumed_; }  // types whose first request named what the client has
 
  private:
   struct InFlight {
@@ -120,11 +123,13 @@ class AdsSession {
   void refresh_endpoints_of(const TypeState& clusters, const TypeSet& now);
 
   const bool incremental_;
+  const size_t max_names_;
   std::shared_ptr<const ResourceSnapshot> snapshot_;
   std::vector<std::unique_ptr<TypeState>> types_;  // in sending order
   std::shared_ptr<const TypeSet> union_, union_of_[2];
   uint64_t next_nonce_ = 1;
   uint64_t stale_ = 0;
+  uint64_t resumed_ = 0;
   bool overflow_ = false;
 };
 

@@ -5,6 +5,7 @@
 // Use:  TRY(const std::string bytes, bytes_of(incoming));   outgoing = buffer_of(message.SerializeAsString());
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "outrigger/result.h"
@@ -17,5 +18,7 @@ namespace outrigger::control {
 
 Result<std::string> bytes_of(const grpc::ByteBuffer& buffer);
 grpc::ByteBuffer buffer_of(const std::string& bytes);
+// `bytes`, then those of `more`, which are not copied.
+grpc::ByteBuffer buffer_of(const std::string& bytes, std::shared_ptr<const std::string> more);
 
 }  // namespace outrigger::control

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <tuple>
+#include <unordered_map>
 #include <utility>
 
 #include "base/hash.h"
@@ -14,9 +16,62 @@ bool by_type_and_name(const ResourcePtr& a, const ResourcePtr& b) {
   return std::tie(a->type_url, a->name) < std::tie(b->type_url, b->name);
 }
 
-bool same(const ResourcePtr& a, const ResourcePtr& b) { return a == b || a->version == b->version; }
+// Objects by a hash of what they are, for as long as somebody holds them.
+template <class T>
+class WeakTable {
+ public:
+  // The one that is held already if `same` says so of it, else `made`.
+  template <class Same>
+  std::shared_ptr<const T> share(uint64_t hash, std::shared_ptr<const T> made, Same same) {
+    std::weak_ptr<const T>& slot = table_[hash];
+    if (auto held = slot.lock()) return same(*held) ? held : made;
+    slot = made;
+    if (table_.size() >= sweep_at_) sweep();
+    return made;
+  }
+
+ private:
+  void sweep() {
+    std::erase_if(table_, [](const auto& entry) { return entry.second.expired(); });
+    sweep_at_ = std::max<size_t>(1024, table_.size() * 2);
+  }
+  std::unordered_map<uint64_t, std::weak_ptr<const T>> table_;
+  size_t sweep_at_ = 1024;
+};
+
+uint64_t hash_of(const std::string& a, const std::string& b, const std::string& c) {
+  std::string all;
+  all.append(a).push_back('\0');
+  all.append(b).push_back('\0');
+  return content_hash(all.append(c));
+}
 
 }  // namespace
+
+struct ResourcePool::Impl {
+  std::mutex mutex;
+  WeakTable<Resource> resources;
+  WeakTable<TypeSet> sets;
+};
+
+ResourcePool::ResourcePool() : impl_(std::make_unique<Impl>()) {}
+ResourcePool::~ResourcePool() = default;
+
+ResourcePtr ResourcePool::share(Resource resource) {
+  const uint64_t hash = hash_of(resource.type_url, resource.name, resource.version);
+  auto made = std::make_shared<const Resource>(std::move(resource));
+  std::lock_guard lock(impl_->mutex);
+  return impl_->resources.share(hash, made, [&](const Resource& held) {
+    return held.version == made->version && held.type_url == made->type_url && held.name == made->name;
+  });
+}
+
+std::shared_ptr<const TypeSet> ResourcePool::share(std::shared_ptr<const TypeSet> set) {
+  const uint64_t hash = hash_of(set->type_url, set->version, {});
+  std::lock_guard lock(impl_->mutex);
+  return impl_->sets.share(
+      hash, set, [&](const TypeSet& held) { return held.version == set->version && held.type_url == set->type_url; });
+}
 
 Resource Resource::make(std::string type_url, std::string name, std::string bytes) {
   std::string version = content_hash_hex(bytes);
@@ -43,15 +98,17 @@ std::shared_ptr<const TypeSet> TypeSet::make(std::string type_url, std::vector<R
 }
 
 Result<std::shared_ptr<const ResourceSnapshot>> ResourceSnapshot::make(std::vector<Resource> resources,
-                                                                       const ResourceSnapshot* previous) {
-  std::vector<ResourcePtr> shared;
-  shared.reserve(resources.size());
-  for (Resource& resource : resources) shared.push_back(std::make_shared<Resource>(std::move(resource)));
-  return of(std::move(shared), previous);
+                                                                       ResourcePool* pool) {
+  std::vector<ResourcePtr> held;
+  held.reserve(resources.size());
+  for (Resource& resource : resources)
+    held.push_back(pool != nullptr ? pool->share(std::move(resource))
+                                   : std::make_shared<const Resource>(std::move(resource)));
+  return of(std::move(held), pool);
 }
 
 Result<std::shared_ptr<const ResourceSnapshot>> ResourceSnapshot::of(std::vector<ResourcePtr> sorted,
-                                                                     const ResourceSnapshot* previous) {
+                                                                     ResourcePool* pool) {
   for (const ResourcePtr& resource : sorted) {
     if (resource->name.empty())
       return fail(Errc::kInvalidArgument, "a resource of type " + resource->type_url + " has no name");
@@ -69,19 +126,10 @@ Result<std::shared_ptr<const ResourceSnapshot>> ResourceSnapshot::of(std::vector
   for (size_t begin = 0; begin < sorted.size();) {
     size_t end = begin;
     while (end < sorted.size() && sorted[end]->type_url == sorted[begin]->type_url) ++end;
-    const std::string type_url = sorted[begin]->type_url;
-    std::vector<ResourcePtr> members(sorted.begin() + static_cast<long>(begin),
-                                     sorted.begin() + static_cast<long>(end));
-    const std::shared_ptr<const TypeSet> old = previous != nullptr ? previous->find(type_url) : nullptr;
-    if (old != nullptr) {
-      for (ResourcePtr& member : members) {
-        const ResourcePtr* held = old->find(member->name);
-        if (held != nullptr && same(*held, member)) member = *held;
-      }
-    }
-    std::shared_ptr<const TypeSet> set = TypeSet::make(type_url, std::move(members));
-    if (old != nullptr && old->version == set->version) set = old;
-    all.append(type_url).append(set->version);
+    std::shared_ptr<const TypeSet> set = TypeSet::make(
+        sorted[begin]->type_url, {sorted.begin() + static_cast<long>(begin), sorted.begin() + static_cast<long>(end)});
+    if (pool != nullptr) set = pool->share(std::move(set));
+    all.append(set->type_url).append(set->version);
     snapshot->types_.push_back(std::move(set));
     begin = end;
   }
@@ -103,6 +151,7 @@ size_t ResourceSnapshot::size() const {
 }
 
 struct ResourceCache::Impl {
+  ResourcePool pool;
   mutable std::mutex mutex;
   std::map<std::string, std::shared_ptr<const ResourceSnapshot>> groups;
   // Held while listeners are called, so that unlisten() waits.
@@ -113,12 +162,17 @@ struct ResourceCache::Impl {
 
 ResourceCache::ResourceCache() : impl_(std::make_unique<Impl>()) {}
 ResourceCache::~ResourceCache() = default;
+ResourcePool& ResourceCache::pool() { return impl_->pool; }
 
 void ResourceCache::set(std::shared_ptr<const ResourceSnapshot> snapshot, const std::string& group) {
   {
     std::lock_guard lock(impl_->mutex);
+    if (snapshot == nullptr) {
+      impl_->groups.erase(group);
+      return;
+    }
     auto& held = impl_->groups[group];
-    if (held != nullptr && snapshot != nullptr && held->version() == snapshot->version()) return;
+    if (held != nullptr && held->version() == snapshot->version()) return;
     held = std::move(snapshot);
   }
   std::lock_guard lock(impl_->listeners_mutex);

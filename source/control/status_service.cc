@@ -110,10 +110,18 @@ void fill(const ClientStatus& client, v1::ProxyStatus& to) {
   }
 }
 
+grpc::Status unauthenticated() { return {grpc::StatusCode::UNAUTHENTICATED, "the control plane wants a bearer token"}; }
+
 // Answers each request of a stream in turn.
 class CsdsStream final : public RawReactor {
  public:
-  explicit CsdsStream(const StatusSource& source) : source_(source) { StartRead(&request_); }
+  CsdsStream(const StatusSource& source, bool admitted) : source_(source) {
+    if (admitted) {
+      StartRead(&request_);
+    } else {
+      Finish(unauthenticated());
+    }
+  }
   void OnReadDone(bool ok) override {
     if (!ok) return Finish(grpc::Status::OK);
     if (const grpc::Status status = answer(source_, request_, response_); !status.ok()) return Finish(status);
@@ -139,10 +147,12 @@ struct StatusServices::Impl {
     grpc::ServerUnaryReactor* FetchClientStatus(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
                                                 grpc::ByteBuffer* response) override {
       grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-      reactor->Finish(answer(source_, *request, *response));
+      reactor->Finish(source_.admit(*context) ? answer(source_, *request, *response) : unauthenticated());
       return reactor;
     }
-    RawReactor* StreamClientStatus(grpc::CallbackServerContext*) override { return new CsdsStream(source_); }
+    RawReactor* StreamClientStatus(grpc::CallbackServerContext* context) override {
+      return new CsdsStream(source_, source_.admit(*context));
+    }
 
    private:
     const StatusSource& source_;
@@ -153,11 +163,15 @@ struct StatusServices::Impl {
     explicit Own(const StatusSource& source) : source_(source) {}
     grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context, const grpc::ByteBuffer*,
                                         grpc::ByteBuffer* response) override {
+      grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+      if (!source_.admit(*context)) {
+        reactor->Finish(unauthenticated());
+        return reactor;
+      }
       v1::StatusResponse told;
       told.set_control_plane(source_.identifier);
       for (const ClientStatus& client : source_.clients(false)) fill(client, *told.add_proxies());
       *response = buffer_of(told.SerializeAsString());
-      grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
       reactor->Finish(grpc::Status::OK);
       return reactor;
     }

@@ -14,14 +14,16 @@
 #include "outrigger/control/ads_server.h"
 
 namespace grpc {
+class ServerContextBase;
 class Service;
-}
+}  // namespace grpc
 
 namespace outrigger::control {
 
 struct StatusSource {
   std::string identifier;
   std::function<std::vector<ClientStatus>(bool with_resources)> clients;
+  std::function<bool(const grpc::ServerContextBase& context)> admit;  // whether the call is taken
 };
 
 class StatusServices {

@@ -9,10 +9,13 @@
 #include <functional>
 #include <string>
 
-#include "server/admin_server.h"
+#include "admin/admin_server.h"
 #include "server/state.h"
 
 namespace outrigger::server {
+
+using admin::AdminRequest;
+using admin::AdminResponse;
 
 struct AdminActions {
   std::function<void()> quit;             // ends the process, as SIGTERM without drain time

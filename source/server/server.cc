@@ -15,7 +15,6 @@
 #include "event/loop.h"
 #include "event/timer.h"
 #include "server/admin_pages.h"
-#include "server/admin_server.h"
 #include "server/builder.h"
 #include "server/control.h"
 #include "server/cpu_count.h"
@@ -25,29 +24,14 @@
 #include "server/worker.h"
 
 namespace outrigger::server {
+
+using admin::AdminOptions;
+using admin::AdminServer;
+
 namespace {
 
 constexpr size_t kMaxBootstrapBytes = 256u << 20;
 constexpr uint64_t kAdminLingerMs = 300;  // for the last answers of admin
-
-// "127.0.0.1:9901", "[::1]:9901", "localhost:9901", a path.
-Result<net::Address> parse_address(std::string_view text) {
-  if (text.starts_with('/') || text.starts_with('@')) return net::Address::unix_path(text);
-  const size_t colon = text.rfind(':');
-  const auto bad = [&] { return fail(Errc::kInvalidArgument, fmt::format("\"{}\" is not HOST:PORT", text)); };
-  if (colon == std::string_view::npos) return bad();
-  std::string_view host = text.substr(0, colon), port = text.substr(colon + 1);
-  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
-  if (host == "localhost") host = "127.0.0.1";
-  uint32_t number = 0;
-  if (port.empty() || port.size() > 5) return bad();
-  for (const char c : port) {
-    if (c < '0' || c > '9') return bad();
-    number = number * 10 + static_cast<uint32_t>(c - '0');
-  }
-  if (number > UINT16_MAX) return bad();
-  return net::Address::parse(host, static_cast<uint16_t>(number));
-}
 
 Result<net::Address> to_address(const config::AddressSpec& spec) {
   if (spec.kind == config::AddressSpec::Kind::kPipe) return net::Address::unix_path(spec.host);
@@ -263,7 +247,8 @@ Result<void> Server::Impl::start_admin(const config::BootstrapSpec& spec) {
     error.detail = "admin: " + error.detail;
     return tl::unexpected(std::move(error));
   };
-  const auto address = options.admin_address.empty() ? to_address(*spec.admin) : parse_address(options.admin_address);
+  const auto address =
+      options.admin_address.empty() ? to_address(*spec.admin) : admin::parse_listen_address(options.admin_address);
   if (!address) return named(address.error());
   AdminOptions admin_options;
   admin_options.access_log_ring = options.concurrency;

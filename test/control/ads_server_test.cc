@@ -44,7 +44,7 @@ class AdsServerTest : public ::testing::Test {
   }
 
   void serve(std::vector<Resource> resources) {
-    auto made = ResourceSnapshot::make(std::move(resources), cache.get().get());
+    auto made = ResourceSnapshot::make(std::move(resources), &cache.pool());
     ASSERT_TRUE(made);
     cache.set(*made);
   }

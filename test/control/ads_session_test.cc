@@ -25,11 +25,11 @@ Names names_of(const DiscoveryReply& reply) {
 
 class SessionTest : public ::testing::Test {
  protected:
-  explicit SessionTest(bool incremental = false) : session(incremental) {}
+  explicit SessionTest(bool incremental = false) : session(incremental, 1'000) {}
 
   // Puts resources "type:name=content", replaces the snapshot.
   void serve(std::vector<Resource> resources) {
-    auto made = ResourceSnapshot::make(std::move(resources), snapshot.get());
+    auto made = ResourceSnapshot::make(std::move(resources), &pool);
     ASSERT_TRUE(made) << made.error().detail;
     snapshot = *made;
     session.set_snapshot(snapshot);
@@ -67,6 +67,7 @@ class SessionTest : public ::testing::Test {
   }
 
   AdsSession session;
+  ResourcePool pool;
   std::shared_ptr<const ResourceSnapshot> snapshot;
 };
 
@@ -241,13 +242,13 @@ TEST_F(SessionTest, ReconnectWithTheCurrentVersionSendsNothing) {
   ack(clusters);
   const DiscoveryReply endpoints = reply();
 
-  AdsSession again(false);
+  AdsSession again(false, 1'000);
   again.set_snapshot(snapshot);
   again.on_request({.type_url = kCds, .version = clusters.version});
   again.on_request({.type_url = kEds, .version = endpoints.version, .subscribe = {"a"}});
   EXPECT_FALSE(again.next_reply());
 
-  AdsSession more(false);
+  AdsSession more(false, 1'000);
   more.set_snapshot(snapshot);
   more.on_request({.type_url = kEds, .version = endpoints.version, .subscribe = {"a", "b"}});
   auto r = more.next_reply();
@@ -435,7 +436,7 @@ TEST_F(DeltaSessionTest, InitialVersionsSaveResending) {
   EXPECT_EQ(r.removed, Names{"gone"});
   ack_delta(r);
 
-  AdsSession again(true);
+  AdsSession again(true, 1'000);
   again.set_snapshot(snapshot);
   again.on_request({.type_url = kCds, .subscribe = {"*"}, .known = {{"a", version("a")}, {"b", version("b")}}});
   EXPECT_FALSE(again.next_reply());
@@ -486,12 +487,13 @@ TEST_F(DeltaSessionTest, VanishedClustersAreRemovedAfterTheRoutes) {
 }
 
 TEST(ResourceSnapshot, SharesWhatIsEqualAndRefusesDuplicates) {
+  ResourcePool pool;
   auto first = ResourceSnapshot::make(
-      {Resource::make(kCds, "a", "1"), Resource::make(kCds, "b", "1"), Resource::make(kLds, "a", "1")});
+      {Resource::make(kCds, "a", "1"), Resource::make(kCds, "b", "1"), Resource::make(kLds, "a", "1")}, &pool);
   ASSERT_TRUE(first);
   EXPECT_EQ((*first)->size(), 3u);
   auto second = ResourceSnapshot::make(
-      {Resource::make(kCds, "b", "2"), Resource::make(kCds, "a", "1"), Resource::make(kLds, "a", "1")}, first->get());
+      {Resource::make(kCds, "b", "2"), Resource::make(kCds, "a", "1"), Resource::make(kLds, "a", "1")}, &pool);
   ASSERT_TRUE(second);
   EXPECT_EQ((*first)->find(kLds), (*second)->find(kLds));
   EXPECT_EQ(*(*first)->find(kCds)->find("a"), *(*second)->find(kCds)->find("a"));
@@ -504,6 +506,17 @@ TEST(ResourceSnapshot, SharesWhatIsEqualAndRefusesDuplicates) {
   EXPECT_FALSE(ResourceSnapshot::make({Resource::make(kCds, "", "1")}));
 }
 
+TEST(ResourcePool, ForgetsWhatNobodyHolds) {
+  ResourcePool pool;
+  std::weak_ptr<const Resource> gone;
+  for (int i = 0; i < 5000; ++i) gone = pool.share(Resource::make(kCds, "a", std::to_string(i)));
+  EXPECT_TRUE(gone.expired());
+  const ResourcePtr held = pool.share(Resource::make(kCds, "a", "1"));
+  EXPECT_EQ(pool.share(Resource::make(kCds, "a", "1")), held);
+  EXPECT_NE(pool.share(Resource::make(kLds, "a", "1")), held);
+  EXPECT_NE(pool.share(Resource::make(kCds, "b", "1")), held);
+}
+
 TEST(ResourceCache, TellsOfChangesOnly) {
   ResourceCache cache;
   std::vector<std::string> told;
@@ -513,6 +526,8 @@ TEST(ResourceCache, TellsOfChangesOnly) {
   cache.set(*ResourceSnapshot::make({Resource::make(kCds, "a", "1")}));
   cache.set(*ResourceSnapshot::make({Resource::make(kCds, "a", "2")}), "group");
   EXPECT_EQ(told, (Names{"", "group"}));
+  cache.set(nullptr, "group");
+  EXPECT_EQ(cache.get("group"), nullptr);
   cache.unlisten(id);
   cache.set(*ResourceSnapshot::make({}));
   EXPECT_EQ(told.size(), 2u);

@@ -11,8 +11,11 @@
 #include "envoy/config/cluster/v3/cluster.pb.h"
 #include "envoy/config/listener/v3/listener.pb.h"
 #include "event/loop.h"
+#include "support/http_client.h"
+#include "support/process.h"
 #include "support/resources.h"
 #include "support/temp_dir.h"
+#include "support/wait.h"
 
 namespace outrigger::control {
 namespace {
@@ -49,7 +52,8 @@ class ControlPlaneTest : public ::testing::Test {
   }
   void start(const std::string& config_dir) {
     loop = std::make_unique<event::Loop>();
-    control = std::make_unique<ControlPlane>(ControlOptions{config_dir, "127.0.0.1:0"});
+    control = std::make_unique<ControlPlane>(
+        ControlOptions{.config_dir = config_dir, .listen = "127.0.0.1:0", .admin_address = "127.0.0.1:0"});
     auto started = control->start(*loop);
     ASSERT_TRUE(started) << started.error().detail;
     port = *started;
@@ -66,6 +70,15 @@ class ControlPlaneTest : public ::testing::Test {
       if (have == names) return true;
     }
     return false;
+  }
+
+  // The value of a line of /metrics, as it stands there.
+  std::string metric(const std::string& name) {
+    const std::string page = test::http_get(control->admin_port(), "/metrics").body;
+    const std::string line = "\noutrigger_control_" + name + " ";
+    const size_t at = page.find(line);
+    if (at == std::string::npos) return {};
+    return page.substr(at + line.size(), page.find('\n', at + 1) - at - line.size());
   }
 
   test::TempDir dir;
@@ -164,22 +177,139 @@ TEST_F(ControlPlaneTest, StartsBesideABrokenFileAndServesWhenItIsMended) {
   EXPECT_TRUE(gets(client, {"a"}));
 }
 
+TEST_F(ControlPlaneTest, ReadyWhenAConfigurationIsServed) {
+  write_file(dir / "a.yaml", "resources: [");
+  ASSERT_NO_FATAL_FAILURE(start(dir.path()));
+  const auto page = [&](const std::string& target) { return test::http_get(control->admin_port(), target); };
+  EXPECT_EQ(page("/ready").status(), 503);
+  EXPECT_NE(page("/ready").body.find("1 of 1 files"), std::string::npos) << page("/ready").body;
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
+  EXPECT_TRUE(test::wait_until([&] { return page("/ready").status() == 200; }));
+  write_file(dir / "a.yaml", "resources: [");
+  EXPECT_TRUE(test::wait_until([&] { return metric("files_refused") == "1"; }));
+  EXPECT_EQ(page("/ready").status(), 200) << "the last good state serves";
+  EXPECT_EQ(page("/nothing").status(), 404);
+  EXPECT_EQ(test::HttpClient(control->admin_port()).request("POST", "/ready").status(), 405);
+}
+
+TEST_F(ControlPlaneTest, MetricsCountStreamsResponsesAnswersAndFiles) {
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
+  ASSERT_NO_FATAL_FAILURE(start(dir.path()));
+  const std::string cluster = "{type=\"envoy.config.cluster.v3.Cluster\"}";
+  std::string version;
+  {
+    RawClient client(port, "node\"1\\");
+    client.ask(kCds);
+    const auto first = client.read();
+    version = first.version_info();
+    client.ack(first);
+    write_file(dir / "b.yaml", resource_file({eds_cluster_resource("b")}));
+    client.ask(kCds, {}, version, client.read().nonce(), "no");
+    EXPECT_TRUE(test::wait_until([&] { return metric("nacks_total" + cluster) == "1"; }));
+    EXPECT_EQ(metric("streams{kind=\"sotw\"}"), "1");
+    EXPECT_EQ(metric("nodes"), "1");
+    EXPECT_EQ(metric("responses_total" + cluster), "2");
+    EXPECT_EQ(metric("acks_total" + cluster), "1");
+    EXPECT_EQ(metric("resources_sent_total" + cluster), "3");
+    EXPECT_EQ(metric("resources_resent_total" + cluster), "1") << "a full set repeats what has not changed";
+    EXPECT_EQ(metric("snapshot_resources{group=\"\"}"), "2");
+    test::write_file(dir / "metrics.txt", test::http_get(control->admin_port(), "/metrics").body);
+  }
+  EXPECT_TRUE(test::wait_until([&] { return metric("streams{kind=\"sotw\"}") == "0"; }));
+  // It comes back with what it has: nothing is sent.
+  fs::remove(dir / "b.yaml");
+  EXPECT_TRUE(test::wait_until([&] { return metric("snapshot_resources{group=\"\"}") == "1"; }));
+  RawClient again(port);
+  again.ask(kCds, {}, version);
+  EXPECT_TRUE(test::wait_until([&] { return metric("resumed_total" + cluster) == "1"; }));
+  EXPECT_EQ(metric("responses_total" + cluster), "2");
+
+  test::Process promtool({"sh", "-c", "promtool check metrics < " + (dir / "metrics.txt")});
+  EXPECT_EQ(promtool.wait_exit(), 0) << promtool.output();
+}
+
+TEST_F(ControlPlaneTest, EachGroupGetsItsFiles) {
+  fs::create_directory(dir / "edge");
+  fs::create_directory(dir / "grpc");
+  write_file(dir / "all.yaml", resource_file({eds_cluster_resource("shared")}));
+  write_file(dir / "edge/a.yaml", resource_file({eds_cluster_resource("edge")}));
+  write_file(dir / "grpc/a.yaml", resource_file({eds_cluster_resource("grpc")}));
+  write_file(dir / "groups.yaml", R"(
+groups:
+- {name: canary, match: {metadata: {path: [labels, app/track], value: {exact: canary}}}, files: [edge/a.yaml]}
+- {name: edge, match: [{cluster: {exact: edge}}, {id: {prefix: edge-}}], files: [., edge]}
+- {name: grpc, match: {user_agent: {prefix: gRPC}}, files: grpc}
+)");
+  ASSERT_NO_FATAL_FAILURE(start(dir.path()));
+  RawClient other(port), edge(port, RawOptions{.node_cluster = "edge"}), by_id(port, "edge-7"),
+      grpc(port, RawOptions{.user_agent = "gRPC C-core"}),
+      canary(port, RawOptions{.node_cluster = "edge", .labels = {{"app/track", "canary"}}});
+  for (RawClient* client : {&other, &edge, &by_id, &grpc, &canary}) client->ask(kCds);
+  EXPECT_TRUE(gets(other, {"shared"}));
+  EXPECT_TRUE(gets(edge, {"edge", "shared"}));
+  EXPECT_TRUE(gets(by_id, {"edge", "shared"}));
+  EXPECT_TRUE(gets(grpc, {"grpc"}));
+  EXPECT_TRUE(gets(canary, {"edge"}));
+  EXPECT_EQ(metric("snapshot_resources{group=\"edge\"}"), "2");
+
+  // A file of one group is a change for that group alone.
+  write_file(dir / "edge/b.yaml", resource_file({eds_cluster_resource("more")}));
+  EXPECT_TRUE(gets(edge, {"edge", "more", "shared"}));
+  // Other rules: clients move while they are connected.
+  write_file(dir / "groups.yaml", R"(
+groups: [{name: edge, match: {cluster: {exact: edge}}, files: edge}]
+default: {files: [grpc]}
+)");
+  EXPECT_TRUE(gets(canary, {"edge", "more"}));
+  EXPECT_TRUE(gets(other, {"grpc"}));
+  EXPECT_TRUE(gets(by_id, {"grpc"}));
+  EXPECT_TRUE(test::wait_until([&] { return metric("snapshot_resources{group=\"canary\"}").empty(); }));
+  // A bad groups.yaml changes nothing.
+  write_file(dir / "groups.yaml", "groups: [{name: edge, files: [..]}]\n");
+  EXPECT_TRUE(test::wait_until([&] { return metric("files_refused") == "1"; }));
+  write_file(dir / "grpc/a.yaml", resource_file({eds_cluster_resource("grpc2")}));
+  EXPECT_TRUE(gets(other, {"grpc2"}));
+}
+
+// Kubernetes swaps `..data`, and the subdirectories are links that lead through it.
+TEST_F(ControlPlaneTest, KubernetesMountWithGroupsSwapped) {
+  for (const char* version : {"..v1", "..v2"}) {
+    fs::create_directories(dir.path() / version / "edge");
+    write_file(dir.path() / version / "groups.yaml",
+               "groups: [{name: edge, match: {cluster: {exact: edge}}, files: edge}]\n");
+    write_file(dir.path() / version / "edge/a.yaml", resource_file({eds_cluster_resource(version)}));
+  }
+  fs::create_directory_symlink("..v1", dir / "..data");
+  fs::create_symlink("..data/groups.yaml", dir / "groups.yaml");
+  fs::create_directory_symlink("..data/edge", dir / "edge");
+  ASSERT_NO_FATAL_FAILURE(start(dir.path()));
+  RawClient client(port, RawOptions{.node_cluster = "edge"});
+  client.ask(kCds);
+  EXPECT_TRUE(gets(client, {"..v1"}));
+  fs::create_directory_symlink("..v2", dir / "..data_tmp");
+  fs::rename(dir / "..data_tmp", dir / "..data");
+  EXPECT_TRUE(gets(client, {"..v2"}));
+  // What is watched is the new one.
+  write_file(dir.path() / "..v2/edge/a.yaml", resource_file({eds_cluster_resource("edited")}));
+  EXPECT_TRUE(gets(client, {"edited"}));
+}
+
 TEST_F(ControlPlaneTest, NoSuchDirectoryAndTakenPortAreRefused) {
   event::Loop idle;
-  ControlPlane none({dir / "none", "127.0.0.1:0"});
+  ControlPlane none({.config_dir = dir / "none", .listen = "127.0.0.1:0"});
   EXPECT_FALSE(none.start(idle));
   EXPECT_FALSE(none.validate());
   ASSERT_NO_FATAL_FAILURE(start(dir.path()));
-  ControlPlane second({dir.path(), "127.0.0.1:" + std::to_string(port)});
+  ControlPlane second({.config_dir = dir.path(), .listen = "127.0.0.1:" + std::to_string(port)});
   EXPECT_FALSE(second.start(idle));
   second.stop();
 }
 
 TEST_F(ControlPlaneTest, Validate) {
   write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
-  EXPECT_TRUE(ControlPlane({dir.path(), ""}).validate());
+  EXPECT_TRUE(ControlPlane({.config_dir = dir.path()}).validate());
   write_file(dir / "b.yaml", resource_file({eds_cluster_resource("a")}));
-  EXPECT_FALSE(ControlPlane({dir.path(), ""}).validate());
+  EXPECT_FALSE(ControlPlane({.config_dir = dir.path()}).validate());
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "config/extension.h"
 #include "config/translate.h"
 #include "control/listener_at.h"
+#include "outrigger/control/consistency.h"
 #include "stats/stats.h"
 #include "support/resources.h"
 #include "support/temp_dir.h"
@@ -32,10 +33,11 @@ class DirectorySourceTest : public ::testing::Test {
     for (const std::string& name : names) batch.changed.push_back(dir / name);
     return source.update(batch);
   }
-  static std::vector<std::string> names(const DirectorySource::Outcome& outcome, const std::string& url = kCds) {
+  static std::vector<std::string> names(const DirectorySource::Outcome& outcome, const std::string& url = kCds,
+                                        const std::string& group = {}) {
     std::vector<std::string> all;
-    if (outcome.snapshot == nullptr) return {"(nothing to serve)"};
-    for (const ResourcePtr& resource : outcome.snapshot->find(url)->resources) all.push_back(resource->name);
+    if (outcome.snapshot(group) == nullptr) return {"(nothing to serve)"};
+    for (const ResourcePtr& resource : outcome.snapshot(group)->find(url)->resources) all.push_back(resource->name);
     return all;
   }
   static std::string text(const DirectorySource::Outcome& outcome) {
@@ -48,7 +50,8 @@ class DirectorySourceTest : public ::testing::Test {
   stats::Registry registry{0};
   config::StateRegistry states;
   config::Translator translator{{}, states, registry, {}};
-  DirectorySource source{dir.path().string() + "/", translator};
+  ResourcePool pool;
+  DirectorySource source{dir.path().string() + "/", translator, pool};
 };
 using Names = std::vector<std::string>;
 
@@ -74,7 +77,7 @@ TEST_F(DirectorySourceTest, ChangedAddedDeletedFiles) {
   EXPECT_EQ(names(changed({"a.yaml", "b.yaml"})), (Names{"a2", "b"}));
   fs::remove(dir / "a.yaml");
   EXPECT_EQ(names(changed({"a.yaml"})), Names{"b"});
-  EXPECT_NE(first.snapshot->version(), load().snapshot->version());
+  EXPECT_NE(first.snapshot()->version(), load().snapshot()->version());
 }
 
 TEST_F(DirectorySourceTest, UntouchedFilesAreNotReadAgain) {
@@ -92,8 +95,8 @@ TEST_F(DirectorySourceTest, EqualContentIsTheSameVersion) {
   const auto first = load();
   write_file(dir / "a.yaml", "# a comment\n" + resource_file({eds_cluster_resource("a")}));
   const auto second = changed({"a.yaml"});
-  EXPECT_EQ(first.snapshot->version(), second.snapshot->version());
-  EXPECT_EQ(first.snapshot->find(kCds), second.snapshot->find(kCds)) << "shared";
+  EXPECT_EQ(first.snapshot()->version(), second.snapshot()->version());
+  EXPECT_EQ(first.snapshot()->find(kCds), second.snapshot()->find(kCds)) << "shared";
 }
 
 TEST_F(DirectorySourceTest, ABadFileKeepsItsLastGoodResources) {
@@ -128,7 +131,7 @@ TEST_F(DirectorySourceTest, NothingIsServedBeforeAllWereGoodOnce) {
   write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
   write_file(dir / "b.yaml", "resources: [");
   const auto first = load();
-  EXPECT_EQ(first.snapshot, nullptr);
+  EXPECT_EQ(first.snapshot(), nullptr);
   EXPECT_NE(text(first), "");
   write_file(dir / "b.yaml", resource_file({eds_cluster_resource("b")}));
   EXPECT_EQ(names(changed({"b.yaml"})), (Names{"a", "b"}));
@@ -170,7 +173,7 @@ TEST_F(DirectorySourceTest, TwiceInOneFileAndTwiceAtTheStart) {
   write_file(dir / "a.yaml", resource_file({eds_cluster_resource("x")}));
   write_file(dir / "b.yaml", resource_file({eds_cluster_resource("x")}));
   const auto both = load();
-  EXPECT_EQ(both.snapshot, nullptr);
+  EXPECT_EQ(both.snapshot(), nullptr);
   ASSERT_EQ(both.faults.size(), 1u) << text(both);
   EXPECT_EQ(both.faults[0].file, dir / "b.yaml") << "the later one";
 }
@@ -226,7 +229,7 @@ TEST_F(DirectorySourceTest, AddressesAreNotSwappedInOneStep) {
   write_file(dir / "b.yaml", resource_file({listener_at("b", 8080)}));
   const auto swapped = changed({"a.yaml", "b.yaml"});
   EXPECT_EQ(swapped.refused_files, 2u) << text(swapped);
-  EXPECT_EQ(swapped.snapshot->version(), first.snapshot->version());
+  EXPECT_EQ(swapped.snapshot()->version(), first.snapshot()->version());
   EXPECT_FALSE(swapped.try_again);
   // One after the other.
   write_file(dir / "a.yaml", resource_file({listener_at("a", 8082)}));
@@ -259,6 +262,165 @@ TEST_F(DirectorySourceTest, OddEntriesAreNoFiles) {
   const auto outcome = load();
   EXPECT_EQ(text(outcome), "");
   EXPECT_EQ(names(outcome), Names{"a"});
+}
+
+// ---- groups.yaml ----
+
+class GroupsTest : public DirectorySourceTest {
+ protected:
+  GroupsTest() {
+    fs::create_directory(dir / "edge");
+    write_file(dir / "all.yaml", resource_file({eds_cluster_resource("shared")}));
+    write_file(dir / "edge/a.yaml", resource_file({eds_cluster_resource("a")}));
+  }
+  void groups(const std::string& text) { write_file(dir / "groups.yaml", text); }
+  Names edge(const DirectorySource::Outcome& outcome) { return names(outcome, kCds, "edge"); }
+  static constexpr const char* kEdge = "groups: [{name: edge, match: {cluster: {exact: edge}}, files: [., edge]}]\n";
+};
+
+TEST_F(GroupsTest, ResourcesAndSetsAreSharedBetweenGroups) {
+  fs::create_directory(dir / "other");
+  write_file(dir / "other/a.yaml", resource_file({eds_cluster_resource("a"), endpoints_resource("a", {80})}));
+  write_file(dir / "edge/e.yaml", resource_file({endpoints_resource("a", {80})}));
+  groups(std::string(kEdge) + "default: {files: [other, all.yaml]}\n");
+  const auto outcome = load();
+  EXPECT_EQ(text(outcome), "");
+  EXPECT_EQ(edge(outcome), (Names{"a", "shared"}));
+  EXPECT_EQ(names(outcome), (Names{"a", "shared"}));
+  EXPECT_EQ(outcome.snapshot()->find(kCds), outcome.snapshot("edge")->find(kCds)) << "equal, though of other files";
+  EXPECT_EQ(outcome.resources(), 3u);
+  EXPECT_EQ(outcome.rules.size(), 1u);
+  EXPECT_EQ(source.directories(), (Names{dir.path(), dir / "edge", dir / "other"}));
+}
+
+TEST_F(GroupsTest, OneNameInTwoGroupsIsNoConflictInOneItIs) {
+  write_file(dir / "edge/l.yaml", resource_file({listener_at("ingress", 8080)}));
+  write_file(dir / "plain.yaml", resource_file({listener_at("ingress", 8080)}));
+  groups("groups: [{name: edge, match: {cluster: {exact: edge}}, files: edge}]\n");
+  EXPECT_EQ(text(load()), "");
+  groups(kEdge);
+  const auto refused = changed({"groups.yaml"});
+  EXPECT_NE(text(refused).find("groups.yaml"), std::string::npos) << text(refused);
+  EXPECT_NE(text(refused).find("Listener/ingress"), std::string::npos) << text(refused);
+  EXPECT_EQ(edge(refused), Names{"a"}) << "the old groups stay";
+  fs::remove(dir / "edge/l.yaml");
+  const auto mended = changed({"edge/l.yaml"});
+  EXPECT_EQ(edge(mended), (Names{"a", "shared"})) << text(mended);
+  EXPECT_EQ(mended.mended, Names{dir / "groups.yaml"});
+  // From now on a duplicate in the group is the file's fault.
+  write_file(dir / "edge/l.yaml", resource_file({eds_cluster_resource("shared")}));
+  EXPECT_NE(text(changed({"edge/l.yaml"})).find("edge/l.yaml:2: Cluster/shared: resources[0]: is also in"),
+            std::string::npos);
+}
+
+TEST_F(GroupsTest, FaultsHaveLineAndPath) {
+  groups(R"(groups:
+- name: edge
+  match: [{}]
+  files: [/etc, ../up, ""]
+- name: edge
+  match: {id: {suffix: x}}
+- name: default
+  match: {metadata: {value: {exact: x}}}
+  files: [.]
+)");
+  const std::string told = text(load());
+  for (const char* part : {"groups.yaml:3: groups[0].match[0]: matches every node",
+                           "groups.yaml:4: groups[0].files[0]: must be a path inside",
+                           "groups[0].files[1]: must be a path inside", "groups[0].files[2]: must not be empty"})
+    EXPECT_NE(told.find(part), std::string::npos) << part << "\n" << told;
+  EXPECT_NE(told.find("groups[1].match[0].id.suffix"), std::string::npos) << told;
+}
+
+TEST_F(GroupsTest, EveryFaultOfASelectorIsTold) {
+  groups(R"(groups:
+- {name: edge, match: {id: {}}, files: [.]}
+- {name: edge, files: [.]}
+- {name: default, match: {metadata: {value: {exact: x}}}, files: []}
+- {name: "a b", match: {id: {exact: x}}, files: [.]}
+)");
+  const std::string told = text(load());
+  for (const char* part : {"groups.yaml:2: groups[0].match[0].id: needs exact or prefix",
+                           "two groups are named \"edge\"", "groups[1].match: needs at least one selector",
+                           "\"default\" is the group", "groups[2].match[0].metadata[0].path: needs at least one key",
+                           "groups[2].files: needs at least one", "groups[3].name: must not have spaces"})
+    EXPECT_NE(told.find(part), std::string::npos) << part << "\n" << told;
+}
+
+TEST_F(GroupsTest, NothingIsServedBesideABrokenGroupsFile) {
+  groups("groups: {");
+  EXPECT_TRUE(load().groups.empty());
+  groups(kEdge);
+  EXPECT_EQ(edge(changed({"groups.yaml"})), (Names{"a", "shared"}));
+}
+
+TEST_F(GroupsTest, ChangedGroupsWaitForTheirFilesAndDirectories) {
+  load();
+  groups("groups: [{name: edge, match: {cluster: {exact: edge}}, files: [edge, new, b.yaml]}]\n");
+  const auto missing = changed({"groups.yaml"});
+  EXPECT_NE(text(missing).find("groups[0].files[1]: " + (dir / "new") + " is not there"), std::string::npos)
+      << text(missing);
+  EXPECT_TRUE(missing.try_again);
+  EXPECT_EQ(missing.groups.size(), 1u);
+  fs::create_directory(dir / "new");
+  write_file(dir / "new/n.yaml", "resources: [");
+  write_file(dir / "b.yaml", resource_file({eds_cluster_resource("b")}));
+  const auto bad = changed({"b.yaml"});
+  EXPECT_NE(text(bad).find("waits for " + (dir / "new/n.yaml")), std::string::npos) << text(bad);
+  EXPECT_EQ(bad.groups.size(), 1u) << "a group without one of its files would delete what that has";
+  write_file(dir / "new/n.yaml", resource_file({eds_cluster_resource("n")}));
+  EXPECT_EQ(edge(changed({"new/n.yaml"})), (Names{"a", "b", "n"}));
+}
+
+TEST_F(GroupsTest, AFileThatIsNamedAndADirectoryThatIsGoneChangeNothing) {
+  groups("groups: [{name: edge, match: {cluster: {exact: edge}}, files: [edge, all.yaml]}]\n");
+  load();
+  fs::remove(dir / "all.yaml");
+  fs::remove_all(dir / "edge");
+  event::FileBatch batch;
+  batch.changed = {dir / "all.yaml"};
+  batch.rescan = {dir / "edge"};
+  const auto outcome = source.update(batch);
+  EXPECT_EQ(edge(outcome), (Names{"a", "shared"}));
+  EXPECT_NE(text(outcome).find("is gone; groups.yaml names it"), std::string::npos) << text(outcome);
+  // Without groups.yaml all is as without groups, and with nothing left there is nothing.
+  fs::remove(dir / "groups.yaml");
+  const auto plain = changed({"groups.yaml"});
+  EXPECT_EQ(plain.groups.size(), 1u);
+  EXPECT_EQ(plain.refused_files, 0u) << text(plain);
+}
+
+TEST(Selectors, AllThatIsSaidMustHoldAndTheFirstRuleWins) {
+  const ClientInfo client{.node_id = "edge-7",
+                          .node_cluster = "edge",
+                          .user_agent = "envoy",
+                          .metadata = {{{"labels", "track"}, "canary"}, {{"zones"}, "a"}, {{"zones"}, "b"}},
+                          .tls_identities = {"spiffe://x/edge"}};
+  const auto edge = TextMatch::exact("edge");
+  EXPECT_TRUE((NodeSelector{.id = TextMatch::prefix("edge-"), .cluster = edge}.matches(client)));
+  EXPECT_FALSE((NodeSelector{.id = edge, .cluster = edge}.matches(client)));
+  EXPECT_FALSE((NodeSelector{.user_agent = TextMatch::prefix("gRPC")}.matches(client)));
+  EXPECT_TRUE((NodeSelector{.tls_identity = TextMatch::prefix("spiffe://x/")}.matches(client)));
+  EXPECT_FALSE((NodeSelector{.tls_identity = edge}.matches(client)));
+  EXPECT_TRUE((NodeSelector{.metadata = {{{"zones"}, TextMatch::exact("b")}}}.matches(client)));
+  EXPECT_FALSE((NodeSelector{.metadata = {{{"labels.track"}, TextMatch::exact("canary")}}}.matches(client)));
+  EXPECT_FALSE((NodeSelector{.metadata = {{{"zones"}, TextMatch::exact("b")}, {{"no"}, edge}}}.matches(client)));
+  const std::vector<GroupRule> rules = {
+      {"no", {{.id = edge}}}, {"one", {{.id = edge}, {.cluster = edge}}}, {"two", {{}}}};
+  EXPECT_EQ(group_of(rules, client), "one");
+  EXPECT_EQ(group_of(rules, {}), "two");
+  EXPECT_EQ(group_of({}, client), "");
+}
+
+TEST_F(DirectorySourceTest, InconsistenciesAreTold) {
+  write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a"), eds_cluster_resource("b"),
+                                            endpoints_resource("b", {80}), listener_at("l", 8080)}));
+  const auto outcome = load();
+  std::string told;
+  for (const Inconsistency& one : check_consistency(*outcome.snapshot())) told += one.name + ": " + one.problem + "\n";
+  EXPECT_EQ(told, "a: names what is not there: endpoints a\nl: names what is not there: route table table: unknown\n");
+  const auto broken = ResourceSnapshot::make({Resource::make(kCds, "c", "\xff")});
+  EXPECT_EQ(check_consistency(**broken).size(), 1u);
 }
 
 }  // namespace

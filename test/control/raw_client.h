@@ -7,13 +7,22 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "envoy/service/discovery/v3/ads.grpc.pb.h"
 
 namespace outrigger::control {
+
+struct RawOptions {
+  std::string node_id = "test-node", node_cluster = "test-cluster", user_agent = {};
+  std::map<std::string, std::string> labels = {};  // the node's metadata has them below "labels"
+  std::string token = {};                          // bearer
+  std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
+};
 
 // Calls end after a minute, so that a test that waits in vain fails.
 class RawClient {
@@ -22,13 +31,16 @@ class RawClient {
   using Names = std::vector<std::string>;
 
  public:
-  explicit RawClient(uint16_t port, const std::string& node_id = "test-node") : node_id_(node_id) {
+  explicit RawClient(uint16_t port, const std::string& node_id = "test-node")
+      : RawClient(port, RawOptions{.node_id = node_id}) {}
+  RawClient(uint16_t port, RawOptions options) : options_(std::move(options)) {
     grpc::ChannelArguments args;
     args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     args.SetMaxReceiveMessageSize(-1);
-    channel_ = grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(port), grpc::InsecureChannelCredentials(), args);
+    channel_ = grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(port), options_.credentials, args);
     stub_ = envoy::service::discovery::v3::AggregatedDiscoveryService::NewStub(channel_);
     context_.set_deadline(std::chrono::system_clock::now() + std::chrono::minutes(1));
+    if (!options_.token.empty()) context_.AddMetadata("authorization", "Bearer " + options_.token);
     stream_ = stub_->StreamAggregatedResources(&context_);
   }
   ~RawClient() {
@@ -40,8 +52,12 @@ class RawClient {
   bool ask(const std::string& url, const Names& names = {}, const std::string& version = "",
            const std::string& nonce = "", const std::string& error = "") {
     Request request;
-    request.mutable_node()->set_id(node_id_);
-    request.mutable_node()->set_cluster("test-cluster");
+    request.mutable_node()->set_id(options_.node_id);
+    request.mutable_node()->set_cluster(options_.node_cluster);
+    request.mutable_node()->set_user_agent_name(options_.user_agent);
+    auto& metadata = *request.mutable_node()->mutable_metadata()->mutable_fields();
+    for (const auto& [key, value] : options_.labels)
+      (*metadata["labels"].mutable_struct_value()->mutable_fields())[key].set_string_value(value);
     request.set_type_url(url);
     request.set_version_info(version);
     request.set_response_nonce(nonce);
@@ -57,6 +73,8 @@ class RawClient {
     EXPECT_TRUE(stream_->Read(&response));
     return response;
   }
+  // False: the stream has ended.
+  bool try_read(Response& response) { return stream_->Read(&response); }
   bool ack(const Response& r, const Names& names = {}) { return ask(r.type_url(), names, r.version_info(), r.nonce()); }
   grpc::Status end() {
     Response rest;
@@ -67,7 +85,7 @@ class RawClient {
   }
 
  private:
-  std::string node_id_;
+  const RawOptions options_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<envoy::service::discovery::v3::AggregatedDiscoveryService::Stub> stub_;
   grpc::ClientContext context_;

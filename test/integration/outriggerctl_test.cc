@@ -1,8 +1,10 @@
 // outriggerctl as people and scripts use it: on files and on a running proxy.
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "support/certificates.h"
 #include "support/fake_upstream.h"
 #include "support/process.h"
 #include "support/resources.h"
@@ -11,6 +13,7 @@ namespace outrigger::test {
 namespace {
 
 using Json = nlohmann::json;
+namespace fs = std::filesystem;
 
 const std::string kQuickstart = OUTRIGGER_SOURCE_DIR "/source/docs/guide/examples/quickstart";
 
@@ -179,6 +182,52 @@ TEST_F(Ctl, DumpIsATableOrAllOfIt) {
   EXPECT_TRUE(has(some, "back") && !has(some, "main")) << some.text;
   EXPECT_TRUE(ctl({"dump", "--admin", admin, "-o", "json"}).json()["configs"].is_array());
   EXPECT_FALSE(has(ctl({"dump", "--admin", admin, "-o", "yaml"}), "tell-nobody"));
+}
+
+TEST_F(Ctl, StatusOverTlsWithATokenTellsTheGroup) {
+  const Certificates ca(dir_.path());
+  ca.issue("server", "DNS:control.test");
+  ca.issue("me", "URI:spiffe://test/me");
+  TempDir config;
+  fs::create_directory(config / "edge");
+  write_file(config / "edge/clusters.yaml", resource_file({eds_cluster_resource("blue")}));
+  write_file(config / "groups.yaml", "groups: [{name: edge-group, match: {id: {prefix: ''}}, files: edge}]\n");
+  const std::string token = file("token", "# ours\nthe-operators-own-token\n");
+  const std::vector<std::string> server = {"--tls-cert",      ca / "server.pem", "--tls-key",    ca / "server.key",
+                                           "--tls-client-ca", ca / "ca.pem",     "--token-file", token};
+  ControlProcess control(config.path(), 0, server);
+  ASSERT_TRUE(control.started()) << control.output();
+  const std::string address = "127.0.0.1:" + std::to_string(control.port());
+  const auto status = [&](std::vector<std::string> more, std::vector<std::string> environment = {}) {
+    more.insert(more.begin(), {"status", "--control", address});
+    return ctl(more, std::move(environment));
+  };
+  const std::vector<std::string> tls = {"--tls-ca",  ca / "ca.pem", "--tls-cert",        ca / "me.pem",
+                                        "--tls-key", ca / "me.key", "--tls-server-name", "control.test"};
+  EXPECT_EQ(status({}).code, 3) << "plain text";
+  const Answer without = status(tls);
+  EXPECT_EQ(without.code, 3);
+  EXPECT_TRUE(has(without, "wants a bearer token")) << without.text;
+  const Answer with = status(tls, {"OUTRIGGER_TOKEN_FILE=" + token});
+  EXPECT_EQ(with.code, 0) << with.text;
+  EXPECT_TRUE(has(with, "no proxy is connected")) << with.text;
+  EXPECT_EQ(status({"--tls-ca", dir_ / "none.pem"}).code, 2);
+  EXPECT_EQ(status({"--token-file", dir_ / "none"}).code, 2);
+  EXPECT_EQ(control.metric("outrigger_control_refused_total{reason=\"unauthenticated\"}"), 1);
+
+  // A group is shown; of a control plane that takes everybody, as our proxy brings no token.
+  ControlProcess open(config.path());
+  ASSERT_TRUE(open.started()) << open.output();
+  ProxyProcess proxy(ads_bootstrap(open.port()));
+  ASSERT_TRUE(proxy.started()) << proxy.output();
+  const auto table = [&] { return ctl({"status", "--control", "127.0.0.1:" + std::to_string(open.port())}); };
+  EXPECT_TRUE(wait_until([&] { return has(table(), "edge-group"); })) << table().text;
+  EXPECT_TRUE(has(table(), "GROUP")) << table().text;
+
+  ControlProcess bad(config.path(), 0, {"--tls-cert", ca / "server.pem", "--tls-key", ca / "me.key"});
+  EXPECT_FALSE(bad.started());
+  EXPECT_EQ(bad.process().wait_exit(), 1);
+  EXPECT_NE(bad.output().find("me.key: is not the key of the certificate in"), std::string::npos) << bad.output();
 }
 
 TEST_F(Ctl, StatusAndWatchTellWhatEachProxyRunsAndWhyItRefused) {

@@ -114,7 +114,7 @@ std::optional<int> Process::wait_exit(Milliseconds patience) {
       [&] {
         int wait_status = 0;
         if (!status_ && ::waitpid(pid_, &wait_status, WNOHANG) == pid_) status_ = exit_status(wait_status);
-        return status_.has_value();
+        return status_.has_value() && output_ended_;
       },
       patience);
   return status_;
@@ -165,10 +165,20 @@ std::optional<int> ProxyProcess::stop(Milliseconds patience) {
   return process_->wait_exit(patience);
 }
 
-ControlProcess::ControlProcess(const std::string& config_dir, uint16_t port) {
-  process_ = std::make_unique<Process>(std::vector<std::string>{
-      program_path("outrigger-control"), "--config-dir", config_dir, "--listen", "127.0.0.1:" + std::to_string(port)});
+ControlProcess::ControlProcess(const std::string& config_dir, uint16_t port, std::vector<std::string> arguments) {
+  std::vector<std::string> argv = {program_path("outrigger-control"),   "--config-dir",    config_dir,   "--listen",
+                                   "127.0.0.1:" + std::to_string(port), "--admin-address", "127.0.0.1:0"};
+  argv.insert(argv.end(), arguments.begin(), arguments.end());
+  process_ = std::make_unique<Process>(std::move(argv));
   port_ = port_of(process_->wait_for_output("listening[^\\n]*127\\.0\\.0\\.1:([1-9][0-9]*)"));
+  admin_port_ = port_of(process_->wait_for_output("admin: http://127\\.0\\.0\\.1:([1-9][0-9]*)"));
+}
+
+std::optional<double> ControlProcess::metric(const std::string& name_and_labels) const {
+  const std::string page = "\n" + http_get(admin_port_, "/metrics").body;
+  const size_t at = page.find("\n" + name_and_labels + " ");
+  if (at == std::string::npos) return std::nullopt;
+  return std::stod(page.substr(at + name_and_labels.size() + 2));
 }
 
 LoadProcess::LoadProcess(uint16_t port, std::vector<std::string> arguments) {

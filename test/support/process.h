@@ -40,7 +40,8 @@ class Process {
 
   void signal(int number);
   bool running();
-  // The exit status; 128 + n after death by signal n; nothing if it still runs when patience ends.
+  // When it has ended and all of its output has come. The exit status; 128 + n after death by signal n; nothing if it
+  // still runs when patience ends.
   std::optional<int> wait_exit(Milliseconds patience = kPatience);
 
  private:
@@ -87,16 +88,19 @@ class ProxyProcess {
 // `outrigger-control --config-dir DIR --listen 127.0.0.1:0` on a directory of the test.
 class ControlProcess {
  public:
-  explicit ControlProcess(const std::string& config_dir, uint16_t port = 0);
+  explicit ControlProcess(const std::string& config_dir, uint16_t port = 0, std::vector<std::string> arguments = {});
 
   bool started() const { return port_ != 0; }
   uint16_t port() const { return port_; }
+  uint16_t admin_port() const { return admin_port_; }
+  // The value of a line of /metrics, named with its labels; nothing if there is none.
+  std::optional<double> metric(const std::string& name_and_labels) const;
   Process& process() { return *process_; }
   std::string output() const { return process_->output(); }
 
  private:
   std::unique_ptr<Process> process_;
-  uint16_t port_ = 0;
+  uint16_t port_ = 0, admin_port_ = 0;
 };
 
 // Load of the build's bench_client on a port; stop() ends it and tells how it went.

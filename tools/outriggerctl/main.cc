@@ -82,6 +82,12 @@ int run(int argc, char** argv) {
     command->add_option("--control", control.control, "address of the control plane")
         ->envname("OUTRIGGER_CONTROL")
         ->capture_default_str();
+    command->add_option("--tls-ca", control.tls_ca, "TLS, its certificate signed by one of these (PEM)");
+    command->add_option("--tls-cert", control.tls_cert, "TLS, with this certificate of ours (PEM)");
+    command->add_option("--tls-key", control.tls_key, "the key of --tls-cert");
+    command->add_option("--tls-server-name", control.tls_server_name, "TLS, its certificate is for this name");
+    command->add_option("--token-file", control.token_file, "send the first bearer token of this file")
+        ->envname("OUTRIGGER_TOKEN_FILE");
     return command;
   };
   CLI::App* status_command =

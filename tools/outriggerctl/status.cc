@@ -10,6 +10,8 @@
 #include <thread>
 
 #include "config/names.h"
+#include "control/read_text.h"
+#include "control/token_file.h"
 #include "outrigger/control/v1/status.grpc.pb.h"
 
 namespace outrigger::ctl {
@@ -23,24 +25,50 @@ constexpr auto kEvery = std::chrono::milliseconds(500);
 
 class Client {
  public:
-  explicit Client(const std::string& address)
-      : stub_(v1::ProxyStatusService::NewStub(
-            grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments()))) {}
+  // Refused: a file that cannot be read.
+  static Result<Client> open(const StatusOptions& options) {
+    Client client;
+    if (!options.token_file.empty()) {
+      TRY(client.token_, control::TokenFile::first(options.token_file));
+    }
+    TRY(const auto credentials, credentials_of(options));
+    client.stub_ = v1::ProxyStatusService::NewStub(
+        grpc::CreateCustomChannel(options.control, credentials, arguments(options.tls_server_name)));
+    return client;
+  }
 
   grpc::Status get(v1::StatusResponse& response) {
     grpc::ClientContext context;
+    if (!token_.empty()) context.AddMetadata("authorization", "Bearer " + token_);
     context.set_deadline(std::chrono::system_clock::now() + kPatience);
     return stub_->GetStatus(&context, {}, &response);
   }
 
  private:
-  static grpc::ChannelArguments arguments() {
+  static Result<std::shared_ptr<grpc::ChannelCredentials>> credentials_of(const StatusOptions& options) {
+    if (options.tls_ca.empty() && options.tls_cert.empty() && options.tls_key.empty() &&
+        options.tls_server_name.empty())
+      return grpc::InsecureChannelCredentials();
+    grpc::SslCredentialsOptions tls;
+    for (const auto& [file, text] :
+         {std::pair(&options.tls_ca, &tls.pem_root_certs), std::pair(&options.tls_cert, &tls.pem_cert_chain),
+          std::pair(&options.tls_key, &tls.pem_private_key)}) {
+      if (file->empty()) continue;
+      Result<std::string> read = control::read_text(*file);
+      if (!read) return fail(Errc::kInvalidArgument, *file + ": " + read.error().detail);
+      *text = std::move(*read);
+    }
+    return grpc::SslCredentials(tls);
+  }
+  static grpc::ChannelArguments arguments(const std::string& server_name) {
     grpc::ChannelArguments arguments;
+    if (!server_name.empty()) arguments.SetSslTargetNameOverride(server_name);
     arguments.SetMaxReceiveMessageSize(-1);
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
     return arguments;
   }
   std::unique_ptr<v1::ProxyStatusService::Stub> stub_;
+  std::string token_;
 };
 
 std::string time_of(int64_t unix_ms) {
@@ -137,13 +165,13 @@ Json json_of(const v1::StatusResponse& response) {
 
 Table table_of(const v1::StatusResponse& response, bool types) {
   Table table(types ? std::vector<std::string>{"NODE", "TYPE", "VERSION", "STATE", "SINCE", "LAST NACK"}
-                    : std::vector<std::string>{"NODE", "CLUSTER", "SERVED", "STATE", "SINCE", "LAST NACK"});
+                    : std::vector<std::string>{"NODE", "CLUSTER", "GROUP", "SERVED", "STATE", "SINCE", "LAST NACK"});
   for (const v1::ProxyStatus& proxy : response.proxies()) {
     const std::string node = one_line(proxy.node_id());
     if (!types) {
       const Row row = row_of(proxy);
-      table.add({node, one_line(proxy.node_cluster()), proxy.served_version(), row.what, time_of(row.since),
-                 row.last_nack.empty() ? "-" : row.last_nack},
+      table.add({node, one_line(proxy.node_cluster()), proxy.group().empty() ? "default" : one_line(proxy.group()),
+                 proxy.served_version(), row.what, time_of(row.since), row.last_nack.empty() ? "-" : row.last_nack},
                 colour_of(row.state));
       continue;
     }
@@ -171,7 +199,12 @@ void cannot_reach(const std::string& address, const grpc::Status& status) {
 
 int status(const Output& out, const StatusOptions& options) {
   v1::StatusResponse response;
-  if (const grpc::Status got = Client(options.control).get(response); !got.ok()) {
+  Result<Client> client = Client::open(options);
+  if (!client) {
+    complain(client.error().detail);
+    return kUsage;
+  }
+  if (const grpc::Status got = client->get(response); !got.ok()) {
     cannot_reach(options.control, got);
     return kUnreachable;
   }
@@ -186,14 +219,18 @@ int status(const Output& out, const StatusOptions& options) {
 }
 
 int watch(const Output& out, const StatusOptions& options) {
-  Client client(options.control);
+  Result<Client> client = Client::open(options);
+  if (!client) {
+    complain(client.error().detail);
+    return kUsage;
+  }
   const auto end = Clock::now() + std::chrono::seconds(options.timeout_s);
   std::map<uint64_t, std::string> told;  // by stream
   bool reached = true;
   for (;; std::this_thread::sleep_for(kEvery)) {
     if (options.timeout_s != 0 && Clock::now() >= end) return kBad;
     v1::StatusResponse response;
-    const grpc::Status got = client.get(response);
+    const grpc::Status got = client->get(response);
     if (!got.ok()) {
       if (std::exchange(reached, false)) cannot_reach(options.control, got);
       continue;

@@ -5,8 +5,8 @@
 // Thread rule: snapshots are immutable and shared; the cache may be used from any thread.
 // Use:  ResourceCache cache;
 //       std::vector<Resource> resources = {Resource::make(url, "backend", cluster.SerializeAsString()), ...};
-//       auto snapshot = ResourceSnapshot::make(std::move(resources), cache.get().get());
-//       if (snapshot) cache.set(*snapshot);
+//       auto snapshot = ResourceSnapshot::make(std::move(resources), &cache.pool());
+//       if (snapshot) cache.set(*snapshot);              // of the one group; or (*snapshot, "edge")
 #pragma once
 
 #include <cstddef>
@@ -43,15 +43,31 @@ struct TypeSet {
   static std::shared_ptr<const TypeSet> make(std::string type_url, std::vector<ResourcePtr> resources);
 };
 
+// Makes equal resources, and equal sets of them, one object for as long as anybody holds it. Any thread.
+class ResourcePool {
+ public:
+  ResourcePool();
+  ~ResourcePool();
+  ResourcePool(const ResourcePool&) = delete;
+  ResourcePool& operator=(const ResourcePool&) = delete;
+
+  ResourcePtr share(Resource resource);
+  std::shared_ptr<const TypeSet> share(std::shared_ptr<const TypeSet> set);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
 class ResourceSnapshot {
  public:
-  // Refused (kInvalidArgument): two resources of one type and name, a resource without name or type. What `previous`
-  // has equally is shared with it.
+  // Refused (kInvalidArgument): two resources of one type and name, a resource without name or type. With a pool, what
+  // other snapshots of that pool have equally is shared with them.
   static Result<std::shared_ptr<const ResourceSnapshot>> make(std::vector<Resource> resources,
-                                                              const ResourceSnapshot* previous = nullptr);
+                                                              ResourcePool* pool = nullptr);
   // The same of resources that are held already.
   static Result<std::shared_ptr<const ResourceSnapshot>> of(std::vector<ResourcePtr> resources,
-                                                            const ResourceSnapshot* previous = nullptr);
+                                                            ResourcePool* pool = nullptr);
 
   // The set of a type; an empty one if there is none.
   std::shared_ptr<const TypeSet> find(std::string_view type_url) const;
@@ -73,7 +89,11 @@ class ResourceCache {
   ResourceCache(const ResourceCache&) = delete;
   ResourceCache& operator=(const ResourceCache&) = delete;
 
-  // Replaces a group's snapshot and tells the listeners, on the calling thread. An equal snapshot tells nobody.
+  // For the snapshots of this cache.
+  ResourcePool& pool();
+
+  // Replaces a group's snapshot and tells the listeners, on the calling thread. An equal snapshot tells nobody; nullptr
+  // forgets the group (its clients keep what they have).
   void set(std::shared_ptr<const ResourceSnapshot> snapshot, const std::string& group = {});
   // nullptr: nothing was set for that group.
   std::shared_ptr<const ResourceSnapshot> get(const std::string& group = {}) const;

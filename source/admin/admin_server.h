@@ -22,7 +22,7 @@
 #include "outrigger/result.h"
 #include "proxy/access_log.h"
 
-namespace outrigger::server {
+namespace outrigger::admin {
 
 struct AdminRequest {
   std::string method;
@@ -73,7 +73,10 @@ class AdminServer {
 
 // Whether a Host header's value is an IP literal or localhost, with or without a port.
 bool is_literal_host(std::string_view host);
+// "127.0.0.1:9901", "[::1]:0", "localhost:9901", or a Unix socket: a path, "@name", "unix:PATH". kInvalidArgument: none
+// of these.
+Result<net::Address> parse_listen_address(std::string_view text);
 // "a=1&b=%20x" decoded.
 std::vector<std::pair<std::string, std::string>> parse_query(std::string_view query);
 
-}  // namespace outrigger::server
+}  // namespace outrigger::admin

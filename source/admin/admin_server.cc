@@ -1,5 +1,6 @@
-#include "server/admin_server.h"
+#include "admin/admin_server.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,7 +10,7 @@
 #include "http/h1_codec.h"
 #include "net/connection.h"
 
-namespace outrigger::server {
+namespace outrigger::admin {
 namespace {
 
 constexpr size_t kPieceBytes = 64 * 1024;
@@ -62,6 +63,25 @@ bool is_literal_host(std::string_view host) {
   }
   host = host.substr(0, host.rfind(':'));
   return host == "localhost" || net::Address::parse(host, 0).has_value();
+}
+
+Result<net::Address> parse_listen_address(std::string_view text) {
+  if (text.starts_with("unix:")) text.remove_prefix(5);
+  if (text.starts_with('/') || text.starts_with('@')) return net::Address::unix_path(text);
+  const size_t colon = text.rfind(':');
+  const auto bad = [&] { return fail(Errc::kInvalidArgument, fmt::format("\"{}\" is not HOST:PORT", text)); };
+  if (colon == std::string_view::npos) return bad();
+  std::string_view host = text.substr(0, colon), port = text.substr(colon + 1);
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  if (host == "localhost") host = "127.0.0.1";
+  uint32_t number = 0;
+  if (port.empty() || port.size() > 5) return bad();
+  for (const char c : port) {
+    if (c < '0' || c > '9') return bad();
+    number = number * 10 + static_cast<uint32_t>(c - '0');
+  }
+  if (number > UINT16_MAX) return bad();
+  return net::Address::parse(host, static_cast<uint16_t>(number));
 }
 
 // ---- one connection ----
@@ -297,4 +317,4 @@ void AdminServer::close_now() {
   for (auto& client : impl_->clients) client->close_now();
 }
 
-}  // namespace outrigger::server
+}  // namespace outrigger::admin
