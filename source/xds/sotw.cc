@@ -1,6 +1,8 @@
 #include "xds/sotw.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <iterator>
 #include <utility>
 
 namespace outrigger::xds {
@@ -9,20 +11,35 @@ void Sotw::subscribe(Type type, Subscription subscription) {
   normalise(subscription);
   TypeState& t = at(type);
   if (t.subscribed && t.subscription == subscription) return;
+  Own& own = own_[index(type)];
   const bool nothing_yet = t.state == State::kUnasked && !subscription.wildcard && subscription.names.empty();
+  const std::vector<std::string>&before = t.subscription.names, &now = subscription.names;
+  const bool more = subscription.wildcard && !t.subscription.wildcard;
+  if (more || !std::includes(before.begin(), before.end(), now.begin(), now.end())) {
+    own.incomplete = true;
+    own.complete_from_id = UINT64_MAX;
+  }
+  std::set_difference(own.told.begin(), own.told.end(), now.begin(), now.end(),
+                      std::inserter(own.lapsed, own.lapsed.end()));
   t.subscription = std::move(subscription);
   t.subscribed = true;
   // A first request without names would ask for everything (LDS, CDS) or mean nothing (RDS, EDS).
-  own_[index(type)].request_due = !nothing_yet;
+  own.request_due = !nothing_yet;
+  own.names_changed = true;
 }
 
 void Sotw::on_stream_opened(Type type) {
   TypeState& t = at(type);
   Own& own = own_[index(type)];
-  if (std::exchange(own.incomplete, false)) t.accepted_version.clear();
+  if (own.incomplete) t.accepted_version.clear();
   own.error_detail.clear();
   own.named_on_stream = false;
   own.judging_id = 0;
+  own.nonce_answered = true;
+  own.names_changed = true;
+  own.told.clear();
+  own.lapsed.clear();
+  own.in_doubt.clear();
   own.request_due = t.subscribed && (t.subscription.wildcard || !t.subscription.names.empty());
 }
 
@@ -33,6 +50,9 @@ std::optional<Update> Sotw::receive(Response response) {
   const uint64_t hash = fingerprint(response);
   t.nonce = response.nonce;
   t.received_version = response.version;
+  Own& own = own_[index(*type)];
+  own.nonce_answered = false;
+  own.lapsed.merge(std::exchange(own.in_doubt, {}));
   if (t.state == State::kDelaying && hash == t.refused_hash) {
     ++t.repeated;
     return std::nullopt;
@@ -40,8 +60,8 @@ std::optional<Update> Sotw::receive(Response response) {
   response.removed.clear();  // has no meaning in this form
   Update update = hand_up(*type, hash, std::move(response));
   update.full_set = is_full_set(*type);
-  own_[index(*type)].error_detail.clear();
-  own_[index(*type)].judging_id = update.id;
+  own.error_detail.clear();
+  own.judging_id = update.id;
   return update;
 }
 
@@ -60,7 +80,7 @@ Machine::Verdict Sotw::verdict(uint64_t update_id, Refusal refusal, int64_t now_
     ++t.accepted;
     if (!overtaken) {
       t.accepted_version = update.version;
-      own.incomplete = false;
+      if (update_id >= own.complete_from_id) own.incomplete = false;
       absolve(t);
     }
   } else {
@@ -88,6 +108,17 @@ std::optional<Request> Sotw::next_request(int64_t now_ms) {
   return std::nullopt;
 }
 
+// True if some of the names are still wanted and have to be named again.
+bool Sotw::leave_out_lapsed(Own& own, std::vector<std::string>& names) {
+  std::set<std::string> left_out;
+  std::erase_if(names,
+                [&](const std::string& name) { return own.lapsed.contains(name) && left_out.insert(name).second; });
+  own.lapsed.clear();
+  const bool any = !left_out.empty();
+  if (own.nonce_answered) own.in_doubt.merge(left_out);
+  return any;
+}
+
 Request Sotw::make_request(Type type) {
   TypeState& t = at(type);
   Own& own = own_[index(type)];
@@ -96,12 +127,16 @@ Request Sotw::make_request(Type type) {
   request.version = t.accepted_version;
   request.nonce = t.nonce;
   request.names = t.subscription.names;
+  own.request_due = leave_out_lapsed(own, request.names);
+  if (own.names_changed) own.told = request.names;
+  own.names_changed = own.request_due;
   // Once names were sent on this stream, an empty list means none: then all must be said as "*".
   if (t.subscription.wildcard && (!request.names.empty() || own.named_on_stream)) request.names.push_back("*");
   if (!request.names.empty()) own.named_on_stream = true;
   request.error_detail = std::exchange(own.error_detail, {});
   request.with_node = with_node();
-  own.request_due = false;
+  own.nonce_answered = true;
+  if (!own.request_due) own.complete_from_id = std::min(own.complete_from_id, next_id_);
   t.state = State::kWaiting;
   return request;
 }
