@@ -81,7 +81,8 @@ std::string encode(const AdsResponse& response, bool incremental) {
 
 struct ScriptedAds::Impl final : public grpc::CallbackGenericService {
   class Stream;
-  explicit Impl(ScriptedAdsOptions o) : options(std::move(o)) {
+  Impl(ScriptedAds& s, ScriptedAdsOptions o) : self(s), options(std::move(o)) {}
+  void start() {
     grpc::ServerBuilder builder;
     int bound = 0;
     builder.AddListeningPort("127.0.0.1:" + std::to_string(options.port), grpc::InsecureServerCredentials(), &bound);
@@ -95,6 +96,7 @@ struct ScriptedAds::Impl final : public grpc::CallbackGenericService {
   grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext* context) override;
   void send(grpc::ByteBuffer buffer, uint64_t stream);
 
+  ScriptedAds& self;
   const ScriptedAdsOptions options;
   std::unique_ptr<grpc::Server> server;
   uint16_t port = 0;
@@ -125,7 +127,7 @@ class ScriptedAds::Impl::Stream final : public grpc::ServerGenericBidiReactor {
       server_.requests.push_back(request);
       server_.changed.notify_all();
     }
-    if (server_.options.on_request) server_.options.on_request(request);
+    if (server_.options.on_request) server_.options.on_request(server_.self, request);
     const std::lock_guard lock(server_.mutex);
     if (!finished_) StartRead(&incoming_);
   }
@@ -185,7 +187,9 @@ void ScriptedAds::Impl::send(grpc::ByteBuffer buffer, uint64_t stream) {
   newest->send(std::move(buffer));
 }
 
-ScriptedAds::ScriptedAds(ScriptedAdsOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+ScriptedAds::ScriptedAds(ScriptedAdsOptions options) : impl_(std::make_unique<Impl>(*this, std::move(options))) {
+  impl_->start();
+}
 
 ScriptedAds::~ScriptedAds() {
   impl_->server->Shutdown(std::chrono::system_clock::now());

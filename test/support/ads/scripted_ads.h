@@ -45,10 +45,12 @@ struct AdsResponse {
   std::vector<std::string> removed;  // incremental
 };
 
+class ScriptedAds;
+
 struct ScriptedAdsOptions {
   bool incremental = false;
   uint16_t port = 0;
-  std::function<void(const AdsRequest&)> on_request = {};
+  std::function<void(ScriptedAds&, const AdsRequest&)> on_request = {};
 };
 
 class ScriptedAds {

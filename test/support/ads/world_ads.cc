@@ -47,15 +47,12 @@ AdsWorld& AdsWorld::without(const std::string& type_url, const std::string& name
 }
 
 WorldAds::WorldAds(bool incremental, AdsWorld world, uint16_t port)
-    : incremental_(incremental), world_(std::move(world)) {
-  // A proxy that knows the port may be there at once.
-  const std::lock_guard lock(mutex_);
-  wire_ = std::make_unique<ScriptedAds>(
-      ScriptedAdsOptions{.incremental = incremental, .port = port, .on_request = [this](const AdsRequest& request) {
-                           const std::lock_guard locked(mutex_);
-                           on_request(request);
-                         }});
-}
+    : incremental_(incremental),
+      world_(std::move(world)),
+      wire_({.incremental = incremental, .port = port, .on_request = [this](ScriptedAds&, const AdsRequest& request) {
+               const std::lock_guard lock(mutex_);
+               on_request(request);
+             }}) {}
 
 void WorldAds::release(const std::string& type_url, const AdsWorld& world) {
   const std::lock_guard lock(mutex_);
@@ -88,6 +85,7 @@ void WorldAds::on_request(const AdsRequest& request) {
   if (!first && newest && !request.nonce.empty()) {
     state.answered = true;
     if (!request.error_detail.empty()) refusals_.push_back(request.error_detail);
+    if (!request.error_detail.empty() && resends_refused_) state.sent.clear();
   }
   // In state of the world a request with an old nonce was overtaken by what is on its way.
   if (!incremental_ && !first && !newest) return;
@@ -146,7 +144,7 @@ void WorldAds::push(const std::string& type_url, bool owed) {
   response.version = "v" + std::to_string(++counter_);
   response.nonce = state.nonce = "n" + std::to_string(counter_);
   state.answered = false;
-  wire_->send(response, stream_);
+  wire_.send(response, stream_);
 }
 
 }  // namespace outrigger::test

@@ -33,11 +33,16 @@ class WorldAds {
  public:
   WorldAds(bool incremental, AdsWorld world, uint16_t port = 0);
 
-  uint16_t port() const { return wire_->port(); }
-  ScriptedAds& wire() { return *wire_; }
+  uint16_t port() const { return wire_.port(); }
+  ScriptedAds& wire() { return wire_; }
 
   // From now on it says of this type what `world` has.
   void release(const std::string& type_url, const AdsWorld& world);
+  // As some servers do: what was refused is sent again at once.
+  void resend_refused() {
+    const std::lock_guard lock(mutex_);
+    resends_refused_ = true;
+  }
   // All that was sent has been answered.
   bool wait_answered(Milliseconds patience = kPatience) const;
   std::vector<std::string> refusals() const;  // what NACKs said, in their order
@@ -61,7 +66,8 @@ class WorldAds {
   uint64_t counter_ = 0;
   std::map<std::string, State> states_;
   std::vector<std::string> refusals_;
-  std::unique_ptr<ScriptedAds> wire_;  // last: it ends first
+  bool resends_refused_ = false;
+  ScriptedAds wire_;  // last: it ends first
 };
 
 }  // namespace outrigger::test
