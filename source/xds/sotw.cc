@@ -31,7 +31,6 @@ void Sotw::subscribe(Type type, Subscription subscription) {
 void Sotw::on_stream_opened(Type type) {
   TypeState& t = at(type);
   Own& own = own_[index(type)];
-  if (own.incomplete) t.accepted_version.clear();
   own.error_detail.clear();
   own.named_on_stream = false;
   own.judging_id = 0;
@@ -122,6 +121,7 @@ bool Sotw::leave_out_lapsed(Own& own, std::vector<std::string>& names) {
 Request Sotw::make_request(Type type) {
   TypeState& t = at(type);
   Own& own = own_[index(type)];
+  if (t.state == State::kUnasked && own.incomplete) t.accepted_version.clear();
   Request request;
   request.type = type;
   request.version = t.accepted_version;

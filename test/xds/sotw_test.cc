@@ -200,6 +200,13 @@ TEST_F(SotwTest, AVersionThatMayLackAWantedNameIsNotClaimedOnTheNextStream) {
   machine.verdict(early, {}, now);
   request();
   EXPECT_EQ(version_of_next_stream(), "");
+  // A verdict that comes between the streams.
+  const uint64_t late = receive(response(Type::kEndpoints, "v3", "n1"));
+  machine.subscribe(Type::kEndpoints, {.names = {"e"}});
+  machine.stream_closed();
+  machine.stream_opened();
+  machine.verdict(late, {}, now);
+  EXPECT_EQ(request().version, "");
 }
 
 TEST_F(SotwTest, NothingIsAskedOfATypeWithoutNames) {
