@@ -162,7 +162,7 @@ class GrpcJsClient : public testing::Test {
         std::vector<std::string>{"GRPC_XDS_BOOTSTRAP_CONFIG={\"xds_servers\": [{\"server_uri\": \"127.0.0.1:" +
                                  std::to_string(control_->port()) +
                                  "\", \"channel_creds\": [{\"type\": \"insecure\"}], \"server_features\": "
-                                 "[\"xds_v3\"]}], \"node\": {\"id\": \"js-client\"}}"});
+                                 "[\"xds_v3\"]}], \"node\": {\"id\": \"js-client\", \"locality\": {}}}"});
     calls_ = client_->port("control");
     ASSERT_NE(calls_, 0) << client_->output();
   }
