@@ -107,15 +107,21 @@ std::optional<Request> Sotw::next_request(int64_t now_ms) {
   return std::nullopt;
 }
 
-// True if some of the names are still wanted and have to be named again.
-bool Sotw::leave_out_lapsed(Own& own, std::vector<std::string>& names) {
-  std::set<std::string> left_out;
-  std::erase_if(names,
-                [&](const std::string& name) { return own.lapsed.contains(name) && left_out.insert(name).second; });
+// The names to send now: what lapsed is left out, and named by a further request if it is wanted.
+std::vector<std::string> Sotw::names_to_send(const TypeState& t, Own& own) {
+  std::vector<std::string> names = t.subscription.names;
+  own.request_due = !own.lapsed.empty() &&
+                    std::erase_if(names, [&](const std::string& name) { return own.lapsed.contains(name); }) > 0;
+  if (!own.names_changed && own.lapsed.empty()) return names;
   own.lapsed.clear();
-  const bool any = !left_out.empty();
-  if (own.nonce_answered) own.in_doubt.merge(left_out);
-  return any;
+  // Answered already: the server may be sending the next one and will ignore this request.
+  if (own.nonce_answered) {
+    std::set_difference(own.told.begin(), own.told.end(), names.begin(), names.end(),
+                        std::inserter(own.in_doubt, own.in_doubt.end()));
+  }
+  own.told = names;
+  own.names_changed = own.request_due;
+  return names;
 }
 
 Request Sotw::make_request(Type type) {
@@ -126,10 +132,7 @@ Request Sotw::make_request(Type type) {
   request.type = type;
   request.version = t.accepted_version;
   request.nonce = t.nonce;
-  request.names = t.subscription.names;
-  own.request_due = leave_out_lapsed(own, request.names);
-  if (own.names_changed) own.told = request.names;
-  own.names_changed = own.request_due;
+  request.names = names_to_send(t, own);
   // Once names were sent on this stream, an empty list means none: then all must be said as "*".
   if (t.subscription.wildcard && (!request.names.empty() || own.named_on_stream)) request.names.push_back("*");
   if (!request.names.empty()) own.named_on_stream = true;

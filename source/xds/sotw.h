@@ -67,10 +67,10 @@ class Sotw final : public Machine {
     bool names_changed = false;      // since `told`
     std::vector<std::string> told;   // names of the last request on this stream, sorted
     std::set<std::string> lapsed;    // of them, those not wanted for a while: left out of one request
-    std::set<std::string> in_doubt;  // left out of a request whose nonce may have been old, so that it was ignored
+    std::set<std::string> in_doubt;  // left out of requests that were ignored if their nonce was old by then
   };
 
-  bool leave_out_lapsed(Own& own, std::vector<std::string>& names);
+  static std::vector<std::string> names_to_send(const TypeState& t, Own& own);
   Request make_request(Type type);
   void on_stream_opened(Type type) override;
   void on_expired(Type type, const std::string&) override { own_[index(type)].incomplete = true; }

@@ -3,6 +3,8 @@
 // What must hold: requests only on an open stream and only for what came on it; no type is asked while its answer is
 // being judged; every refusal is told at most once; in the end the server knows all that is wanted, has been asked
 // again for whatever was dropped in between, and the machine holds what it was given.
+#include <google/protobuf/stubs/logging.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -408,8 +410,10 @@ class Conversation {
         continue;
       }
       CHECK(w.not_asked.empty());
-      CHECK(!kDelta || w.open_nonces.size() <= (polite_ ? 0 : nonces_));
+      CHECK(!kDelta || !polite_ || w.open_nonces.empty());
       if (!polite_ && !kDelta) continue;  // its nonces may be in such disorder that it ignores the last request
+      // All, once asked for in the old form, cannot be unasked on its stream but by naming something.
+      if (!kDelta && s.wildcard && !s.named && w.subscription.names.empty()) continue;
       Names names = s.names;
       names.erase("*");
       CHECK(s.wildcard == w.subscription.wildcard || kDelta);
@@ -438,6 +442,7 @@ class Conversation {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace outrigger::xds;
+  [[maybe_unused]] static auto* const quiet = google::protobuf::SetLogHandler(nullptr);
   Conversation<Sotw>(data, size).play();
   Conversation<Delta>(data, size).play();
   return 0;

@@ -172,6 +172,19 @@ TEST_F(SotwTest, AResponseThatCrossesAShorterListMakesItBeSentAgainOnce) {
   }
 }
 
+TEST_F(SotwTest, ADropThatWasPerhapsIgnoredIsRemembered) {
+  open(Type::kEndpoints, {.names = {"a", "b"}});
+  machine.subscribe(Type::kEndpoints, {.names = {"b"}});
+  EXPECT_EQ(request().names, Names{"b"});
+  // It crosses the request, so the server may still have both on its list.
+  const uint64_t id = receive(response(Type::kEndpoints, "v1", "n1"));
+  machine.subscribe(Type::kEndpoints, {.names = {"a", "b"}});
+  machine.verdict(id, {}, now);
+  EXPECT_EQ(request().names, Names{"b"});
+  EXPECT_EQ(request().names, (Names{"a", "b"}));
+  EXPECT_TRUE(silent());
+}
+
 // The server may think that a version says all about every name of the list.
 TEST_F(SotwTest, AVersionThatMayLackAWantedNameIsNotClaimedOnTheNextStream) {
   open(Type::kEndpoints, {.names = {"a"}});
