@@ -1,6 +1,8 @@
 #include "xds/sotw.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <iterator>
 #include <utility>
 
 namespace outrigger::xds {
@@ -9,20 +11,34 @@ void Sotw::subscribe(Type type, Subscription subscription) {
   normalise(subscription);
   TypeState& t = at(type);
   if (t.subscribed && t.subscription == subscription) return;
+  Own& own = own_[index(type)];
   const bool nothing_yet = t.state == State::kUnasked && !subscription.wildcard && subscription.names.empty();
+  const std::vector<std::string>&before = t.subscription.names, &now = subscription.names;
+  const bool more = subscription.wildcard && !t.subscription.wildcard;
+  if (more || !std::includes(before.begin(), before.end(), now.begin(), now.end())) {
+    own.incomplete = true;
+    own.complete_from_id = UINT64_MAX;
+  }
+  std::set_difference(own.told.begin(), own.told.end(), now.begin(), now.end(),
+                      std::inserter(own.lapsed, own.lapsed.end()));
   t.subscription = std::move(subscription);
   t.subscribed = true;
   // A first request without names would ask for everything (LDS, CDS) or mean nothing (RDS, EDS).
-  own_[index(type)].request_due = !nothing_yet;
+  own.request_due = !nothing_yet;
+  own.names_changed = true;
 }
 
 void Sotw::on_stream_opened(Type type) {
   TypeState& t = at(type);
   Own& own = own_[index(type)];
-  if (std::exchange(own.incomplete, false)) t.accepted_version.clear();
   own.error_detail.clear();
   own.named_on_stream = false;
   own.judging_id = 0;
+  own.nonce_answered = true;
+  own.names_changed = true;
+  own.told.clear();
+  own.lapsed.clear();
+  own.in_doubt.clear();
   own.request_due = t.subscribed && (t.subscription.wildcard || !t.subscription.names.empty());
 }
 
@@ -33,6 +49,9 @@ std::optional<Update> Sotw::receive(Response response) {
   const uint64_t hash = fingerprint(response);
   t.nonce = response.nonce;
   t.received_version = response.version;
+  Own& own = own_[index(*type)];
+  own.nonce_answered = false;
+  own.lapsed.merge(std::exchange(own.in_doubt, {}));
   if (t.state == State::kDelaying && hash == t.refused_hash) {
     ++t.repeated;
     return std::nullopt;
@@ -40,8 +59,8 @@ std::optional<Update> Sotw::receive(Response response) {
   response.removed.clear();  // has no meaning in this form
   Update update = hand_up(*type, hash, std::move(response));
   update.full_set = is_full_set(*type);
-  own_[index(*type)].error_detail.clear();
-  own_[index(*type)].judging_id = update.id;
+  own.error_detail.clear();
+  own.judging_id = update.id;
   return update;
 }
 
@@ -60,7 +79,7 @@ Machine::Verdict Sotw::verdict(uint64_t update_id, Refusal refusal, int64_t now_
     ++t.accepted;
     if (!overtaken) {
       t.accepted_version = update.version;
-      own.incomplete = false;
+      if (update_id >= own.complete_from_id) own.incomplete = false;
       absolve(t);
     }
   } else {
@@ -88,20 +107,39 @@ std::optional<Request> Sotw::next_request(int64_t now_ms) {
   return std::nullopt;
 }
 
+// The names to send now: what lapsed is left out, and named by a further request if it is wanted.
+std::vector<std::string> Sotw::names_to_send(const TypeState& t, Own& own) {
+  std::vector<std::string> names = t.subscription.names;
+  own.request_due = !own.lapsed.empty() &&
+                    std::erase_if(names, [&](const std::string& name) { return own.lapsed.contains(name); }) > 0;
+  if (!own.names_changed && own.lapsed.empty()) return names;
+  own.lapsed.clear();
+  // Answered already: the server may be sending the next one and will ignore this request.
+  if (own.nonce_answered) {
+    std::set_difference(own.told.begin(), own.told.end(), names.begin(), names.end(),
+                        std::inserter(own.in_doubt, own.in_doubt.end()));
+  }
+  own.told = names;
+  own.names_changed = own.request_due;
+  return names;
+}
+
 Request Sotw::make_request(Type type) {
   TypeState& t = at(type);
   Own& own = own_[index(type)];
+  if (t.state == State::kUnasked && own.incomplete) t.accepted_version.clear();
   Request request;
   request.type = type;
   request.version = t.accepted_version;
   request.nonce = t.nonce;
-  request.names = t.subscription.names;
+  request.names = names_to_send(t, own);
   // Once names were sent on this stream, an empty list means none: then all must be said as "*".
   if (t.subscription.wildcard && (!request.names.empty() || own.named_on_stream)) request.names.push_back("*");
   if (!request.names.empty()) own.named_on_stream = true;
   request.error_detail = std::exchange(own.error_detail, {});
   request.with_node = with_node();
-  own.request_due = false;
+  own.nonce_answered = true;
+  if (!own.request_due) own.complete_from_id = std::min(own.complete_from_id, next_id_);
   t.state = State::kWaiting;
   return request;
 }

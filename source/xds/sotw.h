@@ -19,9 +19,12 @@
 //               |                                      | nonce taken; else     |
 //               |                                      | -> Judging            |
 //
-// A subscription that changes in Judging or Delaying travels with the ACK or NACK. The nonce belongs to the stream; the
-// accepted version, the refused one and the unanswered updates survive it: a verdict that comes after a reconnect still
-// counts, but sends nothing. A version of which a resource expired is not claimed on the next stream.
+// A subscription that changes in Judging or Delaying travels with the ACK or NACK. A name that was dropped and is
+// wanted again before the server heard of it (we have its resource no more) is left out of one request and named again
+// in the next, or the server would see no change and send nothing. The nonce belongs to the stream; the accepted
+// version, the refused one and the unanswered updates survive it: a verdict that comes after a reconnect still counts,
+// but sends nothing. A version of which a resource expired, or that may lack one that is wanted since, is not claimed
+// on the next stream.
 //
 // Thread rule: one thread.
 // Use:  Sotw machine;  machine.subscribe(Type::kCluster, {.wildcard = true});  machine.stream_opened();
@@ -32,7 +35,9 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "xds/machine.h"
 
@@ -55,9 +60,17 @@ class Sotw final : public Machine {
     bool named_on_stream = false;  // names were sent on this stream: an empty list no longer means all
     uint64_t judging_id = 0;       // the update whose verdict answers the nonce
     uint64_t last_judged_id = 0;
-    bool incomplete = false;  // a resource of the accepted version expired
+    bool incomplete = false;        // a resource of the accepted version expired or was wanted only later
+    uint64_t complete_from_id = 0;  // updates from this one on came when all that is wanted was named
+
+    bool nonce_answered = true;
+    bool names_changed = false;      // since `told`
+    std::vector<std::string> told;   // names of the last request on this stream, sorted
+    std::set<std::string> lapsed;    // of them, those not wanted for a while: left out of one request
+    std::set<std::string> in_doubt;  // left out of requests that were ignored if their nonce was old by then
   };
 
+  static std::vector<std::string> names_to_send(const TypeState& t, Own& own);
   Request make_request(Type type);
   void on_stream_opened(Type type) override;
   void on_expired(Type type, const std::string&) override { own_[index(type)].incomplete = true; }

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <future>
+#include <regex>
 #include <set>
 
 #include "support/process.h"
@@ -66,39 +67,6 @@ class NamedService : public grpc::CallbackGenericService {
   std::unique_ptr<grpc::Server> server_;
 };
 
-std::string api_listener_resource(const std::string& name, const std::string& table) {
-  return "\"@type\": type.googleapis.com/envoy.config.listener.v3.Listener\n"
-         "name: " +
-         name +
-         "\n"
-         "api_listener:\n"
-         "  api_listener:\n"
-         "    \"@type\": "
-         "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n"
-         "    stat_prefix: " +
-         name +
-         "\n"
-         "    rds: {route_config_name: " +
-         table +
-         ", config_source: {ads: {}, resource_api_version: V3}}\n"
-         "    http_filters:\n"
-         "    - name: envoy.filters.http.router\n"
-         "      typed_config:\n"
-         "        \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router\n";
-}
-
-// gRPC leaves out localities without a weight.
-std::string weighted_endpoints(const std::string& cluster, const std::vector<uint16_t>& ports) {
-  std::string yaml =
-      "\"@type\": type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment\n"
-      "cluster_name: " +
-      cluster + "\nendpoints:\n- locality: {region: here, zone: a}\n  load_balancing_weight: 1\n  lb_endpoints:\n";
-  for (const uint16_t port : ports)
-    yaml +=
-        "  - endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: " + std::to_string(port) + "}}}\n";
-  return yaml;
-}
-
 class StockGrpcClient : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -121,7 +89,7 @@ class StockGrpcClient : public ::testing::Test {
     channel_ = grpc::CreateCustomChannel("xds:///greeter", grpc::InsecureChannelCredentials(), arguments);
   }
   void write_endpoints(const std::vector<uint16_t>& ports) {
-    write_file(dir_ / "endpoints.yaml", resource_file({weighted_endpoints("greeters", ports)}));
+    write_file(dir_ / "endpoints.yaml", resource_file({weighted_endpoints_resource("greeters", ports)}));
   }
 
   // What a service answered; "code: text" if the call failed.
@@ -174,6 +142,9 @@ TEST_F(StockGrpcClient, WhatItRefusesIsNamedAndItCallsOn) {
   EXPECT_FALSE(callers().empty());
   write_file(dir_ / "clusters.yaml", resource_file({eds_cluster_resource("greeters", "lb_policy: LEAST_REQUEST\n")}));
   ASSERT_TRUE(control_->process().wait_for_output("NACK of Cluster .*stock-client")) << control_->output();
+  EXPECT_TRUE(wait_until([&] {
+    return std::regex_search(control_status(control_->port()), std::regex("stock-client[^\n]*refused Cluster"));
+  })) << control_status(control_->port());
   for (const std::string& name : callers()) EXPECT_TRUE(name == "one" || name == "two") << name;
   write_file(dir_ / "clusters.yaml", resource_file({eds_cluster_resource("greeters", "lb_policy: ROUND_ROBIN\n")}));
   write_endpoints({two_.port()});

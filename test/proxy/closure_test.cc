@@ -1,15 +1,13 @@
 // Closure: whatever the order in which CDS, EDS, RDS and LDS arrive, every snapshot is whole, and the last one is what
 // the control plane has. First the Store alone, in all orders and in random ones; then a worker under traffic.
 #include <algorithm>
-#include <atomic>
 #include <random>
-#include <thread>
 
 #include "proxy/data_plane.h"
 #include "proxy/specs.h"
 #include "proxy/worlds.h"
 #include "support/fake_upstream.h"
-#include "support/http_client.h"
+#include "support/traffic.h"
 
 namespace outrigger::proxy {
 namespace {
@@ -414,52 +412,6 @@ TEST_F(ClosureTest, RandomWorldsInRandomOrders) {
 
 // ---- a worker under traffic ----
 
-// Clients on connections of their own that must never see anything but 200 and one of the services.
-class Traffic {
- public:
-  explicit Traffic(uint16_t port, int clients = 3) {
-    for (int i = 0; i < clients; ++i) threads_.emplace_back([this, port, i] { run(port, i); });
-  }
-  ~Traffic() { stop(); }
-  void stop() {
-    stopping_ = true;
-    for (auto& thread : threads_)
-      if (thread.joinable()) thread.join();
-  }
-  uint64_t answered() const { return answered_; }
-  std::string faults() {
-    const std::lock_guard lock(mutex_);
-    return faults_;
-  }
-
- private:
-  void run(uint16_t port, int number) {
-    test::HttpClient client(port);
-    for (int i = 0; !stopping_; ++i) {
-      const bool fresh = number == 0 || i % 50 == 0;  // the first client makes a connection for each request
-      if (fresh) client = test::HttpClient(port);
-      test::HttpMessage answer = client.get(i % 2 == 0 ? "/a" : "/other");
-      if (!answer.ok() && answer.raw_head.empty() && !fresh) {
-        // An idle connection may end at any time; a request that met that is sent again on a new one.
-        client = test::HttpClient(port);
-        answer = client.get("/a");
-      }
-      if (!answer.ok() || answer.status() != 200 || !answer.body.starts_with("service")) {
-        const std::lock_guard lock(mutex_);
-        faults_ += answer.error + " " + std::to_string(answer.status()) + " " + answer.body + "\n";
-        client = test::HttpClient(port);
-      }
-      if (answer.header("connection") == "close") client = test::HttpClient(port);
-      ++answered_;
-    }
-  }
-  std::atomic<bool> stopping_{false};
-  std::atomic<uint64_t> answered_{0};
-  std::mutex mutex_;
-  std::string faults_;
-  std::vector<std::thread> threads_;
-};
-
 TEST(ClosureUnderTraffic, NoRequestFailsWhateverTheOrder) {
   const auto service = [](const char* name) {
     return [name](test::Exchange& e) { e.respond(200, std::string("service ") + name); };
@@ -481,13 +433,17 @@ TEST(ClosureUnderTraffic, NoRequestFailsWhateverTheOrder) {
   };
   for (auto pending = server.pending(); !pending.empty(); pending = server.pending()) deliver_one(pending);
   ASSERT_EQ(differs(*plane.store().live(), reachable(world)), "");
-  Traffic traffic(port);
+  // They must never see anything but 200 and one of the services.
+  test::Traffic traffic(port,
+                        [](const test::HttpMessage& answer) {
+                          return answer.body.starts_with("service") ? std::string() : "says " + answer.body;
+                        },
+                        {"/a", "/other"});
   for (int step = 0; step < 150; ++step) {
-    const uint64_t before = traffic.answered();
     server.become(world = worlds.next(port));
     for (auto pending = server.pending(); !pending.empty(); pending = server.pending()) deliver_one(pending);
     ASSERT_EQ(differs(*plane.store().live(), reachable(world)), "") << "step " << step;
-    ASSERT_TRUE(test::wait_until([&] { return traffic.answered() >= before + 6; }));
+    ASSERT_TRUE(traffic.wait_more(6));
   }
   traffic.stop();
   EXPECT_EQ(traffic.faults(), "");

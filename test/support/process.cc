@@ -201,6 +201,12 @@ LoadProcess::Report LoadProcess::stop() {
   return report;
 }
 
+std::string control_status(uint16_t control_port) {
+  Process process({program_path("outriggerctl"), "status", "--control", "127.0.0.1:" + std::to_string(control_port)});
+  process.wait_exit();
+  return process.output();
+}
+
 std::string program_path(std::string_view name) {
   return std::string(OUTRIGGER_BINARY_DIR "/bin/") + std::string(name);
 }

@@ -119,6 +119,9 @@ class LoadProcess {
   std::unique_ptr<Process> process_;
 };
 
+// What `outriggerctl status` says of a control plane.
+std::string control_status(uint16_t control_port);
+
 // The path of a program of this build.
 std::string program_path(std::string_view name);
 

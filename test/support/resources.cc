@@ -13,6 +13,13 @@ std::string address(uint16_t port) {
   return "{socket_address: {address: 127.0.0.1, port_value: " + std::to_string(port) + "}}";
 }
 
+std::string endpoints(std::string_view cluster, std::string_view head, const std::vector<uint16_t>& ports) {
+  std::string yaml = typed("envoy.config.endpoint.v3.ClusterLoadAssignment") + "cluster_name: " + std::string(cluster) +
+                     "\nendpoints:\n- " + std::string(head) + (ports.empty() ? " []\n" : "\n");
+  for (const uint16_t port : ports) yaml += "  - {endpoint: {address: " + address(port) + "}}\n";
+  return yaml;
+}
+
 }  // namespace
 
 std::string indented(std::string_view text, size_t columns) {
@@ -59,10 +66,21 @@ std::string eds_cluster_resource(std::string_view name, std::string_view more) {
 }
 
 std::string endpoints_resource(std::string_view cluster, const std::vector<uint16_t>& ports) {
-  std::string yaml = typed("envoy.config.endpoint.v3.ClusterLoadAssignment") + "cluster_name: " + std::string(cluster) +
-                     "\nendpoints:\n- lb_endpoints:" + (ports.empty() ? " []\n" : "\n");
-  for (const uint16_t port : ports) yaml += "  - {endpoint: {address: " + address(port) + "}}\n";
-  return yaml;
+  return endpoints(cluster, "lb_endpoints:", ports);
+}
+
+std::string api_listener_resource(std::string_view name, std::string_view route_table) {
+  return typed("envoy.config.listener.v3.Listener") + "name: " + std::string(name) +
+         "\napi_listener:\n  api_listener:\n    " +
+         typed("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager") +
+         "    stat_prefix: " + std::string(name) + "\n    rds: {route_config_name: " + std::string(route_table) +
+         ", config_source: " + std::string(kAds) +
+         "}\n    http_filters:\n    - name: envoy.filters.http.router\n      typed_config:\n        " +
+         typed("envoy.extensions.filters.http.router.v3.Router");
+}
+
+std::string weighted_endpoints_resource(std::string_view cluster, const std::vector<uint16_t>& ports) {
+  return endpoints(cluster, "locality: {region: here, zone: a}\n  load_balancing_weight: 1\n  lb_endpoints:", ports);
 }
 
 std::string ads_bootstrap(uint16_t control_port, std::string_view api_type) {

@@ -21,6 +21,9 @@ std::string listener_resource(std::string_view name, std::string_view route_tabl
 std::string routes_resource(std::string_view name, std::string_view routes, std::string_view more = {});
 std::string eds_cluster_resource(std::string_view name, std::string_view more = {});
 std::string endpoints_resource(std::string_view cluster, const std::vector<uint16_t>& ports);
+// What gRPC clients (`xds:///name`) want: a listener without a port, and endpoints of a locality with a weight.
+std::string api_listener_resource(std::string_view name, std::string_view route_table);
+std::string weighted_endpoints_resource(std::string_view cluster, const std::vector<uint16_t>& ports);
 
 // A bootstrap whose listeners and clusters come by ADS from a control plane on a loopback port.
 std::string ads_bootstrap(uint16_t control_port, std::string_view api_type = "GRPC");

@@ -108,6 +108,120 @@ TEST_F(SotwTest, SubscriptionChangedWhileJudgingTravelsWithTheVerdict) {
   EXPECT_EQ(r.nonce, "n1");
 }
 
+// Else the server would see the list that it knows, and send nothing.
+TEST_F(SotwTest, ANameDroppedAndWantedAgainIsAskedForAgain) {
+  open(Type::kEndpoints, {.names = {"a", "b"}});
+  const uint64_t id = receive(response(Type::kEndpoints, "v1", "n1"));
+  machine.subscribe(Type::kEndpoints, {.names = {"a"}});
+  machine.subscribe(Type::kEndpoints, {.names = {"a", "b", "c"}});
+  EXPECT_TRUE(silent());
+  machine.verdict(id, {}, now);
+  const Request without = request();
+  EXPECT_EQ(without.names, (Names{"a", "c"}));
+  EXPECT_EQ(without.nonce, "n1");
+  EXPECT_EQ(without.version, "v1");
+  const Request with = request();
+  EXPECT_EQ(with.names, (Names{"a", "b", "c"}));
+  EXPECT_EQ(with.nonce, "n1");
+  EXPECT_TRUE(silent());
+  // Once is enough.
+  machine.verdict(receive(response(Type::kEndpoints, "v2", "n2")), {}, now);
+  EXPECT_EQ(request().names, (Names{"a", "b", "c"}));
+  EXPECT_TRUE(silent());
+  // What the server never heard of needs none of it.
+  machine.subscribe(Type::kEndpoints, {.names = {"a", "b", "c", "d"}});
+  machine.subscribe(Type::kEndpoints, {.names = {"a", "b", "c"}});
+  machine.subscribe(Type::kEndpoints, {.names = {"a", "b", "c", "d"}});
+  EXPECT_EQ(request().names, (Names{"a", "b", "c", "d"}));
+  EXPECT_TRUE(silent());
+}
+
+TEST_F(SotwTest, ANameDroppedAndWantedAgainTravelsWithANackToo) {
+  open(Type::kEndpoints, {.names = {"a"}});
+  const uint64_t id = receive(response(Type::kEndpoints, "v1", "n1"));
+  machine.subscribe(Type::kEndpoints, {});
+  machine.subscribe(Type::kEndpoints, {.names = {"a"}});
+  machine.verdict(id, {"bad"}, now);
+  const Request nack = request();
+  EXPECT_EQ(nack.error_detail, "bad");
+  EXPECT_EQ(nack.names, Names{});
+  const Request with = request();
+  EXPECT_EQ(with.error_detail, "");
+  EXPECT_EQ(with.names, Names{"a"});
+  EXPECT_TRUE(silent());
+}
+
+// A server ignores requests that carry an old nonce, so both may have been for nothing when a response crosses them.
+TEST_F(SotwTest, AResponseThatCrossesAShorterListMakesItBeSentAgainOnce) {
+  open(Type::kEndpoints, {.names = {"a", "b"}});
+  machine.verdict(receive(response(Type::kEndpoints, "v1", "n1")), {}, now);
+  request();
+  machine.subscribe(Type::kEndpoints, {.names = {"a"}});
+  machine.subscribe(Type::kEndpoints, {.names = {"a", "b"}});
+  EXPECT_EQ(request().names, Names{"a"});
+  EXPECT_EQ(request().names, (Names{"a", "b"}));
+  for (const bool crossed : {true, false}) {
+    machine.verdict(receive(response(Type::kEndpoints, "v2", "n2")), {}, now);
+    if (crossed) {
+      const Request without = request();
+      EXPECT_EQ(without.names, Names{"a"});
+      EXPECT_EQ(without.nonce, "n2");
+    }
+    EXPECT_EQ(request().names, (Names{"a", "b"}));
+    EXPECT_TRUE(silent());
+  }
+}
+
+TEST_F(SotwTest, ADropThatWasPerhapsIgnoredIsRemembered) {
+  open(Type::kEndpoints, {.names = {"a", "b"}});
+  machine.subscribe(Type::kEndpoints, {.names = {"b"}});
+  EXPECT_EQ(request().names, Names{"b"});
+  // It crosses the request, so the server may still have both on its list.
+  const uint64_t id = receive(response(Type::kEndpoints, "v1", "n1"));
+  machine.subscribe(Type::kEndpoints, {.names = {"a", "b"}});
+  machine.verdict(id, {}, now);
+  EXPECT_EQ(request().names, Names{"b"});
+  EXPECT_EQ(request().names, (Names{"a", "b"}));
+  EXPECT_TRUE(silent());
+}
+
+// The server may think that a version says all about every name of the list.
+TEST_F(SotwTest, AVersionThatMayLackAWantedNameIsNotClaimedOnTheNextStream) {
+  open(Type::kEndpoints, {.names = {"a"}});
+  machine.verdict(receive(response(Type::kEndpoints, "v1", "n1")), {}, now);
+  request();
+  const auto version_of_next_stream = [&] {
+    machine.stream_closed();
+    machine.stream_opened();
+    return request().version;
+  };
+  EXPECT_EQ(version_of_next_stream(), "v1");
+  machine.verdict(receive(response(Type::kEndpoints, "v1", "n1")), {}, now);
+  request();
+  machine.subscribe(Type::kEndpoints, {.names = {"a", "b"}});
+  EXPECT_EQ(version_of_next_stream(), "") << "b was not even asked for";
+  machine.verdict(receive(response(Type::kEndpoints, "v1", "n1")), {}, now);
+  request();
+  EXPECT_EQ(version_of_next_stream(), "v1");
+  machine.stream_closed();
+  machine.subscribe(Type::kEndpoints, {.names = {"a", "b", "c"}});
+  machine.stream_opened();
+  EXPECT_EQ(request().version, "");
+  // An answer that came before the request did.
+  const uint64_t early = receive(response(Type::kEndpoints, "v2", "n1"));
+  machine.subscribe(Type::kEndpoints, {.names = {"a", "b", "c", "d"}});
+  machine.verdict(early, {}, now);
+  request();
+  EXPECT_EQ(version_of_next_stream(), "");
+  // A verdict that comes between the streams.
+  const uint64_t late = receive(response(Type::kEndpoints, "v3", "n1"));
+  machine.subscribe(Type::kEndpoints, {.names = {"e"}});
+  machine.stream_closed();
+  machine.stream_opened();
+  machine.verdict(late, {}, now);
+  EXPECT_EQ(request().version, "");
+}
+
 TEST_F(SotwTest, NothingIsAskedOfATypeWithoutNames) {
   machine.subscribe(Type::kEndpoints, {});
   machine.stream_opened();
