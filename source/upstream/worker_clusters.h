@@ -35,8 +35,8 @@ class WorkerCluster {
   event::Loop& loop();
   stats::Shard& shard();
 
-  // A host for a new attempt; nullptr: none is usable.
-  const HostSet::Entry* pick();
+  // A host for a new attempt; nullptr: none is usable. `healthy_only`: no panic.
+  const HostSet::Entry* pick(bool healthy_only = false);
   HostPool& pool(const HostSet::Entry& entry);
 
   void update(std::shared_ptr<const Cluster> cluster, std::shared_ptr<const HostSet> hosts);
