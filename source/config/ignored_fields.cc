@@ -30,7 +30,8 @@ constexpr Honoured kHonoured[] = {
     {"envoy.config.cluster.v3.CircuitBreakers.Thresholds",
      "max_connections max_pending_requests max_requests max_retries"},
     {"envoy.config.cluster.v3.Cluster",
-     "name alt_stat_name type cluster_type eds_cluster_config connect_timeout per_connection_buffer_limit_bytes lb_policy "
+     "name alt_stat_name type eds_cluster_config connect_timeout per_connection_buffer_limit_bytes "
+     "lb_policy "
      "load_assignment max_requests_per_connection circuit_breakers common_http_protocol_options "
      "http2_protocol_options typed_extension_protocol_options dns_refresh_rate respect_dns_ttl dns_lookup_family "
      "least_request_lb_config transport_socket"},
@@ -166,6 +167,8 @@ constexpr FieldRule kNoted[] = {
      "nothing is pushed; metrics are read at the admin port"},
     {"envoy.config.cluster.v3.CircuitBreakers.Thresholds", "priority", kUsed,
      "thresholds of HIGH are accepted without effect: no request has that priority"},
+    {"envoy.config.cluster.v3.Cluster", "cluster_type", kUsed,
+     "of an aggregate's own settings max_retries and alt_stat_name count; all others are its members'"},
     {"envoy.config.cluster.v3.Cluster", "http_protocol_options", kUsed,
      "says that the cluster speaks HTTP/1; the options inside matter to listeners only"},
     {"envoy.config.cluster.v3.Cluster", "dns_failure_refresh_rate", kIgnored,
@@ -240,8 +243,7 @@ constexpr FieldRule kNoted[] = {
     {"envoy.config.route.v3.Route", "stat_prefix", kIgnored, "there are no metrics of single routes"},
     {"envoy.config.route.v3.RouteAction", "priority", kUsed, "DEFAULT only"},
     {"envoy.config.route.v3.RouteAction", "upgrade_configs", kUsed, kNoUpgrades},
-    {"envoy.config.route.v3.RouteAction.RequestMirrorPolicy", "trace_sampled", kIgnored,
-     "nothing is traced yet"},
+    {"envoy.config.route.v3.RouteAction.RequestMirrorPolicy", "trace_sampled", kIgnored, "nothing is traced yet"},
     {"envoy.config.route.v3.RouteAction.UpgradeConfig", "upgrade_type", kUsed, ""},
     {"envoy.config.route.v3.RouteAction.UpgradeConfig", "enabled", kUsed, kNoUpgrades},
     {"envoy.config.route.v3.RouteConfiguration", "metadata", kIgnored, kMetadata},

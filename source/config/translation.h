@@ -164,8 +164,7 @@ QueryMatchSpec query_match_spec(const envoy::config::route::v3::QueryParameterMa
 RateLimitSpec rate_limit_spec(const envoy::config::route::v3::RateLimit& limit, const FieldPath& path, Translation& t);
 RetryPolicySpec retry_policy_spec(const envoy::config::route::v3::RetryPolicy& policy, const FieldPath& path,
                                   Translation& t);
-using MirrorPolicies =
-    google::protobuf::RepeatedPtrField<envoy::config::route::v3::RouteAction_RequestMirrorPolicy>;
+using MirrorPolicies = google::protobuf::RepeatedPtrField<envoy::config::route::v3::RouteAction_RequestMirrorPolicy>;
 // The field request_mirror_policies of the message at `path`.
 std::vector<MirrorSpec> mirror_specs(const MirrorPolicies& policies, const FieldPath& path, Translation& t);
 ForwardSpec forward_spec(const envoy::config::route::v3::RouteAction& action, const std::string& scope,

@@ -30,7 +30,8 @@ std::vector<Member> members_of(const Snapshot& snapshot, const LinkedCluster& ag
   std::vector<Member> members;
   std::vector<PriorityLoad> loads;
   for (const Name& name : aggregate.hosts->members()) {
-    Member& member = members.emplace_back(Member{.name = name.text, .linked = snapshot.clusters.find(name), .load = {}});
+    Member& member =
+        members.emplace_back(Member{.name = name.text, .linked = snapshot.clusters.find(name), .load = {}});
     PriorityLoad& load = loads.emplace_back();
     if (member.linked == nullptr) continue;
     load.healthy = static_cast<uint32_t>(member.linked->hosts->healthy_count());

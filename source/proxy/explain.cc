@@ -178,7 +178,7 @@ class Teller {
       return end(503, "upstream_overflow", fmt::format("cluster {} is at its max_requests", cluster.name()));
     end(0, "via_upstream",
         out_.members.empty() ? fmt::format("forwarded to cluster {}", name.text)
-                               : fmt::format("forwarded to cluster {}, member of {}", cluster.name(), name.text));
+                             : fmt::format("forwarded to cluster {}, member of {}", cluster.name(), name.text));
   }
 
   void find_member() {

@@ -57,10 +57,10 @@ struct Explained {
   std::string method, host, path;  // as the connection manager leaves them
   route::Explanation route;
   std::vector<ExplainedFilter> filters;
-  std::string cluster;                       // empty: the request is not forwarded
-  LinkedCluster linked;                      // linked.cluster nullptr: there is no such cluster
-  std::vector<Member> members;               // of an aggregate cluster
-  size_t chosen_member = 0;                  // ... the one that takes the request; members.size(): none has a host
+  std::string cluster;          // empty: the request is not forwarded
+  LinkedCluster linked;         // linked.cluster nullptr: there is no such cluster
+  std::vector<Member> members;  // of an aggregate cluster
+  size_t chosen_member = 0;     // ... the one that takes the request; members.size(): none has a host
   std::vector<ExplainedMirror> mirrors;
   std::string upstream_host, upstream_path;  // as forwarded
   // Where the request goes: the cluster itself, or the member; `cluster` nullptr: nowhere.

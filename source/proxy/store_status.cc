@@ -31,9 +31,8 @@ bool Store::Impl::waits_in_circle(const ClusterVersion& staged) const {
     return entry == nullptr || entry->live == nullptr ? nullptr : &entry->live->spec().members;
   };
   const auto& members = staged.spec().members;
-  return std::any_of(members.begin(), members.end(), [&](const std::string& member) {
-    return !way_to(staged.spec().name, member, live).empty();
-  });
+  return std::any_of(members.begin(), members.end(),
+                     [&](const std::string& member) { return !way_to(staged.spec().name, member, live).empty(); });
 }
 
 uint64_t Store::Impl::hold_ms(const ClusterVersion& version) const {

@@ -156,7 +156,7 @@ class Stream final : public StreamHandle, public http::StreamSink, public upstre
   http::CodecStream* downstream_;  // nullptr: over
   http::CodecStream* upstream_ = nullptr;
   UpstreamSink upstream_sink_{*this};
-  upstream::HostPool* pool_ = nullptr;  // where this waits
+  upstream::HostPool* pool_ = nullptr;          // where this waits
   upstream::WorkerCluster* cluster_ = nullptr;  // the route's
   upstream::WorkerCluster* member_ = nullptr;   // where the attempt goes: cluster_ itself, or a member of the aggregate
   route::Match match_;

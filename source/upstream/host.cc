@@ -21,7 +21,8 @@ std::shared_ptr<const HostSet> HostSet::compile(const std::vector<config::Endpoi
                                                 const HostSet* previous) {
   std::unordered_map<std::string, std::shared_ptr<Host>> known;
   if (previous != nullptr)
-    for (const Entry& entry : previous->all()) known.emplace(entry.host->text + '\0' + entry.host->hostname, entry.host);
+    for (const Entry& entry : previous->all())
+      known.emplace(entry.host->text + '\0' + entry.host->hostname, entry.host);
 
   auto set = std::make_shared<HostSet>();
   std::unordered_map<std::string, size_t> position;

@@ -1,4 +1,5 @@
-// LoadBalancer: chooses a host of a HostSet's choices. State is per worker and per cluster and survives changes of the set.
+// LoadBalancer: chooses a host of a HostSet's choices. State is per worker and per cluster and survives changes of the
+// set.
 //
 // Thread rule: its worker's thread.
 // Use:  auto lb = make_load_balancer(spec.lb, choice_count);   const HostSet::Entry* e =

@@ -21,9 +21,8 @@ void distribute(std::span<PriorityLoad> priorities, Share&& share) {
     of.percent = static_cast<uint32_t>(std::min(left, share(of)));
     left -= of.percent;
   }
-  const auto first = std::find_if(priorities.begin(), priorities.end(), [&](const PriorityLoad& of) {
-    return share(of) != 0;
-  });
+  const auto first =
+      std::find_if(priorities.begin(), priorities.end(), [&](const PriorityLoad& of) { return share(of) != 0; });
   if (first != priorities.end()) first->percent += static_cast<uint32_t>(left);
 }
 

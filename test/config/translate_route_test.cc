@@ -225,13 +225,14 @@ TEST(Route, Mirrors) {
   const ForwardSpec spec = forward(R"(cluster: c, request_mirror_policies: [{cluster: m, trace_sampled: false},
       {cluster_header: X-M, runtime_fraction: {runtime_key: k, default_value: {numerator: 5}}, disable_shadow_host_suffix_append: true}])");
   EXPECT_EQ(spec.mirrors,
-            (std::vector<MirrorSpec>{
-                {.cluster = "m"}, {.cluster_header = "x-m", .fraction = {5, 100}, .append_shadow = false}}));
-  bad_forward("cluster: c, request_mirror_policies: [{}, {cluster: a, cluster_header: b}, {cluster: a, "
-              "runtime_fraction: {}}]",
-              {{"request_mirror_policies[0]", "needs cluster or cluster_header"},
-               {"request_mirror_policies[1]", "exclude each other"},
-               {"request_mirror_policies[2].runtime_fraction.default_value", "is required"}});
+            (std::vector<MirrorSpec>{{.cluster = "m"},
+                                     {.cluster_header = "x-m", .fraction = {5, 100}, .append_shadow = false}}));
+  bad_forward(
+      "cluster: c, request_mirror_policies: [{}, {cluster: a, cluster_header: b}, {cluster: a, "
+      "runtime_fraction: {}}]",
+      {{"request_mirror_policies[0]", "needs cluster or cluster_header"},
+       {"request_mirror_policies[1]", "exclude each other"},
+       {"request_mirror_policies[2].runtime_fraction.default_value", "is required"}});
 }
 
 TEST(Route, MirrorsOfTheVirtualHostAndTheTable) {

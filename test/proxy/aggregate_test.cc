@@ -13,8 +13,8 @@ using config::EndpointsSpec;
 using config::RouteTableSpec;
 using test::Exchange;
 using test::FakeUpstream;
-using test::HttpMessage;
 using test::http_get;
+using test::HttpMessage;
 using test::wait_until;
 
 FakeUpstream::Handler answers(const std::string& name) {

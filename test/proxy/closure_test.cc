@@ -57,7 +57,8 @@ std::string broken_cluster(const Snapshot& snapshot, const std::string& name) {
     return linked->hosts->all().empty() ? "cold cluster " + name : std::string();
   std::vector<std::string> linked_to;
   for (const Name& leaf : linked->hosts->members()) linked_to.push_back(leaf.text);
-  return linked_to == leaves(snapshot, name) ? std::string() : "aggregate " + name + " with the members of another time";
+  return linked_to == leaves(snapshot, name) ? std::string()
+                                             : "aggregate " + name + " with the members of another time";
 }
 
 // Everything that a request can reach: what a listener, its tables, filters and aggregates name is there, and has
@@ -351,8 +352,15 @@ std::vector<Change> aggregate_changes() {
               w.with(aggregate_cluster("f", {"g", "b"})).with(table("t", {"f"})).with(aggregate_cluster("g", {"b"}));
               without(w, "shared");
             })},
-      {"who contains whom is turned round", edit(swapped, [](World& w) { w.with(aggregate_cluster("g", {"h", "a"})); }),
-       edit(swapped, [](World& w) { w.with(aggregate_cluster("g", {"a"})).with(aggregate_cluster("h", {"g", "x"})); })},
+      {"who contains whom is turned round",
+       edit(swapped,
+            [](World& w) {
+              w.with(aggregate_cluster("g", {"h", "a"}));
+            }),
+       edit(swapped,
+            [](World& w) {
+              w.with(aggregate_cluster("g", {"a"})).with(aggregate_cluster("h", {"g", "x"}));
+            })},
   };
 }
 
@@ -477,6 +485,9 @@ class RandomWorlds {
  public:
   RandomWorlds(uint32_t seed, std::vector<uint16_t> ports) : random_(seed), ports_(std::move(ports)) {}
 
+  // The main listener has, now and then, a filter that names a cluster.
+  void with_filters() { filters_ = true; }
+
   uint32_t choose(uint32_t n) { return static_cast<uint32_t>(random_() >> 4) % n; }
 
   // Listener "main" (on `port`, sometimes by another name) serves every path in each of them.
@@ -509,6 +520,7 @@ class RandomWorlds {
     main.filter_chains[0].hcm.stat_prefix = "in";
     main.filter_chains[0].hcm.stream_idle_timeout_ms = 300'000 + choose(4);
     main.filter_chains[0].hcm.drain_timeout_ms = 50;
+    if (filters_ && choose(3) != 0) main = with_filter(main, names[choose(static_cast<uint32_t>(names.size()))]);
     return world.with(main);
   }
 
@@ -532,11 +544,16 @@ class RandomWorlds {
   RouteTableSpec routes(const std::string& name, const std::vector<std::string>& clusters) {
     RouteTableSpec spec = table(name, some_of(clusters));
     if (choose(3) == 0) spec = mirrored(std::move(spec), some_of(clusters));
+    if (choose(4) == 0) {  // a cluster that only the request knows is waited for by nobody
+      spec.virtual_hosts[0].routes.insert(spec.virtual_hosts[0].routes.begin(),
+                                          by_header(name).virtual_hosts[0].routes[0]);
+    }
     spec.virtual_hosts[0].routes.back().match.path.value = "/";
     return spec;
   }
   std::minstd_rand random_;
   std::vector<uint16_t> ports_;
+  bool filters_ = false;
 };
 
 // Only what the server's listeners and clusters ask for is live in the end.
@@ -552,6 +569,7 @@ TEST_F(ClosureTest, RandomWorldsInRandomOrders) {
     auto store = make();
     ScriptedServer server(*store);
     RandomWorlds worlds(seed, {1001, 1002, 1003});
+    worlds.with_filters();
     World world = worlds.next(81);
     server.become(world);
     bool served = false;

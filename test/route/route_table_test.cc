@@ -415,8 +415,8 @@ TEST(RouteTable, References) {
   RouteSpec mirrored = forward(Kind::kExact, "/b", "c1");
   std::get<ForwardSpec>(mirrored.action).mirrors = {{.cluster = "m1", .cluster_header = {}},
                                                     {.cluster = {}, .cluster_header = "x"}};
-  const auto table = route::RouteTable::compile(
-      one_host({forward(Kind::kExact, "/a", "c1"), mirrored, weighted, direct}));
+  const auto table =
+      route::RouteTable::compile(one_host({forward(Kind::kExact, "/a", "c1"), mirrored, weighted, direct}));
   Seen seen;
   table->references(seen);
   EXPECT_EQ(seen.clusters, (std::multiset<std::string>{"c1", "m1", "w1", "from filter"}));

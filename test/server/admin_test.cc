@@ -362,11 +362,9 @@ TEST(ExplainAggregate, TellsTheMemberAndTheMirrors) {
   const auto& cluster = told["cluster"];
   EXPECT_EQ(cluster["name"], "group");
   EXPECT_EQ(cluster["member"], "back");
-  EXPECT_EQ(cluster["members"][0], (nlohmann::json{{"name", "empty"},
-                                                   {"exists", true},
-                                                   {"load_percent", 0},
-                                                   {"hosts_total", 0},
-                                                   {"hosts_healthy", 0}}));
+  EXPECT_EQ(cluster["members"][0],
+            (nlohmann::json{
+                {"name", "empty"}, {"exists", true}, {"load_percent", 0}, {"hosts_total", 0}, {"hosts_healthy", 0}}));
   EXPECT_EQ(cluster["members"][1]["load_percent"], 100);
   EXPECT_EQ(cluster["hosts"][0]["address"], "127.0.0.1:" + std::to_string(upstream.port()));
   EXPECT_EQ(cluster["mirrors"][0],
