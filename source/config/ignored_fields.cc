@@ -30,10 +30,12 @@ constexpr Honoured kHonoured[] = {
     {"envoy.config.cluster.v3.CircuitBreakers.Thresholds",
      "max_connections max_pending_requests max_requests max_retries"},
     {"envoy.config.cluster.v3.Cluster",
-     "name alt_stat_name type eds_cluster_config connect_timeout per_connection_buffer_limit_bytes lb_policy "
+     "name alt_stat_name type eds_cluster_config connect_timeout per_connection_buffer_limit_bytes "
+     "lb_policy "
      "load_assignment max_requests_per_connection circuit_breakers common_http_protocol_options "
      "http2_protocol_options typed_extension_protocol_options dns_refresh_rate respect_dns_ttl dns_lookup_family "
      "least_request_lb_config transport_socket"},
+    {"envoy.config.cluster.v3.Cluster.CustomClusterType", "typed_config"},
     {"envoy.config.cluster.v3.Cluster.EdsClusterConfig", "eds_config service_name"},
     {"envoy.config.cluster.v3.Cluster.LeastRequestLbConfig", "choice_count"},
     {"envoy.config.core.v3.Address", "socket_address pipe"},
@@ -106,21 +108,26 @@ constexpr Honoured kHonoured[] = {
     {"envoy.config.route.v3.RouteAction",
      "cluster cluster_header weighted_clusters cluster_not_found_response_code prefix_rewrite regex_rewrite "
      "host_rewrite_literal auto_host_rewrite host_rewrite_header append_x_forwarded_host timeout idle_timeout "
-     "retry_policy rate_limits max_stream_duration"},
+     "retry_policy request_mirror_policies rate_limits max_stream_duration"},
     {"envoy.config.route.v3.RouteAction.MaxStreamDuration", "max_stream_duration"},
+    {"envoy.config.route.v3.RouteAction.RequestMirrorPolicy",
+     "cluster cluster_header runtime_fraction disable_shadow_host_suffix_append"},
     {"envoy.config.route.v3.RouteConfiguration",
      "name virtual_hosts internal_only_headers response_headers_to_add response_headers_to_remove "
      "request_headers_to_add request_headers_to_remove most_specific_header_mutations_wins validate_clusters "
-     "max_direct_response_body_size_bytes typed_per_filter_config ignore_port_in_host_matching"},
+     "max_direct_response_body_size_bytes typed_per_filter_config ignore_port_in_host_matching "
+     "request_mirror_policies"},
     {"envoy.config.route.v3.RouteMatch",
      "prefix path safe_regex path_separated_prefix case_sensitive runtime_fraction headers query_parameters"},
     {"envoy.config.route.v3.VirtualHost",
      "name domains routes require_tls rate_limits request_headers_to_add request_headers_to_remove "
-     "response_headers_to_add response_headers_to_remove typed_per_filter_config retry_policy"},
+     "response_headers_to_add response_headers_to_remove typed_per_filter_config retry_policy "
+     "request_mirror_policies"},
     {"envoy.config.route.v3.WeightedCluster", "clusters"},
     {"envoy.config.route.v3.WeightedCluster.ClusterWeight",
      "name cluster_header weight request_headers_to_add request_headers_to_remove response_headers_to_add "
      "response_headers_to_remove typed_per_filter_config"},
+    {"envoy.extensions.clusters.aggregate.v3.ClusterConfig", "clusters"},
     {"envoy.extensions.access_loggers.file.v3.FileAccessLog", "path format log_format"},
     {"envoy.extensions.access_loggers.stream.v3.StderrAccessLog", "log_format"},
     {"envoy.extensions.access_loggers.stream.v3.StdoutAccessLog", "log_format"},
@@ -166,6 +173,8 @@ constexpr FieldRule kNoted[] = {
      "nothing is pushed; metrics are read at the admin port"},
     {"envoy.config.cluster.v3.CircuitBreakers.Thresholds", "priority", kUsed,
      "thresholds of HIGH are accepted without effect: no request has that priority"},
+    {"envoy.config.cluster.v3.Cluster", "cluster_type", kUsed,
+     "of an aggregate's own settings max_retries and alt_stat_name count; all others are its members'"},
     {"envoy.config.cluster.v3.Cluster", "http_protocol_options", kUsed,
      "says that the cluster speaks HTTP/1; the options inside matter to listeners only"},
     {"envoy.config.cluster.v3.Cluster", "dns_failure_refresh_rate", kIgnored,
@@ -175,6 +184,7 @@ constexpr FieldRule kNoted[] = {
     {"envoy.config.cluster.v3.Cluster", "metadata", kIgnored, kMetadata},
     {"envoy.config.cluster.v3.Cluster", "ignore_health_on_host_removal", kIgnored,
      "there are no active health checks that could keep a removed host"},
+    {"envoy.config.cluster.v3.Cluster.CustomClusterType", "name", kUsed, "envoy.clusters.aggregate only"},
     {"envoy.config.cluster.v3.Cluster.RefreshRate", "base_interval", kIgnored, "see dns_failure_refresh_rate"},
     {"envoy.config.cluster.v3.Cluster.RefreshRate", "max_interval", kIgnored, "see dns_failure_refresh_rate"},
     {"envoy.config.core.v3.ApiConfigSource", "api_type", kUsed, "all but REST"},
@@ -233,6 +243,7 @@ constexpr FieldRule kNoted[] = {
     {"envoy.config.route.v3.Route", "stat_prefix", kIgnored, "there are no metrics of single routes"},
     {"envoy.config.route.v3.RouteAction", "priority", kUsed, "DEFAULT only"},
     {"envoy.config.route.v3.RouteAction", "upgrade_configs", kUsed, kNoUpgrades},
+    {"envoy.config.route.v3.RouteAction.RequestMirrorPolicy", "trace_sampled", kIgnored, "nothing is traced yet"},
     {"envoy.config.route.v3.RouteAction.UpgradeConfig", "upgrade_type", kUsed, ""},
     {"envoy.config.route.v3.RouteAction.UpgradeConfig", "enabled", kUsed, kNoUpgrades},
     {"envoy.config.route.v3.RouteConfiguration", "metadata", kIgnored, kMetadata},

@@ -162,6 +162,14 @@ struct ClusterWeightSpec {
   bool operator==(const ClusterWeightSpec&) const = default;
 };
 
+struct MirrorSpec {            // RouteAction.RequestMirrorPolicy
+  std::string cluster;         // or
+  std::string cluster_header;  // lower-case; the header that names the cluster
+  FractionSpec fraction;
+  bool append_shadow = true;  // "-shadow" goes behind the copy's host
+  bool operator==(const MirrorSpec&) const = default;
+};
+
 struct ForwardSpec {                        // RouteAction
   std::string cluster;                      // exactly one of these three is set
   std::string cluster_header;               // lower-case
@@ -177,6 +185,7 @@ struct ForwardSpec {                        // RouteAction
   std::optional<uint64_t> idle_timeout_ms;
   std::optional<uint64_t> max_stream_duration_ms;  // instead of HcmSpec's; 0: none
   std::optional<RetryPolicySpec> retry;            // the virtual host's if the route has none
+  std::vector<MirrorSpec> mirrors;                 // the virtual host's or the table's if the route has none
   std::vector<RateLimitSpec> rate_limits;
   bool include_vh_rate_limits = false;
   bool operator==(const ForwardSpec&) const = default;
@@ -388,14 +397,15 @@ struct EndpointsSpec {  // ClusterLoadAssignment
 };
 
 struct ClusterSpec {
-  enum class Discovery : uint8_t { kStatic, kStrictDns, kEds };
+  enum class Discovery : uint8_t { kStatic, kStrictDns, kEds, kAggregate };
   enum class Lb : uint8_t { kRoundRobin, kLeastRequest, kRandom };
   std::string name;
   std::string alt_stat_name;
   Discovery discovery = Discovery::kStatic;
   std::string eds_service_name;  // empty: the cluster's name
   ConfigSourceSpec eds_source;
-  EndpointsSpec endpoints;  // kStatic, kStrictDns (names to resolve)
+  EndpointsSpec endpoints;           // kStatic, kStrictDns (names to resolve)
+  std::vector<std::string> members;  // kAggregate: clusters, the preferred ones first; at least one, none twice
   Lb lb = Lb::kRoundRobin;
   uint32_t least_request_choice_count = 2;
   uint64_t connect_timeout_ms = 5'000;

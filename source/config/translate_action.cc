@@ -165,6 +165,23 @@ RetryPolicySpec retry_policy_spec(const route::RetryPolicy& policy, const FieldP
   return spec;
 }
 
+std::vector<MirrorSpec> mirror_specs(const MirrorPolicies& policies, const FieldPath& path, Translation& t) {
+  std::vector<MirrorSpec> specs;
+  each(policies, path.field("request_mirror_policies"), [&](const auto& policy, const FieldPath& at) {
+    MirrorSpec& spec = specs.emplace_back();
+    spec.cluster = policy.cluster();
+    if (policy.cluster().empty() == policy.cluster_header().empty())
+      t.fault(at, policy.cluster().empty() ? "needs cluster or cluster_header"
+                                           : "cluster and cluster_header exclude each other");
+    if (!policy.cluster_header().empty())
+      spec.cluster_header = header_name_of(policy.cluster_header(), true, at.field("cluster_header"), t);
+    if (policy.has_runtime_fraction())
+      spec.fraction = runtime_fraction_spec(policy.runtime_fraction(), at.field("runtime_fraction"), t);
+    spec.append_shadow = !policy.disable_shadow_host_suffix_append();
+  });
+  return specs;
+}
+
 ForwardSpec forward_spec(const route::RouteAction& action, const std::string& scope, const FieldPath& path,
                          Translation& t) {
   ForwardSpec spec;
@@ -177,6 +194,7 @@ ForwardSpec forward_spec(const route::RouteAction& action, const std::string& sc
     spec.max_stream_duration_ms = duration_ms(action.max_stream_duration().max_stream_duration(),
                                               path.field("max_stream_duration").field("max_stream_duration"), t);
   if (action.has_retry_policy()) spec.retry = retry_policy_spec(action.retry_policy(), path.field("retry_policy"), t);
+  spec.mirrors = mirror_specs(action.request_mirror_policies(), path, t);
   if (action.priority() != core::DEFAULT) t.fault(path.field("priority"), "only DEFAULT is supported");
   each(action.rate_limits(), path.field("rate_limits"),
        [&](const auto& limit, const FieldPath& at) { spec.rate_limits.push_back(rate_limit_spec(limit, at, t)); });

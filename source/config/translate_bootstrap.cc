@@ -101,6 +101,12 @@ class ClusterNames {
     for (const ClusterSpec& cluster : spec.clusters) names_.insert(cluster.name);
   }
 
+  void check(const ClusterSpec& cluster, const FieldPath& path) const {
+    const FieldPath type = path.field("cluster_type");
+    const FieldPath config = type.field("typed_config");
+    for (size_t i = 0; i < cluster.members.size(); ++i) check(cluster.members[i], config.field("clusters").index(i));
+  }
+
   void check(const FilterChainSpec& chain, const FieldPath& path) const {
     if (chain.hcm.route_table == nullptr || chain.hcm.route_table->validate_clusters == false) return;
     const FieldPath filters = path.field("filters");
@@ -123,6 +129,8 @@ class ClusterNames {
     check(forward.cluster, path.field("cluster"));
     for (size_t i = 0; i < forward.weighted.size(); ++i)
       check(forward.weighted[i].name, path.field("weighted_clusters").field("clusters").index(i).field("name"));
+    for (size_t i = 0; i < forward.mirrors.size(); ++i)
+      check(forward.mirrors[i].cluster, path.field("request_mirror_policies").index(i).field("cluster"));
   }
   void check(const std::string& name, const FieldPath& path) const {
     if (!name.empty() && !names_.contains(name))
@@ -143,6 +151,8 @@ void check_cluster_names(const BootstrapSpec& spec, const FieldPath& path, Trans
       names.check(listener.filter_chains[j], at.field("filter_chains").index(j));
     if (listener.default_filter_chain) names.check(*listener.default_filter_chain, at.field("default_filter_chain"));
   }
+  const FieldPath clusters = path.field("clusters");
+  for (size_t i = 0; i < spec.clusters.size(); ++i) names.check(spec.clusters[i], clusters.index(i));
 }
 
 // The cluster of a gRPC source becomes a channel, so its hosts must be in the bootstrap.

@@ -10,6 +10,7 @@
 #include "envoy/config/cluster/v3/cluster.pb.h"
 #include "envoy/config/core/v3/protocol.pb.h"
 #include "envoy/config/endpoint/v3/endpoint.pb.h"
+#include "envoy/extensions/clusters/aggregate/v3/cluster.pb.h"
 #include "envoy/extensions/upstreams/http/v3/http_protocol_options.pb.h"
 
 namespace outrigger::config {
@@ -22,6 +23,7 @@ namespace {
 using cluster::Cluster;
 using UpstreamOptions = envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 
+constexpr std::string_view kAggregateName = "envoy.clusters.aggregate";
 constexpr std::string_view kUpstreamOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 bool takes_requests(core::HealthStatus status) {
@@ -63,7 +65,32 @@ void drop_duplicates(std::vector<EndpointSpec>& endpoints) {
   std::erase_if(endpoints, [&](const EndpointSpec&) { return drop[at++]; });
 }
 
+// A cluster of clusters: it has no hosts of its own.
+void aggregate(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Translation& t) {
+  spec.discovery = ClusterSpec::Discovery::kAggregate;
+  const FieldPath type = path.field("cluster_type");
+  const FieldPath typed = type.field("typed_config");
+  if (from.cluster_type().name() != kAggregateName)
+    t.fault(type.field("name"),
+            fmt::format("\"{}\" is not supported; only {} is", from.cluster_type().name(), kAggregateName));
+  envoy::extensions::clusters::aggregate::v3::ClusterConfig config;
+  if (unpack_to(from.cluster_type().typed_config(), config, typed, t.faults)) {
+    const FieldPath list = typed.field("clusters");
+    if (config.clusters().empty()) t.fault(list, "needs at least one cluster");
+    each(config.clusters(), list, [&](const std::string& name, const FieldPath& at) {
+      if (name.empty()) return t.fault(at, "must not be empty");
+      if (std::find(spec.members.begin(), spec.members.end(), name) != spec.members.end())
+        return t.fault(at, fmt::format("\"{}\" is there twice", name));
+      spec.members.push_back(name);
+    });
+  }
+  constexpr std::string_view kNone = "an aggregate cluster has no hosts of its own; remove this";
+  if (from.has_load_assignment()) t.fault(path.field("load_assignment"), std::string(kNone));
+  if (from.has_eds_cluster_config()) t.fault(path.field("eds_cluster_config"), std::string(kNone));
+}
+
 void hosts(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Translation& t) {
+  if (from.has_cluster_type()) return aggregate(from, spec, path, t);
   const FieldPath assignment = path.field("load_assignment");
   switch (from.type()) {
     case Cluster::EDS:
@@ -93,6 +120,8 @@ void hosts(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Transl
 }
 
 void load_balancer(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Translation& t) {
+  if ((from.lb_policy() == Cluster::CLUSTER_PROVIDED) != from.has_cluster_type())
+    t.fault(path.field("lb_policy"), "an aggregate cluster needs CLUSTER_PROVIDED, and no other has it");
   spec.lb = from.lb_policy() == Cluster::LEAST_REQUEST ? ClusterSpec::Lb::kLeastRequest : ClusterSpec::Lb::kRoundRobin;
   if (from.lb_config_case() != Cluster::kLeastRequestLbConfig) return;
   const FieldPath at = path.field("least_request_lb_config");

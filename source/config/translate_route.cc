@@ -20,6 +20,7 @@ namespace {
 // What the routes of one table need to know of it.
 struct Table {
   uint32_t max_direct_response_bytes = kDefaultDirectResponseBytes;
+  std::vector<MirrorSpec> mirrors = {};
 };
 
 // Matchers see the path without query and fragment, so such a pattern never matches.
@@ -69,11 +70,8 @@ RouteMatchSpec route_match(const route::RouteMatch& match, const FieldPath& path
        [&](const auto& m, const FieldPath& at) { spec.headers.push_back(header_match_spec(m, at, t)); });
   each(match.query_parameters(), path.field("query_parameters"),
        [&](const auto& m, const FieldPath& at) { spec.query_parameters.push_back(query_match_spec(m, at, t)); });
-  if (match.has_runtime_fraction()) {
-    if (!match.runtime_fraction().has_default_value())
-      t.fault(path.field("runtime_fraction").field("default_value"), "is required");
-    spec.runtime_fraction = fraction_spec(match.runtime_fraction().default_value());
-  }
+  if (match.has_runtime_fraction())
+    spec.runtime_fraction = runtime_fraction_spec(match.runtime_fraction(), path.field("runtime_fraction"), t);
   return spec;
 }
 
@@ -210,6 +208,8 @@ VirtualHostSpec virtual_host(const route::VirtualHost& host, const Table& table,
   const std::string scope = table_scope + "/" + host.name();
   std::optional<RetryPolicySpec> retry;
   if (host.has_retry_policy()) retry = retry_policy_spec(host.retry_policy(), path.field("retry_policy"), t);
+  std::vector<MirrorSpec> mirrors = mirror_specs(host.request_mirror_policies(), path, t);
+  if (mirrors.empty()) mirrors = table.mirrors;
 
   spec.routes.reserve(static_cast<size_t>(host.routes_size()));
   std::unordered_map<std::string, int> seen;
@@ -217,8 +217,10 @@ VirtualHostSpec virtual_host(const route::VirtualHost& host, const Table& table,
     // The scope costs a hash of the match; only filter configs need it.
     const std::string route_at = has_per_filter_config(route) ? scope + "/" + route_scope(route, seen) : scope;
     spec.routes.push_back(route_spec(route, table, route_at, at, t));
-    if (auto* forward = std::get_if<ForwardSpec>(&spec.routes.back().action); forward && !forward->retry)
-      forward->retry = retry;
+    auto* forward = std::get_if<ForwardSpec>(&spec.routes.back().action);
+    if (forward == nullptr) return;
+    if (!forward->retry) forward->retry = retry;
+    if (forward->mirrors.empty()) forward->mirrors = mirrors;
   });
   spec.request_headers =
       header_mutation_spec(host.request_headers_to_add(), host.request_headers_to_remove(), "request", path, t);
@@ -256,12 +258,13 @@ RouteTableSpec route_table_spec(const route::RouteConfiguration& table, bool nam
   RouteTableSpec spec;
   spec.name = table.name();
   if (named && spec.name.empty()) t.fault(path.field("name"), "must not be empty");
-  Table limits;
+  Table shared;
   if (table.has_max_direct_response_body_size_bytes())
-    limits.max_direct_response_bytes = table.max_direct_response_body_size_bytes().value();
+    shared.max_direct_response_bytes = table.max_direct_response_body_size_bytes().value();
+  shared.mirrors = mirror_specs(table.request_mirror_policies(), path, t);
   spec.virtual_hosts.reserve(static_cast<size_t>(table.virtual_hosts_size()));
   each(table.virtual_hosts(), path.field("virtual_hosts"), [&](const auto& host, const FieldPath& at) {
-    spec.virtual_hosts.push_back(virtual_host(host, limits, scope, at, t));
+    spec.virtual_hosts.push_back(virtual_host(host, shared, scope, at, t));
   });
   check_unique(spec.virtual_hosts, path.field("virtual_hosts"), t);
   spec.request_headers =

@@ -156,6 +156,12 @@ FractionSpec fraction_spec(const envoy::type::v3::FractionalPercent& percent) {
   return spec;
 }
 
+FractionSpec runtime_fraction_spec(const core::RuntimeFractionalPercent& fraction, const FieldPath& path,
+                                   Translation& t) {
+  if (!fraction.has_default_value()) t.fault(path.field("default_value"), "is required");
+  return fraction_spec(fraction.default_value());
+}
+
 bool check_regex(const std::string& regex, const FieldPath& path, Translation& t) {
   if (t.state.good_regexes.contains(regex)) return true;
   RE2::Options options;

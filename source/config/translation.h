@@ -25,6 +25,8 @@
 namespace google::protobuf {
 class Any;
 class Duration;
+template <class Element>
+class RepeatedPtrField;
 }  // namespace google::protobuf
 
 namespace envoy::config::core::v3 {
@@ -35,6 +37,7 @@ class ConfigSource;
 class Http2ProtocolOptions;
 class DataSource;
 class HeaderValueOption;
+class RuntimeFractionalPercent;
 class TransportSocket;
 }  // namespace envoy::config::core::v3
 namespace envoy::config::accesslog::v3 {
@@ -55,6 +58,7 @@ class QueryParameterMatcher;
 class RateLimit;
 class RetryPolicy;
 class RouteAction;
+class RouteAction_RequestMirrorPolicy;
 class RouteConfiguration;
 }  // namespace envoy::config::route::v3
 namespace envoy::config::bootstrap::v3 {
@@ -113,6 +117,9 @@ struct Translation {
 
 uint64_t duration_ms(const google::protobuf::Duration& duration, const FieldPath& path, Translation& t);
 FractionSpec fraction_spec(const envoy::type::v3::FractionalPercent& percent);
+// Its default_value, which must be there: there is no runtime layer.
+FractionSpec runtime_fraction_spec(const envoy::config::core::v3::RuntimeFractionalPercent& fraction,
+                                   const FieldPath& path, Translation& t);
 bool check_regex(const std::string& regex, const FieldPath& path, Translation& t);
 std::string regex_spec(const envoy::type::matcher::v3::RegexMatcher& matcher, const FieldPath& path, Translation& t);
 RegexRewriteSpec regex_rewrite_spec(const envoy::type::matcher::v3::RegexMatchAndSubstitute& rewrite,
@@ -158,6 +165,9 @@ QueryMatchSpec query_match_spec(const envoy::config::route::v3::QueryParameterMa
 RateLimitSpec rate_limit_spec(const envoy::config::route::v3::RateLimit& limit, const FieldPath& path, Translation& t);
 RetryPolicySpec retry_policy_spec(const envoy::config::route::v3::RetryPolicy& policy, const FieldPath& path,
                                   Translation& t);
+using MirrorPolicies = google::protobuf::RepeatedPtrField<envoy::config::route::v3::RouteAction_RequestMirrorPolicy>;
+// The field request_mirror_policies of the message at `path`.
+std::vector<MirrorSpec> mirror_specs(const MirrorPolicies& policies, const FieldPath& path, Translation& t);
 ForwardSpec forward_spec(const envoy::config::route::v3::RouteAction& action, const std::string& scope,
                          const FieldPath& path, Translation& t);
 // One typed_per_filter_config entry; `scope` is where it stands. Empty: wrong, or optional and unknown.

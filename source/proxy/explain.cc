@@ -168,12 +168,36 @@ class Teller {
                             !hcm().router_suppress_envoy_headers);
     out_.upstream_host = headers_.get(HeaderId::kAuthority);
     out_.upstream_path = headers_.get(HeaderId::kPath);
-    const upstream::Cluster& cluster = *linked->cluster;
-    if (cluster.state().requests.load(std::memory_order_relaxed) >= static_cast<int64_t>(cluster.spec().max_requests))
-      return end(503, "upstream_overflow", fmt::format("cluster {} is at its max_requests", name.text));
-    if (linked->hosts->usable().empty())
+    find_member();
+    find_mirrors(action);
+    const LinkedCluster target = out_.target();
+    if (target.cluster == nullptr || target.hosts->all().empty())
       return end(503, "no_healthy_upstream", fmt::format("cluster {} has no host", name.text));
-    end(0, "via_upstream", fmt::format("forwarded to cluster {}", name.text));
+    const upstream::Cluster& cluster = *target.cluster;
+    if (cluster.state().requests.load(std::memory_order_relaxed) >= static_cast<int64_t>(cluster.spec().max_requests))
+      return end(503, "upstream_overflow", fmt::format("cluster {} is at its max_requests", cluster.name()));
+    end(0, "via_upstream",
+        out_.members.empty() ? fmt::format("forwarded to cluster {}", name.text)
+                             : fmt::format("forwarded to cluster {}, member of {}", cluster.name(), name.text));
+  }
+
+  void find_member() {
+    out_.members = members_of(*out_.snapshot, out_.linked);
+    std::vector<upstream::PriorityLoad> loads;
+    for (const Member& member : out_.members) loads.push_back(member.load);
+    out_.chosen_member = upstream::choose_priority(loads, query_.random);
+  }
+
+  void find_mirrors(const route::ForwardAction& action) {
+    for (const route::Mirror& mirror : action.mirrors) {
+      const route::ClusterName name = mirror.cluster_of(headers_);
+      const std::string_view host =
+          mirror.append_shadow ? route::shadow_host(out_.upstream_host, arena_) : std::string_view(out_.upstream_host);
+      out_.mirrors.push_back({.cluster = std::string(name.text),
+                              .exists = out_.snapshot->clusters.find(name.text) != nullptr,
+                              .chosen = mirror.chosen(query_.random),
+                              .host = std::string(host)});
+    }
   }
 
   const ExplainQuery& query_;

@@ -15,6 +15,7 @@
 #include "event/loop.h"
 #include "outrigger/explain.h"
 #include "outrigger/result.h"
+#include "proxy/aggregate.h"
 #include "proxy/snapshot.h"
 #include "route/explain.h"
 
@@ -41,6 +42,13 @@ struct ExplainedFilter {
   FilterExplanation says;
 };
 
+struct ExplainedMirror {
+  std::string cluster;  // empty: the header that names it is absent
+  bool exists = false;
+  bool chosen = false;  // the fraction takes this request
+  std::string host;     // of the copy
+};
+
 struct Explained {
   std::shared_ptr<const Snapshot> snapshot;  // what the pointers below lead into
   std::string listener;
@@ -49,9 +57,17 @@ struct Explained {
   std::string method, host, path;  // as the connection manager leaves them
   route::Explanation route;
   std::vector<ExplainedFilter> filters;
-  std::string cluster;                       // empty: the request is not forwarded
-  LinkedCluster linked;                      // linked.cluster nullptr: there is no such cluster
+  std::string cluster;          // empty: the request is not forwarded
+  LinkedCluster linked;         // linked.cluster nullptr: there is no such cluster
+  std::vector<Member> members;  // of an aggregate cluster
+  size_t chosen_member = 0;     // ... the one that takes the request; members.size(): none has a host
+  std::vector<ExplainedMirror> mirrors;
   std::string upstream_host, upstream_path;  // as forwarded
+  // Where the request goes: the cluster itself, or the member; `cluster` nullptr: nowhere.
+  LinkedCluster target() const {
+    if (members.empty()) return linked;
+    return chosen_member < members.size() ? *members[chosen_member].linked : LinkedCluster{};
+  }
   // What the client gets: `status` 0 if the upstream decides.
   uint16_t status = 0;
   std::string details;  // %RESPONSE_CODE_DETAILS%

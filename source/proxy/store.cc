@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "event/clock.h"
+#include "proxy/aggregate.h"
 #include "proxy/store_impl.h"
 
 namespace outrigger::proxy {
@@ -157,10 +158,28 @@ Result<void> Store::Impl::accept(config::RouteTableSpec spec, VersionBase base, 
   return {};
 }
 
+// The newest versions of all clusters must not name each other in a circle.
+Result<void> Store::Impl::check_cycle(const config::ClusterSpec& spec) const {
+  const auto newest = [&](const std::string& name) -> const std::vector<std::string>* {
+    const ClusterEntry* entry = clusters.find(name);
+    return entry == nullptr || entry->remove || entry->staged == nullptr ? nullptr : &entry->staged->spec().members;
+  };
+  for (size_t i = 0; i < spec.members.size(); ++i) {
+    const std::vector<std::string> way = way_to(spec.name, spec.members[i], newest);
+    if (way.empty()) continue;
+    std::string text = spec.name;
+    for (const std::string& name : way) text += " -> " + name;
+    return fail(Errc::kInvalidArgument,
+                "cluster_type.typed_config.clusters[" + std::to_string(i) + "]: closes a circle: " + text);
+  }
+  return {};
+}
+
 Result<void> Store::Impl::accept(config::ClusterSpec spec, VersionBase base, Source source) {
   const std::string name = spec.name;
   ClusterEntry* known = clusters.find(name);
   TRY_VOID(check_owner(known, source, name));
+  TRY_VOID(check_cycle(spec));
   if (spec.discovery == config::ClusterSpec::Discovery::kStatic) TRY_VOID(check_addresses_of(spec.endpoints.endpoints));
   auto version = find_equal(known, [&](const ClusterVersion& v) { return v.spec() == spec; });
   if (version != nullptr) {
@@ -168,6 +187,8 @@ Result<void> Store::Impl::accept(config::ClusterSpec spec, VersionBase base, Sou
   } else {
     version = std::make_shared<ClusterVersion>();
     static_cast<VersionBase&>(*version) = std::move(base);
+    version->named.clusters = spec.members;
+    std::sort(version->named.clusters.begin(), version->named.clusters.end());
     const ClusterVersion* previous = known == nullptr ? nullptr : (known->staged ? known->staged : known->live).get();
     version->part = upstream::Cluster::compile(spec, *options.stats,
                                                previous == nullptr ? nullptr : previous->part->shared_state());

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "proxy/aggregate.h"
 #include "proxy/store_impl.h"
 
 namespace outrigger::proxy {
@@ -51,8 +52,10 @@ void Store::Impl::update_hosts(ClusterEntry& entry) {
         list = &known->staged->spec->endpoints;
       }
       break;
+    case ClusterSpec::Discovery::kAggregate:
+      return;  // update_members()
   }
-  if (entry.hosts != nullptr && from == entry.hosts_from) return;
+  if (entry.hosts != nullptr && entry.hosts->members().empty() && from == entry.hosts_from) return;
   static const std::vector<config::EndpointSpec> kNone;
   entry.hosts = upstream::HostSet::compile(list == nullptr ? kNone : *list, entry.hosts.get());
   entry.hosts_from = std::move(from);
@@ -62,22 +65,62 @@ void Store::Impl::update_hosts(ClusterEntry& entry) {
 }
 
 void Store::Impl::publish_clusters() {
+  std::vector<std::string> waiting_aggregates;
   for (const std::string& name : copy(clusters.waiting)) {
-    ClusterEntry& entry = *clusters.find(name);
-    if (entry.staged != entry.live) {
-      // A cold version in place of a cold one takes nothing from anybody.
-      const bool ready = warm(*entry.staged) || (entry.live != nullptr && !warm(*entry.live));
-      if (!ready && !held_long_enough(entry, hold_ms(*entry.staged))) continue;
-      if (!ready) {
-        OUTRIGGER_LOG(kWarning, "proxy", "cluster {}: published without endpoints, none came in {} ms", name,
-                      hold_ms(*entry.staged));
-      }
-      if (entry.live != nullptr && !entry.live->same_service(*entry.staged)) services_changed = true;
-      go_live(entry, !ready);
-      changed_clusters.insert(name);
+    if (clusters.find(name)->staged->is_aggregate()) {
+      waiting_aggregates.push_back(name);
+    } else {
+      publish_cluster(name);
     }
-    clusters.waiting.erase(name);
-    update_hosts(entry);
+  }
+  // Each may be what another one waits for.
+  while (std::erase_if(waiting_aggregates, [&](const std::string& name) { return publish_cluster(name); }) != 0) {
+  }
+}
+
+bool Store::Impl::publish_cluster(const std::string& name) {
+  ClusterEntry& entry = *clusters.find(name);
+  if (entry.staged != entry.live) {
+    // A cold version in place of a cold one takes nothing from anybody.
+    const bool is_warm = warm(*entry.staged) || (entry.live != nullptr && !warm(*entry.live));
+    const bool ready = is_warm && closed(*entry.staged, entry.live.get());
+    if (!ready && !held_long_enough(entry, hold_ms(*entry.staged))) return false;
+    if (waits_in_circle(*entry.staged)) return false;
+    if (!ready) {
+      OUTRIGGER_LOG(kWarning, "proxy", "cluster {}: published without {} in {} ms", name,
+                    entry.staged->is_aggregate() ? "all of its members, not all came" : "endpoints, none came",
+                    hold_ms(*entry.staged));
+    }
+    if (entry.live != nullptr && !entry.live->same_service(*entry.staged)) services_changed = true;
+    live_named_clusters.add(entry.staged->named.clusters);
+    if (entry.live != nullptr) live_named_clusters.drop(entry.live->named.clusters);
+    const bool was_aggregate = aggregates.erase(name) != 0;
+    if (entry.staged->is_aggregate()) aggregates.insert(name);
+    aggregates_changed = aggregates_changed || was_aggregate || entry.staged->is_aggregate();
+    go_live(entry, !ready);
+    changed_clusters.insert(name);
+  }
+  clusters.waiting.erase(name);
+  update_hosts(entry);
+  return true;
+}
+
+// Every live aggregate's leaves, as they are now.
+void Store::Impl::update_members() {
+  if (!std::exchange(aggregates_changed, false)) return;
+  const auto live = [&](const std::string& name) -> const std::vector<std::string>* {
+    const ClusterEntry* entry = clusters.find(name);
+    return entry == nullptr || entry->live == nullptr ? nullptr : &entry->live->spec().members;
+  };
+  for (const std::string& name : aggregates) {
+    ClusterEntry& entry = *clusters.find(name);
+    std::vector<Name> leaves = leaves_of(name, live);
+    if (entry.hosts != nullptr && entry.hosts->all().empty() && entry.hosts->members() == leaves) continue;
+    entry.hosts = upstream::HostSet::of_members(std::move(leaves));
+    entry.hosts_from = nullptr;
+    options.stats->set(entry.live->part->stats().membership_total, 0);
+    options.stats->set(entry.live->part->stats().membership_healthy, 0);
+    changed_clusters.insert(name);
   }
 }
 
@@ -199,11 +242,20 @@ void Store::Impl::drop_tables() {
 }
 
 void Store::Impl::drop_clusters() {
-  for (const std::string& name : copy(clusters.leaving)) {
-    if (live_named_clusters.has(name)) continue;
-    if (clusters.find(name)->live != nullptr) changed_clusters.insert(name);
+  const auto drop = [&](const std::string& name) {
+    if (live_named_clusters.has(name)) return false;
+    if (const auto& live = clusters.find(name)->live; live != nullptr) {
+      changed_clusters.insert(name);
+      live_named_clusters.drop(live->named.clusters);
+    }
+    aggregates_changed = aggregates.erase(name) != 0 || aggregates_changed;
     clusters.erase(name);
     services_changed = true;
+    return true;
+  };
+  // An aggregate that goes may be the last that named its members.
+  std::vector<std::string> leaving = copy(clusters.leaving);
+  while (std::erase_if(leaving, drop) != 0) {
   }
 }
 
@@ -292,6 +344,7 @@ std::shared_ptr<const Snapshot> Store::Impl::assemble(int64_t accepted_ns) {
   drop_tables();
   drop_clusters();
   drop_endpoints();
+  update_members();
   return link(accepted_ns);
 }
 

@@ -45,6 +45,7 @@ struct ClusterVersion : VersionBase {
   const config::ClusterSpec& spec() const { return part->spec(); }
   bool is_eds() const { return spec().discovery == config::ClusterSpec::Discovery::kEds; }
   bool is_dns() const { return spec().discovery == config::ClusterSpec::Discovery::kStrictDns; }
+  bool is_aggregate() const { return spec().discovery == config::ClusterSpec::Discovery::kAggregate; }
   bool same_service(const ClusterVersion& other) const {
     return is_eds() == other.is_eds() && (!is_eds() || service() == other.service());
   }
@@ -122,6 +123,7 @@ struct Store::Impl {
   Result<void> accept(config::RouteTableSpec spec, VersionBase base, Source source);
   Result<void> accept(config::ClusterSpec spec, VersionBase base, Source source);
   Result<void> accept(config::EndpointsSpec spec, VersionBase base, Source source);
+  Result<void> check_cycle(const config::ClusterSpec& spec) const;
   Result<void> check_owner(const EntryBase* entry, Source source, std::string_view name) const;
   Result<void> check_addresses(const ListenerVersion& version, const std::string& name) const;
   void refuse(ResourceType type, std::string_view name, std::string_view version, std::string text);
@@ -132,6 +134,7 @@ struct Store::Impl {
   // ---- closure (store_assemble.cc) ----
   std::shared_ptr<const Snapshot> assemble(int64_t accepted_ns);
   void publish_clusters();
+  bool publish_cluster(const std::string& name);  // false: it waits
   void publish_endpoints();
   void drop_listeners();
   bool awaits_successor(const ListenerVersion& leaving) const;
@@ -142,6 +145,7 @@ struct Store::Impl {
   void drop_clusters();
   void drop_endpoints();
   void update_hosts(ClusterEntry& entry);
+  void update_members();
   template <class V>
   void go_live(Entry<V>& entry, bool forced);
   // True if the hold is over; begins it if need be. `timeout_ms` 0: it never is.
@@ -154,12 +158,16 @@ struct Store::Impl {
   // Everything that `staged` names is live, or missing in its live version just as well: that it is missing is what is
   // served already, and nobody gains by waiting.
   bool closed(const VersionBase& staged, const VersionBase* live) const;
+  // An aggregate that would name itself by way of the live versions of its members. That those change is waited for
+  // without end, since the newest versions never are a circle.
+  bool waits_in_circle(const ClusterVersion& staged) const;
   uint64_t hold_ms(const ClusterVersion& version) const;
   uint64_t hold_ms(const ListenerVersion& version) const;
   std::set<std::string> named_tables() const;  // by listeners, staged or live
   ServiceUsers service_users_now() const;
   std::vector<std::string> waits_of_cluster(const ClusterVersion& version) const;
   std::vector<std::string> waits_of_table(const std::string& name) const;
+  static std::string_view lack_of(const ClusterEntry* entry);
   std::vector<std::string> waits_for_clusters(const std::vector<std::string>& names) const;
   std::vector<std::string> waits_of_listener(const ListenerVersion& version) const;
   std::shared_ptr<const StoreStatus> status();
@@ -175,11 +183,12 @@ struct Store::Impl {
   Table<Entry<TableVersion>> tables;
   Table<ClusterEntry> clusters;
   Table<Entry<EndpointsVersion>> endpoints;
-  NamedCounts live_named_clusters;      // clusters that live listeners and tables name
+  NamedCounts live_named_clusters;      // clusters that live listeners, tables and aggregates name
   NamedCounts live_named_tables;        // tables that live listeners name
   std::set<std::string> wanted_tables;  // as of the last change of a listener
   ServiceUsers service_users;           // as of the last change of a service name
-  bool listeners_changed = false, services_changed = false;
+  std::set<std::string> aggregates;     // live ones
+  bool listeners_changed = false, services_changed = false, aggregates_changed = false;
 
   // What the next snapshot differs in.
   std::set<std::string> changed_listeners, changed_tables, changed_clusters;

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "proxy/aggregate.h"
 #include "proxy/store_impl.h"
 
 namespace outrigger::proxy {
@@ -22,6 +23,16 @@ bool Store::Impl::closed(const VersionBase& staged, const VersionBase* live) con
     });
   };
   return all(staged.named.clusters, clusters, served.clusters) && all(staged.named.tables, tables, served.tables);
+}
+
+bool Store::Impl::waits_in_circle(const ClusterVersion& staged) const {
+  const auto live = [&](const std::string& name) -> const std::vector<std::string>* {
+    const ClusterEntry* entry = clusters.find(name);
+    return entry == nullptr || entry->live == nullptr ? nullptr : &entry->live->spec().members;
+  };
+  const auto& members = staged.spec().members;
+  return std::any_of(members.begin(), members.end(),
+                     [&](const std::string& member) { return !way_to(staged.spec().name, member, live).empty(); });
 }
 
 uint64_t Store::Impl::hold_ms(const ClusterVersion& version) const {
@@ -62,18 +73,27 @@ ServiceUsers Store::Impl::service_users_now() const {
 }
 
 std::vector<std::string> Store::Impl::waits_of_cluster(const ClusterVersion& version) const {
+  if (version.is_aggregate()) {
+    std::vector<std::string> waits = waits_for_clusters(version.named.clusters);
+    if (waits_in_circle(version)) waits.push_back("the next version of a cluster whose live one leads back to it");
+    return waits;
+  }
   if (warm(version)) return {};
   if (version.is_dns()) return {"the addresses of its DNS names"};
   return {"endpoints " + version.service()};
+}
+
+// What a cluster that is not live lacks, in a word.
+std::string_view Store::Impl::lack_of(const ClusterEntry* entry) {
+  if (entry == nullptr || entry->staged == nullptr) return ": unknown";
+  return entry->staged->is_aggregate() ? ": its members" : entry->staged->is_dns() ? ": DNS" : ": endpoints";
 }
 
 std::vector<std::string> Store::Impl::waits_for_clusters(const std::vector<std::string>& names) const {
   std::vector<std::string> waits;
   for (const std::string& name : names) {
     if (clusters.is_live(name)) continue;
-    const ClusterEntry* entry = clusters.find(name);
-    const bool staged = entry != nullptr && entry->staged != nullptr;
-    waits.push_back("cluster " + name + (!staged ? ": unknown" : entry->staged->is_dns() ? ": DNS" : ": endpoints"));
+    waits.push_back(std::string("cluster ").append(name).append(lack_of(clusters.find(name))));
   }
   return waits;
 }
@@ -145,7 +165,8 @@ int64_t Store::Impl::next_deadline_ms() const {
   };
   for (const std::string& name : clusters.waiting) {
     const ClusterEntry& entry = *clusters.find(name);
-    consider(entry, hold_ms(*entry.staged));
+    // What waits in a circle goes on when another hold ends.
+    if (!waits_in_circle(*entry.staged)) consider(entry, hold_ms(*entry.staged));
   }
   for (const std::string& name : tables.waiting) consider(*tables.find(name), kDefaultHoldMs);
   for (const std::string& name : listeners.waiting) {

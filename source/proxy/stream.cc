@@ -305,6 +305,7 @@ void Stream::finish() {
   finished_ = true;
   info_.end_ns = worker_.loop().now_ns();
   end_attempt(!response_ended_ || upstream_ != nullptr);
+  if (!shadows_.empty()) shadows_.let_go();
   for (event::Timeout* t :
        {&idle_timeout_, &request_timeout_, &response_timeout_, &per_try_timeout_, &duration_timeout_, &retry_timer_})
     t->disarm();
@@ -317,7 +318,8 @@ void Stream::finish() {
   if (const int c = info_.response_code / 100; c >= 1 && c <= 5) shard.add(stats.rq_class[c]);
   shard.record(stats.rq_time, ms_between(info_.start_ns, info_.end_ns));
   if (cluster_ != nullptr) {
-    if (!local_) shard.record(cluster_->stats().rq_time, ms_between(info_.start_ns, info_.end_ns));
+    if (!local_ && member_ != nullptr) shard.record(member_->stats().rq_time, ms_between(info_.start_ns, info_.end_ns));
+    leave();
     cluster_->drop();
   }
   log();

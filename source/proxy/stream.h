@@ -18,6 +18,7 @@
 #include "event/timer.h"
 #include "http/codec.h"
 #include "outrigger/filter.h"
+#include "proxy/shadow.h"
 #include "proxy/worker_state.h"
 #include "route/route_table.h"
 #include "upstream/worker_clusters.h"
@@ -116,6 +117,9 @@ class Stream final : public StreamHandle,
   void redirect();
   void direct_response(const route::DirectResponseAction& action);
   void start_attempt();
+  void start_shadows(const route::ForwardAction& action, bool end);
+  bool enter(upstream::WorkerCluster& cluster);
+  void leave();
   void on_pool_ready(upstream::PooledConnection& connection) override;
   void on_pool_failure(upstream::PoolFailure why, std::string_view details) override;
   void send_upstream();
@@ -161,8 +165,9 @@ class Stream final : public StreamHandle,
   http::CodecStream* downstream_;  // nullptr: over
   http::CodecStream* upstream_ = nullptr;
   UpstreamSink upstream_sink_{*this};
-  upstream::HostPool* pool_ = nullptr;  // where this waits
-  upstream::WorkerCluster* cluster_ = nullptr;
+  upstream::HostPool* pool_ = nullptr;          // where this waits
+  upstream::WorkerCluster* cluster_ = nullptr;  // the route's
+  upstream::WorkerCluster* member_ = nullptr;   // where the attempt goes: cluster_ itself, or a member of the aggregate
   route::Match match_;
   Arena arena_;
   StreamInfo info_;
@@ -176,6 +181,7 @@ class Stream final : public StreamHandle,
   Buffer to_upstream_;  // what the router has and the upstream has not yet
   Buffer replay_;       // the request's body so far, while a retry is possible
   HeaderMap* upstream_trailers_ = nullptr;
+  Shadows shadows_;
   const config::RetryPolicySpec* retry_ = nullptr;
   uint32_t attempts_ = 0;
   uint64_t random_;
@@ -205,7 +211,7 @@ class Stream final : public StreamHandle,
   bool local_ = false;
   bool continue_sent_ = false;  // the proxy has invited the body itself
   bool route_cleared_ = false;
-  bool request_budget_ = false;  // counted in the cluster's max_requests
+  bool request_budget_ = false;  // counted in member_'s max_requests
   bool retry_budget_ = false;
   bool replayable_ = false;
   bool counted_active_ = false;

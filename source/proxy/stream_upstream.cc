@@ -7,6 +7,7 @@
 #include <charconv>
 
 #include "base/check.h"
+#include "proxy/aggregate.h"
 #include "proxy/downstream_connection.h"
 #include "route/rewrite.h"
 
@@ -100,17 +101,6 @@ void Stream::forward(const route::ForwardAction& action, bool end) {
   }
   cluster_->hold();
   info_.cluster = arena_.copy(name.text);
-  const upstream::Cluster& cluster = cluster_->cluster();
-  if (!upstream::take(cluster.state().requests, cluster.spec().max_requests)) {
-    worker_.shard().add(cluster_->stats().rq_pending_overflow);
-    local_reply({.status = 503,
-                 .body = "upstream connect error or disconnect/reset before headers. reset reason: overflow",
-                 .details = "upstream_overflow",
-                 .flags = flag_bits(ResponseFlag::kUpstreamOverflow),
-                 .edit = [](HeaderMap& headers) { headers.add("x-envoy-overloaded", "true"); }});
-    return;
-  }
-  request_budget_ = true;
   route::finalize_request(match_, request, format_context(), !hcm().router_suppress_envoy_headers);
   if (!hcm().router_suppress_envoy_headers && action.timeout_ms != 0) {
     char digits[24];
@@ -127,7 +117,25 @@ void Stream::forward(const route::ForwardAction& action, bool end) {
   replayable_ = retry_ != nullptr;
   router_end_ = end;
   start_attempt();
-  if (end && !finished_ && !response_begun_) request_complete();
+  if (finished_ || response_begun_) return;
+  if (!action.mirrors.empty()) start_shadows(action, end);
+  if (end) request_complete();
+}
+
+// As Envoy: only for requests that have a host of their own to go to, and with the head that goes there.
+void Stream::start_shadows(const route::ForwardAction& action, bool end) {
+  for (const route::Mirror& mirror : action.mirrors) {
+    if (!mirror.chosen(random_)) continue;
+    const route::ClusterName name = mirror.cluster_of(*headers_[kRequest]);
+    upstream::WorkerCluster* cluster = name.empty() ? nullptr : worker_.find_cluster(name.text, name.hash, pin_);
+    if (cluster == nullptr) continue;
+    const uint64_t timeout_ms = action.timeout_ms != 0 ? action.timeout_ms : hcm().stream_idle_timeout_ms;
+    shadows_.start(worker_, *cluster, pin_, *headers_[kRequest],
+                   {.append_shadow = mirror.append_shadow,
+                    .end = end,
+                    .buffer_limit = connection_.buffer_limit(),
+                    .timeout_ms = timeout_ms});
+  }
 }
 
 // The request's last byte has come to the router: the route timeout runs from here, as Envoy's.
@@ -146,6 +154,7 @@ void Stream::route_data(Buffer& data, bool end) {
       for (const Buffer::Slice& slice : data) replay_.append_shared(slice.block, slice.data, slice.size);
     }
   }
+  if (!shadows_.empty()) shadows_.data(data, end);
   to_upstream_.append(std::move(data));
   router_end_ = router_end_ || end;
   if (end) request_complete();
@@ -154,6 +163,7 @@ void Stream::route_data(Buffer& data, bool end) {
 
 void Stream::route_trailers(HeaderMap& trailers) {
   if (cluster_ == nullptr) return;
+  if (!shadows_.empty()) shadows_.trailers(trailers);
   upstream_trailers_ = &trailers;
   router_end_ = true;
   request_complete();
@@ -182,11 +192,36 @@ void Stream::send_upstream() {
 // --- attempts
 // ----------------------------------------------------------------------------------------------------------
 
+// Counts the request in a cluster; false: that has as many as it may, and the client is told so.
+bool Stream::enter(upstream::WorkerCluster& cluster) {
+  if (member_ == &cluster && request_budget_) return true;
+  leave();
+  member_ = &cluster;
+  member_->hold();
+  const upstream::Cluster& part = cluster.cluster();
+  request_budget_ = upstream::take(part.state().requests, part.spec().max_requests);
+  if (request_budget_) return true;
+  worker_.shard().add(cluster.stats().rq_pending_overflow);
+  local_reply({.status = 503,
+               .body = "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+               .details = "upstream_overflow",
+               .flags = flag_bits(ResponseFlag::kUpstreamOverflow),
+               .edit = [](HeaderMap& headers) { headers.add("x-envoy-overloaded", "true"); }});
+  return false;
+}
+
+void Stream::leave() {
+  if (member_ == nullptr) return;
+  if (std::exchange(request_budget_, false)) upstream::give(member_->cluster().state().requests);
+  std::exchange(member_, nullptr)->drop();
+}
+
 void Stream::start_attempt() {
   ++attempts_;
   info_.upstream_attempts = attempts_;
   attempt_start_ns_ = worker_.loop().now_ns();
-  const upstream::HostSet::Entry* host = cluster_->pick();
+  const PickedHost picked = pick_host(worker_, *cluster_, pin_);
+  const upstream::HostSet::Entry* host = picked.host;
   if (host == nullptr) {
     worker_.shard().add(cluster_->stats().cx_none_healthy);
     local_reply({.status = 503,
@@ -195,15 +230,16 @@ void Stream::start_attempt() {
                  .flags = flag_bits(ResponseFlag::kNoHealthyUpstream)});
     return;
   }
+  if (!enter(*picked.cluster)) return;
   if (match_.route->forward()->auto_host_rewrite && !host->host->hostname.empty())
     route::rewrite_host(*headers_[kRequest], host->host->hostname, match_.route->forward()->append_x_forwarded_host);
   info_.upstream_host = arena_.copy(host->host->text);
-  worker_.shard().add(cluster_->stats().rq_total);
-  worker_.shard().inc(cluster_->stats().rq_active);
+  worker_.shard().add(member_->stats().rq_total);
+  worker_.shard().inc(member_->stats().rq_active);
   counted_active_ = true;
   if (retry_ != nullptr && retry_->per_try_timeout_ms != 0)
     worker_.loop().timers().arm(per_try_timeout_, retry_->per_try_timeout_ms);
-  pool_ = &cluster_->pool(*host, info_.protocol == Protocol::kHttp2);
+  pool_ = &member_->pool(*host, info_.protocol == Protocol::kHttp2);
   pool_->acquire(*this);
 }
 
@@ -237,21 +273,20 @@ void Stream::end_attempt(bool reset) {
   per_try_timeout_.disarm();
   retry_timer_.disarm();
   if (upstream::HostPool* pool = std::exchange(pool_, nullptr); pool != nullptr) {
-    worker_.shard().add(cluster_->stats().rq_cancelled);
+    worker_.shard().add(member_->stats().rq_cancelled);
     pool->cancel(*this);
   }
   if (http::CodecStream* upstream = std::exchange(upstream_, nullptr); upstream != nullptr && reset) {
-    worker_.shard().add(cluster_->stats().rq_tx_reset);
+    worker_.shard().add(member_->stats().rq_tx_reset);
     upstream->reset(http::ResetReason::kLocalReset);
   }
   if (counted_active_) {
     counted_active_ = false;
-    worker_.shard().dec(cluster_->stats().rq_active);
+    worker_.shard().dec(member_->stats().rq_active);
   }
   if (finished_ || request_stopped_) {
-    if (request_budget_) upstream::give(cluster_->cluster().state().requests);
-    if (retry_budget_) upstream::give(cluster_->cluster().state().retries);
-    request_budget_ = retry_budget_ = false;
+    if (std::exchange(request_budget_, false)) upstream::give(member_->cluster().state().requests);
+    if (std::exchange(retry_budget_, false)) upstream::give(cluster_->cluster().state().retries);
   }
 }
 
@@ -319,8 +354,8 @@ void Stream::upstream_headers(HeaderMap& headers, bool end) {
   info_.upstream_first_byte_ns = now;
   if (end) info_.upstream_last_byte_ns = now;
   stats::Shard& shard = worker_.shard();
-  if (status / 100 >= 1 && status / 100 <= 5) shard.add(cluster_->stats().rq_class[status / 100]);
-  shard.add(cluster_->stats().rq_completed);
+  if (status / 100 >= 1 && status / 100 <= 5) shard.add(member_->stats().rq_class[status / 100]);
+  shard.add(member_->stats().rq_completed);
   if (try_again(Outcome::kAnswered, status)) return;
   if (attempts_ > 1 && status < 500) shard.add(cluster_->stats().rq_retry_success);
   headers_[kResponse] = &headers;
@@ -356,9 +391,9 @@ void Stream::upstream_trailers(HeaderMap& trailers) {
 void Stream::upstream_reset(http::ResetReason reason, std::string_view) {
   upstream_ = nullptr;
   if (finished_) return;
-  worker_.shard().add(cluster_->stats().rq_rx_reset);
+  worker_.shard().add(member_->stats().rq_rx_reset);
   const bool protocol = reason == http::ResetReason::kProtocolError || reason == http::ResetReason::kOverflow;
-  if (protocol) worker_.shard().add(cluster_->stats().cx_protocol_error);
+  if (protocol) worker_.shard().add(member_->stats().cx_protocol_error);
   end_attempt(false);
   if (try_again(reason == http::ResetReason::kRefused ? Outcome::kRefused : Outcome::kReset)) return;
   switch (reason) {
@@ -393,7 +428,7 @@ void Stream::upstream_watermark(bool above) {
 }
 
 void Stream::on_response_timeout() {
-  worker_.shard().add(cluster_->stats().rq_timeout);
+  worker_.shard().add(member_->stats().rq_timeout);
   if (response_begun_) {
     cut(ResponseFlag::kUpstreamRequestTimeout, "response_timeout");
     return;
@@ -405,7 +440,7 @@ void Stream::on_response_timeout() {
 }
 
 void Stream::on_per_try_timeout() {
-  worker_.shard().add(cluster_->stats().rq_per_try_timeout);
+  worker_.shard().add(member_->stats().rq_per_try_timeout);
   if (try_again(Outcome::kReset)) return;
   local_reply({.status = 504,
                .body = "upstream request timeout",

@@ -228,6 +228,7 @@ void WorkerProxy::shutdown() {
   for (auto& [name, listener] : impl.listeners) impl.remove_listener(*listener);
   impl.listeners.clear();
   impl.cut_all();
+  impl.state.cut_shadows();
   impl.state.clusters().shutdown();
 }
 

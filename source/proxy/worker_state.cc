@@ -5,6 +5,7 @@
 #include <new>
 
 #include "base/check.h"
+#include "proxy/shadow.h"
 #include "proxy/stream.h"
 
 namespace outrigger::proxy {
@@ -32,14 +33,14 @@ WorkerState::WorkerState(event::Loop& loop, uint32_t index, stats::Registry& sta
       clusters_(loop, shard_, [this](std::shared_ptr<const void> part) { this->release(std::move(part)); }) {}
 
 WorkerState::~WorkerState() {
-  CHECK(retired_.empty() && older_.empty() && active_requests == 0);
+  CHECK(!streams_.any_retired() && !shadows_.any_retired() && active_shadows_.empty());
+  CHECK(older_.empty() && active_requests == 0);
   clusters_.shutdown();
   clusters_.sweep();
   if (current_ != nullptr) {
     release(std::move(current_->snapshot));
     delete current_;
   }
-  for (void* memory : free_streams_) ::operator delete (memory, std::align_val_t{alignof(Stream)});
   unlink();
   if (!released_.empty()) release_(std::move(released_));
 }
@@ -84,30 +85,31 @@ upstream::WorkerCluster* WorkerState::find_cluster(std::string_view name, uint64
   return pinned == current_ ? nullptr : clusters_.find(name, hash, lookup_in(pinned->snapshot.get()));
 }
 
-void* WorkerState::stream_memory() {
-  if (free_streams_.empty()) return ::operator new (sizeof(Stream), std::align_val_t{alignof(Stream)});
-  void* memory = free_streams_.back();
-  free_streams_.pop_back();
-  return memory;
-}
+void* WorkerState::stream_memory() { return streams_.memory(); }
 
 void WorkerState::retire(Stream& stream) {
-  retired_.push_back(&stream);
+  streams_.retire(stream);
   loop_.at_turn_end(*this);
 }
 
+Shadow* WorkerState::make_shadow(upstream::WorkerCluster& cluster, const ShadowOptions& options) {
+  auto* shadow = new (shadows_.memory()) Shadow(*this, cluster, options);
+  active_shadows_.push_back(*shadow);
+  return shadow;
+}
+
+void WorkerState::retire(Shadow& shadow) {
+  shadows_.retire(shadow);
+  loop_.at_turn_end(*this);
+}
+
+void WorkerState::cut_shadows() {
+  active_shadows_.for_each([](Shadow& shadow) { shadow.cut(); });
+}
+
 void WorkerState::on_turn_end() {
-  constexpr size_t kKeepStreams = 1024;
-  while (!retired_.empty()) {
-    Stream* stream = retired_.back();
-    retired_.pop_back();
-    stream->~Stream();
-    if (free_streams_.size() < kKeepStreams) {
-      free_streams_.push_back(stream);
-    } else {
-      ::operator delete (static_cast<void*>(stream), std::align_val_t{alignof(Stream)});
-    }
-  }
+  streams_.sweep();
+  shadows_.sweep();
   // A departed cluster may still be named by an older snapshot that a request pins.
   if (clusters_.any_departed() && older_.empty()) clusters_.sweep();
   if (!released_.empty()) {

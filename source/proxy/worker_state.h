@@ -13,13 +13,18 @@
 
 #include "base/list.h"
 #include "event/loop.h"
+#include "proxy/recycled.h"
 #include "proxy/snapshot.h"
+#include "upstream/priority_load.h"
 #include "upstream/worker_clusters.h"
 
 namespace outrigger::proxy {
 
 class DownstreamConnection;
+class Shadow;
 class Stream;
+struct ShadowOptions;
+struct ShadowTag;
 
 // A snapshot with a count of this worker's own: pinning is no contended atomic.
 struct PinnedSnapshot {
@@ -51,15 +56,21 @@ class WorkerState final : public event::TurnEnd {
   upstream::WorkerCluster* find_cluster(std::string_view name, uint64_t hash, const PinnedSnapshot* pinned);
   upstream::WorkerClusters& clusters() { return clusters_; }
 
-  // Streams are recycled: raw memory comes from a free list; a finished stream is destroyed at the turn's end.
+  // Streams and shadows are recycled: a finished one is destroyed at the turn's end.
   void* stream_memory();
   void retire(Stream& stream);
+  Shadow* make_shadow(upstream::WorkerCluster& cluster, const ShadowOptions& options);
+  void retire(Shadow& shadow);
+  void cut_shadows();
 
   // "Sun, 06 Nov 1994 08:49:37 GMT", made once a second.
   std::string_view http_date();
 
   uint64_t active_requests = 0;
   bool draining = false;
+  // Scratch of pick_member().
+  std::vector<upstream::PriorityLoad> member_loads;
+  std::vector<upstream::WorkerCluster*> member_clusters;
 
  private:
   void on_turn_end() override;
@@ -72,8 +83,9 @@ class WorkerState final : public event::TurnEnd {
   PinnedSnapshot* current_ = nullptr;
   std::vector<PinnedSnapshot*> older_;  // pinned ones
   upstream::WorkerClusters clusters_;
-  std::vector<void*> free_streams_;
-  std::vector<Stream*> retired_;
+  Recycled<Stream> streams_;
+  Recycled<Shadow> shadows_;
+  List<Shadow, ShadowTag> active_shadows_;
   int64_t date_second_ = -1;
   char date_[32];
 };

@@ -8,6 +8,7 @@
 #include "config/matchers.h"
 #include "route/folded_text.h"
 #include "route/formatter.h"
+#include "route/route_table_impl.h"
 
 namespace outrigger::route {
 namespace {
@@ -187,6 +188,17 @@ void finalize_request(const Match& match, HeaderMap& request, const FormatContex
   if (rewritten.data() == path.data()) return;
   if (insert_original_path) request.set_view(HeaderId::kXEnvoyOriginalPath, path);
   request.set_view(HeaderId::kPath, rewritten);
+}
+
+std::string_view shadow_host(std::string_view host, Arena& arena) {
+  constexpr std::string_view kShadow = "-shadow";
+  const std::string_view name = without_port(host);
+  char* at = static_cast<char*>(arena.try_allocate(host.size() + kShadow.size(), 1));
+  if (at == nullptr) return {};
+  char* end = std::copy(name.begin(), name.end(), at);
+  end = std::copy(kShadow.begin(), kShadow.end(), end);
+  end = std::copy(host.begin() + static_cast<ptrdiff_t>(name.size()), host.end(), end);
+  return {at, end};
 }
 
 std::string_view redirect_location(const Match& match, const HeaderMap& request, bool tls, Arena& arena) {

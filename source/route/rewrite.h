@@ -29,6 +29,9 @@ void finalize_request(const Match& match, HeaderMap& request, const FormatContex
 // Sets :authority; with `append_forwarded_host` the old one is first appended to x-forwarded-host (once).
 void rewrite_host(HeaderMap& request, std::string_view host, bool append_forwarded_host);
 
+// "shop.example:80" -> "shop.example-shadow:80", the host of a mirrored request. data() == nullptr: the arena is full.
+std::string_view shadow_host(std::string_view host, Arena& arena);
+
 // The value of "location" for a redirect route (CHECK: it is one). `tls`: as in MatchContext.
 std::string_view redirect_location(const Match& match, const HeaderMap& request, bool tls, Arena& arena);
 

@@ -49,6 +49,19 @@ struct WeightedEntry {
   const FilterConfigs* filters = nullptr;  // with the levels below it; never nullptr
 };
 
+// One entry of a route's request_mirror_policies.
+struct Mirror {
+  ClusterName cluster;              // or, if empty:
+  std::string_view cluster_header;  // lower-case name of the header that names the cluster
+  config::FractionSpec fraction;
+  bool append_shadow = true;  // "-shadow" goes behind the host
+
+  // Whether a request with this random value is mirrored.
+  bool chosen(uint64_t random) const { return random % fraction.denominator < fraction.numerator; }
+  // Empty: the header is absent.
+  ClusterName cluster_of(const HeaderMap& request) const;
+};
+
 struct ForwardAction {
   ClusterName cluster;              // exactly one of these three is there
   std::string_view cluster_header;  // lower-case
@@ -61,6 +74,7 @@ struct ForwardAction {
   uint64_t timeout_ms = 0;               // 0: none
   std::optional<uint64_t> idle_timeout_ms;
   const config::RetryPolicySpec* retry = nullptr;  // nullptr: none
+  std::span<const Mirror> mirrors;
   uint16_t cluster_not_found_status = 503;
   bool auto_host_rewrite = false;
   bool append_x_forwarded_host = false;

@@ -127,14 +127,25 @@ void RouteTable::references(References& to) const {
   for (const auto& part : impl_->parts) part->references(to);
 }
 
+namespace {
+
+ClusterName cluster_of(const ClusterName& configured, std::string_view header, const HeaderMap& request) {
+  if (!configured.empty()) return configured;
+  const std::string_view named = header.empty() ? std::string_view() : request.get(header);
+  return named.empty() ? ClusterName{} : ClusterName{named, content_hash(named)};
+}
+
+}  // namespace
+
 ClusterName Match::cluster(const HeaderMap& request) const {
   const ForwardAction* action = route == nullptr ? nullptr : route->forward();
   if (action == nullptr) return {};
-  const ClusterName& configured = weighted != nullptr ? weighted->cluster : action->cluster;
-  if (!configured.empty()) return configured;
-  const std::string_view header = weighted != nullptr ? weighted->cluster_header : action->cluster_header;
-  const std::string_view named = header.empty() ? std::string_view() : request.get(header);
-  return named.empty() ? ClusterName{} : ClusterName{named, content_hash(named)};
+  return weighted != nullptr ? cluster_of(weighted->cluster, weighted->cluster_header, request)
+                             : cluster_of(action->cluster, action->cluster_header, request);
+}
+
+ClusterName Mirror::cluster_of(const HeaderMap& request) const {
+  return route::cluster_of(cluster, cluster_header, request);
 }
 
 namespace {

@@ -196,11 +196,22 @@ class TableBuilder {
     action->timeout_ms = spec.timeout_ms;
     action->idle_timeout_ms = spec.idle_timeout_ms;
     if (spec.retry) action->retry = &t_.retries.emplace_back(*spec.retry);
+    action->mirrors = mirrors(spec.mirrors);
     action->cluster_not_found_status = spec.cluster_not_found_status;
     action->auto_host_rewrite = spec.auto_host_rewrite;
     action->append_x_forwarded_host = spec.append_x_forwarded_host;
     route.rate_limits = rate_limits(spec.rate_limits);
     route.include_virtual_host_rate_limits = spec.include_vh_rate_limits;
+  }
+
+  std::span<const Mirror> mirrors(const std::vector<config::MirrorSpec>& specs) {
+    const std::span<Mirror> out = t_.pool.array<Mirror>(specs.size());
+    for (size_t i = 0; i < specs.size(); ++i)
+      out[i] = {.cluster = cluster(specs[i].cluster),
+                .cluster_header = t_.pool.copy(specs[i].cluster_header),
+                .fraction = specs[i].fraction,
+                .append_shadow = specs[i].append_shadow};
+    return out;
   }
 
   void compile_redirect(const config::RedirectSpec& spec, Route& route) {

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <set>
 
+#include "proxy/aggregate.h"
 #include "server/admin_pages.h"
+#include "server/explain_json.h"
 #include "server/json.h"
 
 namespace outrigger::server {
@@ -15,7 +17,8 @@ using proxy::LinkedCluster;
 struct Row {
   std::string name;
   LinkedCluster linked;
-  bool by_api = false;  // not of the bootstrap
+  std::vector<proxy::Member> members;  // of an aggregate
+  bool by_api = false;                 // not of the bootstrap
 };
 
 // All clusters by name; shared with the producer that may outlive this turn.
@@ -26,7 +29,10 @@ std::shared_ptr<const std::vector<Row>> rows(const ServerState& state) {
       by_api.insert(resource.name);
   auto all = std::make_shared<std::vector<Row>>();
   state.snapshot->clusters.for_each([&](const std::string& name, const LinkedCluster& linked) {
-    all->push_back({.name = name, .linked = linked, .by_api = by_api.contains(name)});
+    all->push_back({.name = name,
+                    .linked = linked,
+                    .members = proxy::members_of(*state.snapshot, linked),
+                    .by_api = by_api.contains(name)});
   });
   std::sort(all->begin(), all->end(), [](const Row& a, const Row& b) { return a.name < b.name; });
   return all;
@@ -43,6 +49,14 @@ void text_row(const Row& row, std::string& out) {
   line("default_priority::max_requests", spec.max_requests);
   line("default_priority::max_retries", spec.max_retries);
   line("added_via_api", row.by_api);
+  for (const proxy::Member& member : row.members) {
+    const auto member_line = [&](std::string_view what, const auto& value) {
+      line(fmt::format("member::{}::{}", member.name, what), value);
+    };
+    member_line("load_percent", member.load.percent);
+    member_line("hosts_healthy", member.load.healthy);
+    member_line("hosts_total", member.load.total);
+  }
   for (const upstream::HostSet::Entry& entry : row.linked.hosts->all()) {
     const auto host_line = [&](std::string_view what, const auto& value) {
       fmt::format_to(std::back_inserter(out), "{}::{}::{}::{}\n", row.name, entry.host->text, what, value);
@@ -64,6 +78,11 @@ void json_row(const Row& row, JsonWriter& json) {
   json.key("max_requests").number(spec.max_requests);
   json.key("max_retries").number(spec.max_retries);
   json.close('}').close(']').close('}');
+  if (!row.members.empty()) {
+    json.key("members").open('[');
+    for (const proxy::Member& member : row.members) write_member(member, json);
+    json.close(']');
+  }
   json.key("host_statuses").open('[');
   for (const upstream::HostSet::Entry& entry : row.linked.hosts->all()) {
     const net::Address& address = entry.host->address;

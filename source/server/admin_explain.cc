@@ -9,6 +9,13 @@
 #include "server/json.h"
 
 namespace outrigger::server {
+
+void write_member(const proxy::Member& member, JsonWriter& json) {
+  json.open('{').key("name").string(member.name).key("exists").boolean(member.linked != nullptr);
+  json.key("load_percent").number(member.load.percent).key("hosts_total").number(member.load.total);
+  json.key("hosts_healthy").number(member.load.healthy).close('}');
+}
+
 namespace {
 
 using proxy::Explained;
@@ -109,27 +116,51 @@ std::string how_picked(const config::ClusterSpec& spec, const upstream::HostSet&
   return how;
 }
 
+void write_members(const Explained& told, JsonWriter& json) {
+  if (told.members.empty()) return;
+  const bool any = told.chosen_member < told.members.size();
+  json.key("member").string(any ? told.members[told.chosen_member].name : "").key("members").open('[');
+  for (const proxy::Member& member : told.members) write_member(member, json);
+  json.close(']');
+}
+
+void write_hosts(const proxy::LinkedCluster& linked, JsonWriter& json) {
+  const config::ClusterSpec& spec = linked.cluster->spec();
+  const upstream::HostSet& hosts = *linked.hosts;
+  json.key("picks").string(how_picked(spec, hosts));
+  json.key("requests").number(int64_t{linked.cluster->state().requests.load(std::memory_order_relaxed)});
+  json.key("max_requests").number(spec.max_requests);
+  json.key("hosts_total").number(uint64_t{hosts.all().size()});
+  json.key("hosts_healthy").number(uint64_t{hosts.healthy_count()});
+  json.key("hosts").open('[');
+  for (size_t i = 0; i < std::min(hosts.all().size(), kMaxHostsNamed); ++i) {
+    const upstream::HostSet::Entry& entry = hosts.all()[i];
+    json.open('{').key("address").string(entry.host->text).key("hostname").string(entry.host->hostname);
+    json.key("healthy").boolean(entry.healthy).key("weight").number(entry.weight);
+    json.key("active_requests").number(entry.host->active_requests.load(std::memory_order_relaxed)).close('}');
+  }
+  json.close(']');
+}
+
+void write_mirrors(const Explained& told, JsonWriter& json) {
+  if (told.mirrors.empty()) return;
+  json.key("mirrors").open('[');
+  for (const proxy::ExplainedMirror& mirror : told.mirrors) {
+    json.open('{').key("cluster").string(mirror.cluster).key("exists").boolean(mirror.exists);
+    json.key("chosen").boolean(mirror.chosen).key("host").string(mirror.host).close('}');
+  }
+  json.close(']');
+}
+
 void write_cluster(const Explained& told, JsonWriter& json) {
   if (told.cluster.empty()) return;
   json.key("cluster").open('{').key("name").string(told.cluster).key("exists").boolean(told.linked.cluster != nullptr);
   if (told.linked.cluster != nullptr) {
-    const config::ClusterSpec& spec = told.linked.cluster->spec();
-    const upstream::HostSet& hosts = *told.linked.hosts;
-    json.key("picks").string(how_picked(spec, hosts));
-    json.key("requests").number(int64_t{told.linked.cluster->state().requests.load(std::memory_order_relaxed)});
-    json.key("max_requests").number(spec.max_requests);
-    json.key("hosts_total").number(uint64_t{hosts.all().size()});
-    json.key("hosts_healthy").number(uint64_t{hosts.healthy_count()});
-    json.key("hosts").open('[');
-    for (size_t i = 0; i < std::min(hosts.all().size(), kMaxHostsNamed); ++i) {
-      const upstream::HostSet::Entry& entry = hosts.all()[i];
-      json.open('{').key("address").string(entry.host->text).key("hostname").string(entry.host->hostname);
-      json.key("healthy").boolean(entry.healthy).key("weight").number(entry.weight);
-      json.key("active_requests").number(entry.host->active_requests.load(std::memory_order_relaxed)).close('}');
-    }
-    json.close(']');
+    write_members(told, json);
+    if (const proxy::LinkedCluster target = told.target(); target.cluster != nullptr) write_hosts(target, json);
     json.key("request").open('{').key("host").string(told.upstream_host).key("path").string(told.upstream_path);
     json.close('}');
+    write_mirrors(told, json);
   }
   json.close('}');
 }

@@ -16,6 +16,7 @@
 #include "event/loop.h"
 #include "event/timer.h"
 #include "filters/all_filters.h"
+#include "proxy/aggregate.h"
 
 namespace outrigger::server {
 namespace {
@@ -235,8 +236,12 @@ xds::Verdict Builder::Impl::apply(Batch batch) {
     store.remove(batch.type, name, batch.source);
     resource_files.erase({batch.type, name});
   }
+  std::vector<const config::ClusterSpec*> clusters;
+  for (const Item& item : batch.items)
+    clusters.push_back(item.resource.spec ? std::get_if<config::ClusterSpec>(&*item.resource.spec) : nullptr);
   xds::Verdict verdict;
-  for (Item& item : batch.items) {
+  for (const size_t at : proxy::staging_order(clusters)) {
+    Item& item = batch.items[at];
     if (!take(batch, item, verdict.faults))
       verdict.refused.push_back(item.called.empty() ? item.resource.name : item.called);
   }

@@ -7,9 +7,12 @@
 #include <string>
 
 #include "proxy/explain.h"
+#include "server/json.h"
 
 namespace outrigger::server {
 
 std::string explain_json(const proxy::Explained& told);
+// A member of an aggregate cluster, as /explain and /clusters show it.
+void write_member(const proxy::Member& member, JsonWriter& json);
 
 }  // namespace outrigger::server

@@ -32,6 +32,7 @@ ClusterStats::ClusterStats(stats::Registry& registry, const std::string& name, b
   rq_retry_overflow = counter("upstream_rq_retry_overflow");
   rq_retry_limit_exceeded = counter("upstream_rq_retry_limit_exceeded");
   rq_per_try_timeout = counter("upstream_rq_per_try_timeout");
+  rq_shadow_overflow = counter("upstream_rq_shadow_overflow");
   for (int c = 1; c < 6; ++c)
     rq_class[c] = group.counter("cluster.{cluster}.upstream_rq_{response_code_class}xx",
                                 {{"response_code_class", std::to_string(c)}});

@@ -41,7 +41,7 @@ struct ClusterStats {
   stats::Gauge cx_active;
   stats::Counter rq_total, rq_completed, rq_timeout, rq_pending_total, rq_pending_overflow, rq_pending_failure_eject,
       rq_cancelled, rq_rx_reset, rq_tx_reset, rq_retry, rq_retry_success, rq_retry_overflow, rq_retry_limit_exceeded,
-      rq_per_try_timeout;
+      rq_per_try_timeout, rq_shadow_overflow;
   stats::Counter rq_class[6];  // by status / 100; [0]: none
   stats::Gauge rq_active, rq_pending_active;
   stats::Gauge membership_total, membership_healthy;

@@ -21,7 +21,8 @@ std::shared_ptr<const HostSet> HostSet::compile(const std::vector<config::Endpoi
                                                 const HostSet* previous) {
   std::unordered_map<std::string, std::shared_ptr<Host>> known;
   if (previous != nullptr)
-    for (const Entry& entry : previous->all_) known.emplace(entry.host->text + '\0' + entry.host->hostname, entry.host);
+    for (const Entry& entry : previous->all())
+      known.emplace(entry.host->text + '\0' + entry.host->hostname, entry.host);
 
   auto set = std::make_shared<HostSet>();
   std::unordered_map<std::string, size_t> position;
@@ -38,29 +39,40 @@ std::shared_ptr<const HostSet> HostSet::compile(const std::vector<config::Endpoi
       host->hostname = endpoint.hostname;
     }
     const Entry entry{host, std::max(1u, endpoint.weight), endpoint.healthy};
-    const auto [at, fresh] = position.emplace(text, set->all_.size());
+    std::vector<Entry>& all = set->all_.entries;
+    const auto [at, fresh] = position.emplace(text, all.size());
     if (fresh) {
-      set->all_.push_back(entry);
+      all.push_back(entry);
     } else {
-      set->all_[at->second] = entry;
+      all[at->second] = entry;
     }
   }
-  for (const Entry& entry : set->all_)
-    if (entry.healthy) set->healthy_.push_back(entry);
-  set->panic_ = set->healthy_.size() * 2 < set->all_.size();
-
-  uint32_t largest = 1;
-  for (const Entry& entry : set->usable()) largest = std::max(largest, entry.weight);
-  for (const Entry& entry : set->usable()) {
-    set->equal_weights_ = set->equal_weights_ && entry.weight == set->usable().front().weight;
-    const uint64_t scaled = static_cast<uint64_t>(entry.weight) * UINT16_MAX / largest;
-    set->strides_.push_back(static_cast<uint16_t>(std::max<uint64_t>(1, scaled)));
-  }
+  for (const Entry& entry : set->all())
+    if (entry.healthy) set->healthy_.entries.push_back(entry);
+  set->panic_ = set->healthy_count() * 2 < set->all().size();
+  set->healthy_.weigh();
+  if (set->panic_) set->all_.weigh();
   return set;
 }
 
+std::shared_ptr<const HostSet> HostSet::of_members(std::vector<Name> members) {
+  auto set = std::make_shared<HostSet>();
+  set->members_ = std::move(members);
+  return set;
+}
+
+void HostSet::Choices::weigh() {
+  uint32_t largest = 1;
+  for (const Entry& entry : entries) largest = std::max(largest, entry.weight);
+  for (const Entry& entry : entries) {
+    equal_weights = equal_weights && entry.weight == entries.front().weight;
+    const uint64_t scaled = static_cast<uint64_t>(entry.weight) * UINT16_MAX / largest;
+    strides.push_back(static_cast<uint16_t>(std::max<uint64_t>(1, scaled)));
+  }
+}
+
 bool HostSet::contains(const Host* host) const {
-  return std::any_of(all_.begin(), all_.end(), [&](const Entry& entry) { return entry.host.get() == host; });
+  return std::any_of(all().begin(), all().end(), [&](const Entry& entry) { return entry.host.get() == host; });
 }
 
 }  // namespace outrigger::upstream

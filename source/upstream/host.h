@@ -1,8 +1,9 @@
 // Host, HostSet: the endpoints of a cluster. A Host is the run-time identity of one address; it is shared by all
 // workers and by every version of its HostSet, so its counts survive endpoint updates. A HostSet is an immutable part.
+// The set of an aggregate cluster has no hosts but members: the clusters that have them, nested aggregates resolved.
 //
 // Thread rule: HostSet::compile on the builder; const use anywhere; Host's atomics anywhere.
-// Use:  auto set = HostSet::compile(spec, previous.get());   set->usable()[i].host->address
+// Use:  auto set = HostSet::compile(spec, previous.get());   set->usable().entries[i].host->address
 #pragma once
 
 #include <atomic>
@@ -12,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/name.h"
 #include "config/spec.h"
 #include "net/address.h"
 
@@ -39,23 +41,31 @@ class HostSet {
   static std::shared_ptr<const HostSet> compile(const std::vector<config::EndpointSpec>& endpoints,
                                                 const HostSet* previous);
 
+  // `members`: the leaves of an aggregate cluster, the preferred ones first, none twice.
+  static std::shared_ptr<const HostSet> of_members(std::vector<Name> members);
+
+  // What load balancing chooses from.
+  struct Choices {
+    std::vector<Entry> entries;
+    std::vector<uint16_t> strides;  // weights scaled to 16 bits for the stride scheduler
+    bool equal_weights = true;
+    void weigh();  // entries -> strides, equal_weights
+  };
+
   // Every endpoint that is not draining.
-  const std::vector<Entry>& all() const { return all_; }
-  // What load balancing chooses from: the healthy ones; all of them in panic (under half are healthy, as Envoy's
-  // default).
-  const std::vector<Entry>& usable() const { return panic_ ? all_ : healthy_; }
+  const std::vector<Entry>& all() const { return all_.entries; }
+  const Choices& healthy() const { return healthy_; }
+  // The healthy ones; all of them in panic (under half are healthy, as Envoy's default).
+  const Choices& usable() const { return panic_ ? all_ : healthy_; }
   bool in_panic() const { return panic_; }
-  size_t healthy_count() const { return healthy_.size(); }
-  bool equal_weights() const { return equal_weights_; }
-  // Weights of usable(), scaled to 16 bits for the stride scheduler.
-  const std::vector<uint16_t>& strides() const { return strides_; }
+  size_t healthy_count() const { return healthy_.entries.size(); }
   bool contains(const Host* host) const;
+  const std::vector<Name>& members() const { return members_; }
 
  private:
-  std::vector<Entry> all_, healthy_;
-  std::vector<uint16_t> strides_;
+  Choices all_, healthy_;  // all_ has strides only in panic
+  std::vector<Name> members_;
   bool panic_ = false;
-  bool equal_weights_ = true;
 };
 
 }  // namespace outrigger::upstream

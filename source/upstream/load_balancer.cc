@@ -8,16 +8,16 @@ namespace {
 class RoundRobin final : public LoadBalancer {
  public:
   explicit RoundRobin(uint64_t start) : next_(start) {}
-  const HostSet::Entry* pick(const HostSet& hosts, uint64_t) override {
-    const auto& usable = hosts.usable();
+  const HostSet::Entry* pick(const HostSet::Choices& hosts, uint64_t) override {
+    const auto& usable = hosts.entries;
     if (usable.empty()) return nullptr;
     const size_t n = usable.size();
-    if (hosts.equal_weights()) return &usable[next_++ % n];
+    if (hosts.equal_weights) return &usable[next_++ % n];
     constexpr uint64_t kMax = UINT16_MAX;
     for (;;) {
       const uint64_t sequence = next_++;
       const size_t i = sequence % n;
-      const uint64_t stride = hosts.strides()[i];
+      const uint64_t stride = hosts.strides[i];
       const uint64_t position = (stride * (sequence / n) + i * (kMax / 2)) % kMax;
       if (position >= kMax - stride) return &usable[i];
     }
@@ -27,14 +27,14 @@ class RoundRobin final : public LoadBalancer {
   uint64_t next_;
 };
 
-const HostSet::Entry* pick_by_weight(const HostSet& hosts, uint64_t random) {
-  const auto& usable = hosts.usable();
+const HostSet::Entry* pick_by_weight(const HostSet::Choices& hosts, uint64_t random) {
+  const auto& usable = hosts.entries;
   const size_t n = usable.size();
-  if (hosts.equal_weights()) return &usable[random % n];
+  if (hosts.equal_weights) return &usable[random % n];
   // Rejection sampling against the largest stride; a few rounds at most matter, then any will do.
   for (int round = 0; round < 16; ++round) {
     const size_t i = (random & 0xffffffff) % n;
-    if ((random >> 48) <= hosts.strides()[i]) return &usable[i];
+    if ((random >> 48) <= hosts.strides[i]) return &usable[i];
     random = random * 6364136223846793005u + 1442695040888963407u;
     random ^= random >> 29;
   }
@@ -43,16 +43,16 @@ const HostSet::Entry* pick_by_weight(const HostSet& hosts, uint64_t random) {
 
 class Random final : public LoadBalancer {
  public:
-  const HostSet::Entry* pick(const HostSet& hosts, uint64_t random) override {
-    return hosts.usable().empty() ? nullptr : pick_by_weight(hosts, random);
+  const HostSet::Entry* pick(const HostSet::Choices& hosts, uint64_t random) override {
+    return hosts.entries.empty() ? nullptr : pick_by_weight(hosts, random);
   }
 };
 
 class LeastRequest final : public LoadBalancer {
  public:
   explicit LeastRequest(uint32_t choices) : choices_(choices) {}
-  const HostSet::Entry* pick(const HostSet& hosts, uint64_t random) override {
-    const auto& usable = hosts.usable();
+  const HostSet::Entry* pick(const HostSet::Choices& hosts, uint64_t random) override {
+    const auto& usable = hosts.entries;
     if (usable.empty()) return nullptr;
     const HostSet::Entry* best = nullptr;
     uint64_t best_active = 0;

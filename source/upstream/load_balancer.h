@@ -1,8 +1,9 @@
-// LoadBalancer: chooses a host of a HostSet. State is per worker and per cluster and survives changes of the set.
+// LoadBalancer: chooses a host of a HostSet's choices. State is per worker and per cluster and survives changes of the
+// set.
 //
 // Thread rule: its worker's thread.
-// Use:  auto lb = make_load_balancer(spec.lb, choice_count);   const HostSet::Entry* e = lb->pick(hosts,
-// loop.random());
+// Use:  auto lb = make_load_balancer(spec.lb, choice_count);   const HostSet::Entry* e =
+// lb->pick(hosts.usable(), loop.random());
 #pragma once
 
 #include <cstdint>
@@ -15,8 +16,8 @@ namespace outrigger::upstream {
 class LoadBalancer {
  public:
   virtual ~LoadBalancer() = default;
-  // A usable host, nullptr if there is none. O(1) (expected).
-  virtual const HostSet::Entry* pick(const HostSet& hosts, uint64_t random) = 0;
+  // One of them, nullptr if there is none. O(1) (expected).
+  virtual const HostSet::Entry* pick(const HostSet::Choices& hosts, uint64_t random) = 0;
 };
 
 // kRoundRobin: in turn, weights by a stride scheduler (each host has its share of every round, without a heap).

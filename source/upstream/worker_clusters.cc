@@ -21,7 +21,9 @@ WorkerCluster::~WorkerCluster() {
 event::Loop& WorkerCluster::loop() { return owner_.loop_; }
 stats::Shard& WorkerCluster::shard() { return owner_.shard_; }
 
-const HostSet::Entry* WorkerCluster::pick() { return balancer_->pick(*hosts_, owner_.loop_.random()); }
+const HostSet::Entry* WorkerCluster::pick(bool healthy_only) {
+  return balancer_->pick(healthy_only ? hosts_->healthy() : hosts_->usable(), owner_.loop_.random());
+}
 
 void WorkerCluster::release(std::shared_ptr<const void> part) { owner_.release_(std::move(part)); }
 

@@ -36,8 +36,8 @@ class WorkerCluster {
   event::Loop& loop();
   stats::Shard& shard();
 
-  // A host for a new attempt; nullptr: none is usable.
-  const HostSet::Entry* pick();
+  // A host for a new attempt; nullptr: none is usable. `healthy_only`: no panic.
+  const HostSet::Entry* pick(bool healthy_only = false);
   // Of the version of HTTP that the cluster speaks; `http2_client` decides where it speaks the client's.
   HostPool& pool(const HostSet::Entry& entry, bool http2_client);
 

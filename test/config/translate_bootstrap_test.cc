@@ -291,6 +291,14 @@ TEST(Bootstrap, StaticReferences) {
            "weighted_clusters: {clusters: [{name: service1, weight: 1}, {name: nowhere, weight: 1}]}"),
       {{at + "route_config.virtual_hosts[0].routes[1].route.weighted_clusters.clusters[1].name",
         "\"nowhere\" is not among"}});
+  bad(with(kFrontProxy, "cluster: service2",
+           "cluster: service2\n                  request_mirror_policies: {cluster: nowhere}"),
+      {{at + "route_config.virtual_hosts[0].routes[1].route.request_mirror_policies[0].cluster",
+        "\"nowhere\" is not among"}});
+  bad("static_resources: {clusters: {name: a, lb_policy: CLUSTER_PROVIDED, cluster_type: {name: "
+      "envoy.clusters.aggregate, typed_config: {'@type': envoy.extensions.clusters.aggregate.v3.ClusterConfig, "
+      "clusters: nowhere}}}}\n",
+      {{"static_resources.clusters[0].cluster_type.typed_config.clusters[0]", "\"nowhere\" is not among"}});
   good(with(with(kFrontProxy, "cluster: service2", "cluster: nowhere"), "name: local_route",
             "name: local_route\n            validate_clusters: false"));
   good(with(kFrontProxy, "cluster: service2", "cluster: later") +

@@ -170,6 +170,32 @@ TEST(Cluster, Eds) {
   bad_with("eds_cluster_config: {eds_config: {ads: {}}}\n", {{"eds_cluster_config", "needs type: EDS"}});
 }
 
+std::string aggregate_of(std::string_view clusters) {
+  return "\"@type\": envoy.config.cluster.v3.Cluster\nname: c\nlb_policy: CLUSTER_PROVIDED\ncluster_type: {name: "
+         "envoy.clusters.aggregate, typed_config: {'@type': envoy.extensions.clusters.aggregate.v3.ClusterConfig, "
+         "clusters: " +
+         std::string(clusters) + "}}\n";
+}
+
+TEST(Cluster, Aggregate) {
+  const ClusterSpec spec = good(aggregate_of("[a, b]") + "connect_timeout: 0.25s\n");
+  EXPECT_EQ(spec.discovery, ClusterSpec::Discovery::kAggregate);
+  EXPECT_EQ(spec.members, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(good(aggregate_of("a")).members, (std::vector<std::string>{"a"}));
+  const std::string at = "cluster_type.typed_config.clusters";
+  bad(aggregate_of("[]"), {{at, "at least one"}});
+  bad(aggregate_of("[a, '', b, a]"), {{at + "[1]", "must not be empty"}, {at + "[3]", "\"a\" is there twice"}});
+  bad(with(aggregate_of("a"), "CLUSTER_PROVIDED", "ROUND_ROBIN"), {{"lb_policy", "needs CLUSTER_PROVIDED"}});
+  bad_with("lb_policy: CLUSTER_PROVIDED\n", {{"lb_policy", "no other has it"}});
+  bad(with(aggregate_of("a"), "envoy.clusters.aggregate,", "envoy.clusters.redis,"),
+      {{"cluster_type.name", "\"envoy.clusters.redis\" is not supported"}});
+  bad(with(aggregate_of("a"), "envoy.extensions.clusters.aggregate.v3.ClusterConfig, clusters: a",
+           "envoy.config.core.v3.Node"),
+      {{"cluster_type.typed_config", "expected type envoy.extensions.clusters.aggregate.v3.ClusterConfig"}});
+  bad(aggregate_of("a") + "load_assignment: {cluster_name: c}\neds_cluster_config: {}\n",
+      {{"load_assignment", "no hosts of its own"}, {"eds_cluster_config", "no hosts of its own"}});
+}
+
 TEST(Cluster, Mistakes) {
   bad(with(kCluster, "name: c\n", ""), {{"name", "must not be empty"}});
   bad_with(R"(connect_timeout: 0s

@@ -221,6 +221,41 @@ TEST(Route, RetriesAndTheVirtualHostsPolicy) {
   EXPECT_EQ(std::get<ForwardSpec>(hosts[0].routes[1].action).retry->retry_on, (std::vector<std::string>{"5xx"}));
 }
 
+TEST(Route, Mirrors) {
+  const ForwardSpec spec = forward(R"(cluster: c, request_mirror_policies: [{cluster: m, trace_sampled: false},
+      {cluster_header: X-M, runtime_fraction: {runtime_key: k, default_value: {numerator: 5}}, disable_shadow_host_suffix_append: true}])");
+  EXPECT_EQ(spec.mirrors,
+            (std::vector<MirrorSpec>{{.cluster = "m"},
+                                     {.cluster_header = "x-m", .fraction = {5, 100}, .append_shadow = false}}));
+  bad_forward(
+      "cluster: c, request_mirror_policies: [{}, {cluster: a, cluster_header: b}, {cluster: a, "
+      "runtime_fraction: {}}]",
+      {{"request_mirror_policies[0]", "needs cluster or cluster_header"},
+       {"request_mirror_policies[1]", "exclude each other"},
+       {"request_mirror_policies[2].runtime_fraction.default_value", "is required"}});
+}
+
+TEST(Route, MirrorsOfTheVirtualHostAndTheTable) {
+  const auto hosts = good(R"("@type": type.googleapis.com/envoy.config.route.v3.RouteConfiguration
+name: local
+request_mirror_policies: {cluster: of-table}
+virtual_hosts:
+- name: own
+  domains: [a]
+  request_mirror_policies: {cluster: of-host}
+  routes:
+  - {match: {path: /a}, route: {cluster: c, request_mirror_policies: {cluster: of-route}}}
+  - {match: {path: /b}, route: {cluster: c}}
+  - {match: {path: /c}, redirect: {path_redirect: /}}
+- {name: none, domains: [b], routes: {match: {prefix: /}, route: {cluster: c}}}
+)")
+                         .virtual_hosts;
+  const auto mirror = [](const RouteSpec& route) { return std::get<ForwardSpec>(route.action).mirrors.at(0).cluster; };
+  EXPECT_EQ(mirror(hosts[0].routes[0]), "of-route");
+  EXPECT_EQ(mirror(hosts[0].routes[1]), "of-host");
+  EXPECT_EQ(mirror(hosts[1].routes[0]), "of-table");
+}
+
 TEST(Route, Redirects) {
   EXPECT_EQ(redirect("https_redirect: true, host_redirect: h, port_redirect: 443, path_redirect: /p, response_code: "
                      "FOUND, strip_query: true"),

@@ -24,7 +24,43 @@ struct Names final : References {
   void secret(std::string_view) override {}
 };
 
-// Everything that a request can reach: what a listener, its tables and filters name is there, and has hosts.
+// What aggregates name is reached, too.
+void add_members(const Snapshot& snapshot, std::set<std::string>& clusters) {
+  std::vector<std::string> todo(clusters.begin(), clusters.end());
+  while (!todo.empty()) {
+    const LinkedCluster* linked = snapshot.clusters.find(todo.back());
+    todo.pop_back();
+    if (linked == nullptr) continue;
+    for (const std::string& member : linked->cluster->spec().members)
+      if (clusters.insert(member).second) todo.push_back(member);
+  }
+}
+
+// The leaves by name, from the specs that are live.
+std::vector<std::string> leaves(const Snapshot& snapshot, const std::string& name) {
+  const LinkedCluster* linked = snapshot.clusters.find(name);
+  if (linked == nullptr || linked->cluster->spec().members.empty()) return {name};
+  std::vector<std::string> all;
+  for (const std::string& member : linked->cluster->spec().members)
+    for (const std::string& leaf : leaves(snapshot, member))
+      if (std::find(all.begin(), all.end(), leaf) == all.end()) all.push_back(leaf);
+  return all;
+}
+
+std::string broken_cluster(const Snapshot& snapshot, const std::string& name) {
+  const LinkedCluster* linked = snapshot.clusters.find(name);
+  if (linked == nullptr) return "no cluster " + name;
+  if (linked->hosts == nullptr) return "cluster " + name + " without a host set";
+  if (linked->cluster->spec().members.empty())
+    return linked->hosts->all().empty() ? "cold cluster " + name : std::string();
+  std::vector<std::string> linked_to;
+  for (const Name& leaf : linked->hosts->members()) linked_to.push_back(leaf.text);
+  return linked_to == leaves(snapshot, name) ? std::string()
+                                             : "aggregate " + name + " with the members of another time";
+}
+
+// Everything that a request can reach: what a listener, its tables, filters and aggregates name is there, and has
+// hosts.
 std::string broken(const Snapshot& snapshot) {
   std::string faults;
   snapshot.listeners.for_each([&](const std::string& name, const LinkedListener& listener) {
@@ -41,13 +77,10 @@ std::string broken(const Snapshot& snapshot) {
       const auto* table = snapshot.route_tables.find(chain.chain->rds_name.text);
       if (table == nullptr || *table != chain.routes) faults += "listener " + name + " has another version's routes; ";
     }
-    for (const std::string& cluster : names.clusters) {
-      const LinkedCluster* linked = snapshot.clusters.find(cluster);
-      if (linked == nullptr)
-        faults += "listener " + name + " reaches no cluster " + cluster + "; ";
-      else if (linked->hosts == nullptr || linked->hosts->all().empty())
-        faults += "listener " + name + " reaches cold cluster " + cluster + "; ";
-    }
+    add_members(snapshot, names.clusters);
+    for (const std::string& cluster : names.clusters)
+      if (const std::string fault = broken_cluster(snapshot, cluster); !fault.empty())
+        faults += "listener " + name + " reaches " + fault + "; ";
   });
   return faults;
 }
@@ -73,6 +106,7 @@ std::string differs(const Snapshot& snapshot, const World& world) {
   for (const auto& [name, spec] : world.clusters) {
     const LinkedCluster& linked = *snapshot.clusters.find(name);
     if (!(linked.cluster->spec() == spec)) return "another version of cluster " + name;
+    if (!spec.members.empty()) continue;
     std::set<std::string> want, have;
     const auto& from = spec.discovery == ClusterSpec::Discovery::kStatic
                            ? spec.endpoints
@@ -137,6 +171,18 @@ RouteTableSpec by_header(const std::string& name) {
   forward.cluster.clear();
   forward.cluster_header = "x-cluster";
   return spec;
+}
+
+// Aggregate "g" of "a" and "shared" behind table "t".
+World grouped() {
+  return World()
+      .with(eds_cluster("a"))
+      .with(eds_cluster("shared"))
+      .with(endpoints("a", {1001}))
+      .with(endpoints("shared", {1002}))
+      .with(aggregate_cluster("g", {"a", "shared"}))
+      .with(table("t", {"g"}))
+      .with(listener("l", "t", 81));
 }
 
 World base() {
@@ -248,6 +294,118 @@ std::vector<Change> changes() {
   };
 }
 
+std::vector<Change> aggregate_changes() {
+  const World world = grouped();
+  const World swapped = edit(world, [](World& w) {
+    w.with(static_cluster("x", 1009)).with(aggregate_cluster("h", {"x"})).with(table("t", {"g", "h"}));
+  });
+  const auto add_b = [](World& w) { w.with(eds_cluster("b")).with(endpoints("b", {1004})); };
+  const auto without = [](World& w, const char* name) {
+    w.clusters.erase(name);
+    w.endpoints.erase(name);
+  };
+  return {
+      {"an aggregate comes", base(), world},
+      {"an aggregate goes", world, base()},
+      {"a member is renamed", world,
+       edit(world,
+            [&](World& w) {
+              without(w, "a");
+              add_b(w);
+              w.with(aggregate_cluster("g", {"b", "shared"}));
+            })},
+      {"members change places, one more comes", world,
+       edit(world,
+            [&](World& w) {
+              add_b(w);
+              w.with(aggregate_cluster("g", {"b", "shared", "a"}));
+            })},
+      {"an aggregate is renamed with its members", world,
+       edit(world,
+            [&](World& w) {
+              without(w, "a");
+              w.clusters.erase("g");
+              add_b(w);
+              w.with(aggregate_cluster("g2", {"shared", "b"})).with(table("t", {"g2"}));
+            })},
+      {"an aggregate becomes a cluster with hosts", world,
+       edit(world,
+            [&](World& w) {
+              without(w, "a");
+              w.with(eds_cluster("g")).with(endpoints("g", {1005})).with(table("t", {"g", "shared"}));
+            })},
+      {"a member becomes an aggregate", world,
+       edit(world,
+            [&](World& w) {
+              w.endpoints.erase("a");
+              add_b(w);
+              w.with(aggregate_cluster("a", {"b", "shared"}));
+            })},
+      {"a nested aggregate's members are renamed",
+       edit(world, [](World& w) { w.with(aggregate_cluster("f", {"g"})).with(table("t", {"f"})); }),
+       edit(world,
+            [&](World& w) {
+              without(w, "a");
+              add_b(w);
+              w.with(aggregate_cluster("f", {"g", "b"})).with(table("t", {"f"})).with(aggregate_cluster("g", {"b"}));
+              without(w, "shared");
+            })},
+      {"who contains whom is turned round",
+       edit(swapped,
+            [](World& w) {
+              w.with(aggregate_cluster("g", {"h", "a"}));
+            }),
+       edit(swapped,
+            [](World& w) {
+              w.with(aggregate_cluster("g", {"a"})).with(aggregate_cluster("h", {"g", "x"}));
+            })},
+  };
+}
+
+std::vector<Change> mirror_changes() {
+  const World world = edit(base(), [](World& w) { w.with(mirrored(table("t", {"shared"}), {"a"})); });
+  const auto without_a = [](World& w) {
+    w.clusters.erase("a");
+    w.endpoints.erase("a");
+  };
+  const auto add_b = [](World& w) { w.with(eds_cluster("b")).with(endpoints("b", {1004})); };
+  return {
+      {"a mirror comes", base(), world},
+      {"a mirror goes with its cluster", world,
+       edit(world,
+            [&](World& w) {
+              without_a(w);
+              w.with(table("t", {"shared"}));
+            })},
+      {"a mirror's cluster is renamed", world,
+       edit(world,
+            [&](World& w) {
+              without_a(w);
+              add_b(w);
+              w.with(mirrored(table("t", {"shared"}), {"b"}));
+            })},
+      {"a mirror and its route exchange their clusters", world,
+       edit(world, [](World& w) { w.with(mirrored(table("t", {"a"}), {"shared"})); })},
+      {"mirrors to an aggregate, within the listener", world,
+       edit(world,
+            [&](World& w) {
+              add_b(w);
+              w.tables.erase("t");
+              w.with(aggregate_cluster("g", {"b", "a"}));
+              w.with(with_inline(listener("l", "", 81), mirrored(table("inline", {"shared"}), {"g", "b"})));
+            })},
+      {"the request chooses the mirror", world,
+       edit(world,
+            [&](World& w) {
+              auto routes = table("t", {"shared"});
+              std::get<config::ForwardSpec>(routes.virtual_hosts[0].routes[0].action).mirrors = {
+                  {.cluster = {}, .cluster_header = "x-mirror"}};
+              without_a(w);
+              w.with(routes);
+            })},
+  };
+}
+
 // What a server says to one that has `had`: one message a resource where the protocol has them singly, one for all
 // where it has the full set.
 std::vector<std::function<void(Store&)>> messages(const World& world, const World& had = {}) {
@@ -271,13 +429,18 @@ struct ClosureTest : testing::Test {
     return std::make_unique<Store>(
         StoreOptions{.stats = &registry, .workers = 1, .bind = false, .now_ms = [this] { return now; }});
   }
+  void every_order(const std::vector<Change>& all, size_t at_least);
   stats::Registry registry{1};
   int64_t now = 1'000'000;
 };
 
-TEST_F(ClosureTest, EveryOrderOfEveryScriptedChange) {
+TEST_F(ClosureTest, EveryOrderOfEveryScriptedChange) { every_order(changes(), 1'000); }
+TEST_F(ClosureTest, EveryOrderOfChangesOfAggregates) { every_order(aggregate_changes(), 100); }
+TEST_F(ClosureTest, EveryOrderOfChangesOfMirrors) { every_order(mirror_changes(), 50); }
+
+void ClosureTest::every_order(const std::vector<Change>& all, size_t at_least) {
   size_t orders = 0;
-  for (const Change& change : changes()) {
+  for (const Change& change : all) {
     const auto first = messages(change.from), then = messages(change.to, change.from);
     std::vector<size_t> order(then.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = i;
@@ -310,7 +473,7 @@ TEST_F(ClosureTest, EveryOrderOfEveryScriptedChange) {
       ASSERT_EQ(store->status()->forced, 0u);
     } while (std::next_permutation(order.begin(), order.end()));
   }
-  EXPECT_GT(orders, 1'000u);
+  EXPECT_GT(orders, at_least);
 }
 
 // ---- random worlds, a server that answers what is asked, types arbitrarily late ----
@@ -319,6 +482,9 @@ TEST_F(ClosureTest, EveryOrderOfEveryScriptedChange) {
 class RandomWorlds {
  public:
   RandomWorlds(uint32_t seed, std::vector<uint16_t> ports) : random_(seed), ports_(std::move(ports)) {}
+
+  // The main listener has, now and then, a filter that names a cluster.
+  void with_filters() { filters_ = true; }
 
   uint32_t choose(uint32_t n) { return static_cast<uint32_t>(random_() >> 4) % n; }
 
@@ -331,6 +497,16 @@ class RandomWorlds {
       names.emplace_back(name);
       world.with(cluster(name, world));
     }
+    // Aggregates of them, the second one perhaps of the first; in the next world the other way round.
+    std::vector<std::string> groups{"g", "h"};
+    if (choose(2) == 0) std::swap(groups[0], groups[1]);
+    std::vector<std::string> behind = names;
+    for (const std::string& group : groups) {
+      if (choose(2) == 0) continue;
+      world.with(aggregate_cluster(group, some_of(behind)));
+      behind.push_back(group);
+    }
+    names = behind;
     const std::string main_table = choose(2) == 0 ? "t" : "u";
     for (const char* name : {"t", "u"}) {
       const bool needed = main_table == name;
@@ -342,6 +518,7 @@ class RandomWorlds {
     main.filter_chains[0].hcm.stat_prefix = "in";
     main.filter_chains[0].hcm.stream_idle_timeout_ms = 300'000 + choose(4);
     main.filter_chains[0].hcm.drain_timeout_ms = 50;
+    if (filters_ && choose(3) != 0) main = with_filter(main, names[choose(static_cast<uint32_t>(names.size()))]);
     return world.with(main);
   }
 
@@ -357,15 +534,24 @@ class RandomWorlds {
     spec.connect_timeout_ms = 5'000 + choose(3);
     return spec;
   }
-  RouteTableSpec routes(const std::string& name, std::vector<std::string> clusters) {
-    for (size_t i = clusters.size(); i > 1; --i) std::swap(clusters[i - 1], clusters[choose(static_cast<uint32_t>(i))]);
-    clusters.resize(1 + choose(static_cast<uint32_t>(clusters.size())));
-    RouteTableSpec spec = table(name, clusters);
+  std::vector<std::string> some_of(std::vector<std::string> names) {
+    for (size_t i = names.size(); i > 1; --i) std::swap(names[i - 1], names[choose(static_cast<uint32_t>(i))]);
+    names.resize(1 + choose(static_cast<uint32_t>(names.size())));
+    return names;
+  }
+  RouteTableSpec routes(const std::string& name, const std::vector<std::string>& clusters) {
+    RouteTableSpec spec = table(name, some_of(clusters));
+    if (choose(3) == 0) spec = mirrored(std::move(spec), some_of(clusters));
+    if (choose(4) == 0) {  // a cluster that only the request knows is waited for by nobody
+      spec.virtual_hosts[0].routes.insert(spec.virtual_hosts[0].routes.begin(),
+                                          by_header(name).virtual_hosts[0].routes[0]);
+    }
     spec.virtual_hosts[0].routes.back().match.path.value = "/";
     return spec;
   }
   std::minstd_rand random_;
   std::vector<uint16_t> ports_;
+  bool filters_ = false;
 };
 
 // Only what the server's listeners and clusters ask for is live in the end.
@@ -381,6 +567,7 @@ TEST_F(ClosureTest, RandomWorldsInRandomOrders) {
     auto store = make();
     ScriptedServer server(*store);
     RandomWorlds worlds(seed, {1001, 1002, 1003});
+    worlds.with_filters();
     World world = worlds.next(81);
     server.become(world);
     bool served = false;
@@ -544,6 +731,111 @@ TEST_F(ClosureTest, OneSlowClusterHoldsBackOnlyWhatNamesIt) {
   store->assemble();
   EXPECT_EQ(keys(store->live()->listeners), (std::set<std::string>{"l", "m"}));
   EXPECT_EQ(keys(store->live()->clusters), std::set<std::string>{"a"});
+}
+
+// ---- circles of aggregates ----
+
+StoreStatus::Resource cluster_status(const Store& store, const std::string& name) {
+  for (const auto& resource : store.status()->resources)
+    if (resource.type == ResourceType::kCluster && resource.name == name) return resource;
+  ADD_FAILURE() << "no cluster " << name;
+  return {};
+}
+
+std::string refusal(Store& store, const ClusterSpec& spec) {
+  const auto verdict = store.accept(spec, {}, Source::kXds);
+  return verdict ? std::string() : verdict.error().detail;
+}
+
+TEST_F(ClosureTest, TheClusterThatClosesACircleIsRefusedAndTheWayNamed) {
+  auto store = make();
+  EXPECT_EQ(refusal(*store, aggregate_cluster("self", {"self"})),
+            "cluster_type.typed_config.clusters[0]: closes a circle: self -> self");
+  accept_or_fail(*store, static_cluster("a"));
+  accept_or_fail(*store, aggregate_cluster("f", {"a", "g"}));
+  accept_or_fail(*store, aggregate_cluster("g", {"h"}));
+  EXPECT_EQ(refusal(*store, aggregate_cluster("h", {"a", "f"})),
+            "cluster_type.typed_config.clusters[1]: closes a circle: h -> f -> g -> h");
+  // Across updates: what it was before stays.
+  accept_or_fail(*store, static_cluster("h"));
+  accept_or_fail(*store, table("t", {"f"}));
+  accept_or_fail(*store, listener("l", "t", 81));
+  store->assemble();
+  EXPECT_EQ(broken(*store->live()), "");
+  EXPECT_NE(refusal(*store, aggregate_cluster("h", {"g"})), "");
+  store->assemble();
+  EXPECT_TRUE(store->live()->clusters.find("h")->cluster->spec().members.empty());
+  EXPECT_NE(cluster_status(*store, "h").refused.find("h -> g -> h"), std::string::npos);
+  // The way is free when another one has left it.
+  accept_or_fail(*store, aggregate_cluster("g", {"a"}));
+  EXPECT_EQ(refusal(*store, aggregate_cluster("h", {"g"})), "");
+  store->assemble();
+  EXPECT_EQ(broken(*store->live()), "");
+  EXPECT_TRUE(store->settled());
+}
+
+TEST_F(ClosureTest, ACircleOfOldAndNewVersionsNeverServes) {
+  auto store = make();
+  const World world = World()
+                          .with(static_cluster("b"))
+                          .with(aggregate_cluster("a", {"b"}))
+                          .with(table("t", {"a"}))
+                          .with(listener("l", "t", 81));
+  for (const auto& message : messages(world)) message(*store);
+  store->assemble();
+  // The next version of "a" waits for endpoints; until then "b" must not lead back to the one that serves.
+  accept_or_fail(*store, aggregate_cluster("a", {"slow"}));
+  accept_or_fail(*store, eds_cluster("slow"));
+  accept_or_fail(*store, aggregate_cluster("b", {"a"}));
+  EXPECT_EQ(store->assemble(), nullptr);
+  EXPECT_EQ(cluster_status(*store, "b").waits_for,
+            (std::vector<std::string>{"the next version of a cluster whose live one leads back to it"}));
+  EXPECT_EQ(store->next_deadline_ms(), now + 15'000);
+  accept_or_fail(*store, endpoints("slow", {1001}));
+  store->assemble();
+  EXPECT_TRUE(store->settled());
+  EXPECT_EQ(broken(*store->live()), "");
+  EXPECT_EQ(store->live()->clusters.find("b")->hosts->members(), (std::vector<Name>{Name("slow")}));
+  EXPECT_EQ(store->status()->forced, 0u);
+}
+
+TEST_F(ClosureTest, AnAggregateWaitsForItsMembersNoLongerThanItsHold) {
+  auto store = make();
+  accept_or_fail(*store, static_cluster("a"));
+  accept_or_fail(*store, aggregate_cluster("g", {"missing", "a"}));
+  accept_or_fail(*store, table("t", {"g"}));
+  accept_or_fail(*store, listener("l", "t", 81));
+  store->assemble();
+  EXPECT_TRUE(keys(store->live()->listeners).empty());
+  EXPECT_EQ(cluster_status(*store, "g").waits_for, (std::vector<std::string>{"cluster missing: unknown"}));
+  now += 15'000;
+  store->assemble();
+  EXPECT_EQ(keys(store->live()->listeners), std::set<std::string>{"l"});
+  EXPECT_EQ(store->status()->forced, 1u);
+  // What came too late is taken up at once.
+  accept_or_fail(*store, aggregate_cluster("missing", {"late"}));
+  accept_or_fail(*store, static_cluster("late"));
+  store->assemble();
+  EXPECT_EQ(broken(*store->live()), "");
+  EXPECT_EQ(store->live()->clusters.find("g")->hosts->members(), (std::vector<Name>{Name("late"), Name("a")}));
+}
+
+TEST_F(ClosureTest, AMemberThatIsRemovedWhileItIsNamedServesOn) {
+  auto store = make();
+  const World world = grouped();
+  for (const auto& message : messages(world)) message(*store);
+  store->assemble();
+  World next = world;
+  next.clusters.erase("a");
+  deliver_set(*store, ResourceType::kCluster, next.clusters);
+  store->assemble();
+  EXPECT_EQ(broken(*store->live()), "");
+  EXPECT_EQ(store->live()->clusters.find("a")->hosts->all().size(), 1u);
+  // With the aggregate goes what only it named.
+  deliver_set(*store, ResourceType::kCluster, World().with(eds_cluster("shared")).clusters);
+  accept_or_fail(*store, table("t", {"shared"}));
+  store->assemble();
+  EXPECT_EQ(keys(store->live()->clusters), std::set<std::string>{"shared"});
 }
 
 }  // namespace

@@ -32,6 +32,14 @@ inline config::ClusterSpec eds_cluster(const std::string& name, const std::strin
   return spec;
 }
 
+inline config::ClusterSpec aggregate_cluster(const std::string& name, std::vector<std::string> members) {
+  config::ClusterSpec spec;
+  spec.name = name;
+  spec.discovery = config::ClusterSpec::Discovery::kAggregate;
+  spec.members = std::move(members);
+  return spec;
+}
+
 inline config::ClusterSpec dns_cluster(const std::string& name, const std::string& host) {
   config::ClusterSpec spec = static_cluster(name);
   spec.discovery = config::ClusterSpec::Discovery::kStrictDns;
@@ -61,6 +69,13 @@ inline config::RouteTableSpec table(const std::string& name, std::vector<std::st
     host.routes.push_back(route);
   }
   spec.virtual_hosts = {host};
+  return spec;
+}
+
+// The table's first route mirrors to these.
+inline config::RouteTableSpec mirrored(config::RouteTableSpec spec, const std::vector<std::string>& clusters) {
+  auto& forward = std::get<config::ForwardSpec>(spec.virtual_hosts[0].routes[0].action);
+  for (const std::string& cluster : clusters) forward.mirrors.push_back({.cluster = cluster, .cluster_header = {}});
   return spec;
 }
 

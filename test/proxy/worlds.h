@@ -15,8 +15,10 @@
 #include <map>
 #include <set>
 #include <string>
+#include <type_traits>
 #include <vector>
 
+#include "proxy/aggregate.h"
 #include "proxy/store.h"
 
 namespace outrigger::proxy {
@@ -52,7 +54,14 @@ void deliver_set(Store& store, config::ResourceType type, const std::map<std::st
   std::vector<std::string> names;
   for (const auto& [name, spec] : all) names.push_back(name);
   store.retain_only(type, Source::kXds, names);
-  for (const auto& [name, spec] : all) accept_or_fail(store, spec);
+  std::vector<const config::ClusterSpec*> clusters;
+  for (const auto& [name, spec] : all) {
+    if constexpr (std::is_same_v<Spec, config::ClusterSpec>)
+      clusters.push_back(&spec);
+    else
+      clusters.push_back(nullptr);
+  }
+  for (const size_t at : staging_order(clusters)) accept_or_fail(store, all.at(names[at]));
 }
 
 class ScriptedServer {

@@ -178,6 +178,18 @@ TEST(Rewrite, RedirectLocations) {
   }
 }
 
+TEST(Rewrite, ShadowHosts) {
+  Arena arena;
+  for (const auto& [host, want] :
+       std::initializer_list<std::pair<std::string_view, std::string_view>>{{"a.example", "a.example-shadow"},
+                                                                            {"a.example:8080", "a.example-shadow:8080"},
+                                                                            {"[::1]", "[::1]-shadow"},
+                                                                            {"[::1]:80", "[::1]-shadow:80"},
+                                                                            {"", "-shadow"}}) {
+    EXPECT_EQ(route::shadow_host(host, arena), want);
+  }
+}
+
 TEST(Rewrite, RequireTlsRedirectsToTheSamePlace) {
   config::RouteTableSpec spec;
   spec.virtual_hosts = {{.name = "v", .domains = {"*"}, .require_tls = config::VirtualHostSpec::Tls::kAll}};

@@ -412,11 +412,14 @@ TEST(RouteTable, References) {
   weighted.per_filter = {filter_config(1, std::make_shared<Part>("from filter"))};
   RouteSpec direct = forward(Kind::kPrefix, "/", "");
   direct.action = config::DirectResponseSpec{};
-  const auto table = route::RouteTable::compile(
-      one_host({forward(Kind::kExact, "/a", "c1"), forward(Kind::kExact, "/b", "c1"), weighted, direct}));
+  RouteSpec mirrored = forward(Kind::kExact, "/b", "c1");
+  std::get<ForwardSpec>(mirrored.action).mirrors = {{.cluster = "m1", .cluster_header = {}},
+                                                    {.cluster = {}, .cluster_header = "x"}};
+  const auto table =
+      route::RouteTable::compile(one_host({forward(Kind::kExact, "/a", "c1"), mirrored, weighted, direct}));
   Seen seen;
   table->references(seen);
-  EXPECT_EQ(seen.clusters, (std::multiset<std::string>{"c1", "w1", "from filter"}));
+  EXPECT_EQ(seen.clusters, (std::multiset<std::string>{"c1", "m1", "w1", "from filter"}));
 }
 
 TEST(RouteTable, WhatARouteSays) {

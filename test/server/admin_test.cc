@@ -305,6 +305,40 @@ TEST_F(Explain, TellsRefusals) {
     EXPECT_EQ(proxy_.admin(std::string("/explain?") + bad).status(), 400) << bad;
 }
 
+// Aggregate "group" of "empty" and "back", mirrored to "back".
+TEST(ExplainAggregate, TellsTheMemberAndTheMirrors) {
+  test::FakeUpstream upstream;
+  RunningServer proxy(bootstrap(
+      {listener_yaml("main", inline_routes("{match: {prefix: /}, route: {cluster: group, request_mirror_policies: "
+                                           "[{cluster: back}, {cluster_header: x-to}]}}"))},
+      {static_cluster("back", upstream.port()), "{name: empty}",
+       "{name: group, lb_policy: CLUSTER_PROVIDED, cluster_type: {name: envoy.clusters.aggregate, typed_config: "
+       "{\"@type\": type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig, clusters: [empty, "
+       "back]}}}"}));
+  ASSERT_TRUE(proxy.live());
+  const auto told = nlohmann::json::parse(proxy.admin("/explain?host=a:80&path=/").body);
+  const auto& cluster = told["cluster"];
+  EXPECT_EQ(cluster["name"], "group");
+  EXPECT_EQ(cluster["member"], "back");
+  EXPECT_EQ(cluster["members"][0],
+            (nlohmann::json{
+                {"name", "empty"}, {"exists", true}, {"load_percent", 0}, {"hosts_total", 0}, {"hosts_healthy", 0}}));
+  EXPECT_EQ(cluster["members"][1]["load_percent"], 100);
+  EXPECT_EQ(cluster["hosts"][0]["address"], "127.0.0.1:" + std::to_string(upstream.port()));
+  EXPECT_EQ(cluster["mirrors"][0],
+            (nlohmann::json{{"cluster", "back"}, {"exists", true}, {"chosen", true}, {"host", "a-shadow:80"}}));
+  EXPECT_EQ(cluster["mirrors"][1]["exists"], false);
+  EXPECT_EQ(told["outcome"]["text"], "forwarded to cluster back, member of group");
+  // What it said comes true, and the clusters' page agrees.
+  EXPECT_EQ(HttpClient(proxy.port("main")).get("/").status(), 200);
+  EXPECT_TRUE(upstream.wait_for_requests(2));
+  const std::string page = proxy.admin("/clusters").body;
+  EXPECT_NE(page.find("group::member::back::load_percent::100\n"), std::string::npos) << page;
+  const auto statuses = nlohmann::json::parse(proxy.admin("/clusters?format=json").body)["cluster_statuses"];
+  EXPECT_EQ(statuses[2]["members"], cluster["members"]);
+  EXPECT_NE(proxy.admin("/config_dump").body.find("envoy.clusters.aggregate"), std::string::npos);
+}
+
 TEST_F(Explain, ItsQueryIsInNoLog) {
   ASSERT_TRUE(proxy_.live());
   explain("path=/cart&header=x-api-key:tell-nobody");

@@ -183,6 +183,32 @@ TEST_F(BuilderTest, AsksForWhatClustersAndListenersName) {
   EXPECT_TRUE(wait_until([&] { return wanted().endpoints == std::vector<std::string>{"a"}; }));
 }
 
+std::string aggregate(const std::string& name, const std::string& members) {
+  return cluster(
+      name,
+      "lb_policy: CLUSTER_PROVIDED, cluster_type: {name: envoy.clusters.aggregate, typed_config: {\"@type\": "
+      "type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig, clusters: [" +
+          members + "]}}");
+}
+
+TEST_F(BuilderTest, AggregatesTurnedRoundInOneBatchAreTakenWhateverTheirOrder) {
+  start();
+  const std::vector<std::string> none;
+  const xds::Resource x = resource(cluster("x"));
+  EXPECT_EQ(update(xds::Type::kCluster, "1", {x, resource(aggregate("g", "h")), resource(aggregate("h", "x"))}), none);
+  EXPECT_EQ(update(xds::Type::kCluster, "2", {resource(aggregate("h", "g")), x, resource(aggregate("g", "x"))}), none);
+  EXPECT_EQ(update(xds::Type::kCluster, "3", {resource(aggregate("g", "h")), x, resource(aggregate("h", "x"))}), none);
+  // In a circle one of them is at fault, and keeps its last good version.
+  const auto faults =
+      update(xds::Type::kCluster, "4", {resource(aggregate("g", "h")), x, resource(aggregate("h", "g"))});
+  ASSERT_EQ(faults.size(), 1u);
+  EXPECT_EQ(faults[0], "Cluster/h: cluster_type.typed_config.clusters[0]: closes a circle: h -> g -> h");
+  EXPECT_TRUE(wait_until([&] {
+    const auto h = status(ResourceType::kCluster, "h");
+    return h && h->refused_version == "4" && h->live_version == "3";
+  }));
+}
+
 TEST_F(BuilderTest, RemovalsByNameAreTaken) {
   start();
   update(xds::Type::kCluster, "1", {resource(cluster("a")), resource(cluster("b"))}, {}, false);

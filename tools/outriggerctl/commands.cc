@@ -174,6 +174,16 @@ void tell_cluster(const Output& out, const Json& told) {
   out.line("cluster       " + text_of(cluster, "name"));
   if (!cluster.value("exists", false)) return;
   out.line(fmt::format("  sends       {}{}", text_of(cluster["request"], "host"), text_of(cluster["request"], "path")));
+  for (const Json& member : cluster.value("members", Json::array()))
+    out.line(fmt::format("  member      {} takes {} %, {} of {} hosts healthy{}", text_of(member, "name"),
+                         text_of(member, "load_percent"), text_of(member, "hosts_healthy"),
+                         text_of(member, "hosts_total"), member["name"] == cluster["member"] ? "; this request" : ""));
+  for (const Json& mirror : cluster.value("mirrors", Json::array()))
+    out.line(fmt::format("  mirrors to  {} as {}{}", text_of(mirror, "cluster"), text_of(mirror, "host"),
+                         !mirror.value("exists", false)   ? ": there is no such cluster"
+                         : !mirror.value("chosen", false) ? ": not this request"
+                                                          : ""));
+  if (!cluster.contains("hosts")) return;
   out.line("  picks by    " + text_of(cluster, "picks"));
   for (const Json& host : cluster["hosts"]) {
     const bool healthy = host.value("healthy", false);

@@ -1,0 +1,53 @@
+// Recycled<T>: memory for objects that come and go with requests. What is retired is destroyed at the turn's end, so a
+// callback never destroys its caller, and its memory is used again.
+//
+// Thread rule: one thread.
+// Use:  T* t = new (pool.memory()) T(...);   ...   pool.retire(*t);   // at the turn's end: pool.sweep();
+#pragma once
+
+#include <cstddef>
+#include <new>
+#include <vector>
+
+namespace outrigger::proxy {
+
+template <class T>
+class Recycled {
+ public:
+  Recycled() = default;
+  Recycled(const Recycled&) = delete;
+  Recycled& operator=(const Recycled&) = delete;
+  ~Recycled() {
+    for (void* memory : free_) ::operator delete (memory, std::align_val_t{alignof(T)});
+  }
+
+  void* memory() {
+    if (free_.empty()) return ::operator new (sizeof(T), std::align_val_t{alignof(T)});
+    void* memory = free_.back();
+    free_.pop_back();
+    return memory;
+  }
+  void retire(T& object) { retired_.push_back(&object); }
+  bool any_retired() const { return !retired_.empty(); }
+
+  // Destroys what was retired, also what is retired meanwhile.
+  void sweep() {
+    while (!retired_.empty()) {
+      T* object = retired_.back();
+      retired_.pop_back();
+      object->~T();
+      if (free_.size() < kKeep) {
+        free_.push_back(object);
+      } else {
+        ::operator delete (static_cast<void*>(object), std::align_val_t{alignof(T)});
+      }
+    }
+  }
+
+ private:
+  static constexpr size_t kKeep = 1024;
+  std::vector<void*> free_;
+  std::vector<T*> retired_;
+};
+
+}  // namespace outrigger::proxy

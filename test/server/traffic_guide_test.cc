@@ -1,0 +1,43 @@
+// The example of source/docs/guide/traffic.md, run as it stands, its ports aside.
+#include "running_server.h"
+#include "support/fake_upstream.h"
+#include "support/temp_dir.h"
+
+namespace outrigger::server {
+namespace {
+
+void replace(std::string& text, const std::string& from, const std::string& to) {
+  const size_t at = text.find(from);
+  ASSERT_NE(at, std::string::npos) << from;
+  text.replace(at, from.size(), to);
+}
+
+TEST(TrafficGuide, ItsExampleDoesWhatItSays) {
+  const auto named = [](const char* name) {
+    return [name](test::Exchange& e) { e.respond(200, std::string(name) + ": " + e.request.target()); };
+  };
+  test::FakeUpstream primary(named("primary")), backup(named("backup")), canary(named("canary"));
+  std::string yaml =
+      test::read_file(std::string(OUTRIGGER_SOURCE_DIR) + "/source/docs/guide/examples/traffic/bootstrap.yaml");
+  yaml.erase(0, yaml.find("static_resources"));  // the comment names ports
+  replace(yaml, "port_value: 10000", "port_value: 0");
+  replace(yaml, "port_value: 9901", "port_value: 0");
+  replace(yaml, "port_value: 8081", "port_value: " + std::to_string(primary.port()));
+  replace(yaml, "port_value: 8082", "port_value: " + std::to_string(backup.port()));
+  replace(yaml, "port_value: 8083", "port_value: " + std::to_string(canary.port()));
+  {
+    RunningServer proxy(yaml);
+    ASSERT_TRUE(proxy.live());
+    EXPECT_EQ(test::http_get(proxy.port("ingress"), "/hello", {{"host", "a"}}).body, "primary: /hello");
+    ASSERT_TRUE(canary.wait_for_requests(1));
+    EXPECT_EQ(canary.requests()[0].header("host"), "a-shadow");
+  }
+  replace(yaml, "health_status: HEALTHY", "health_status: UNHEALTHY");
+  RunningServer proxy(yaml);
+  ASSERT_TRUE(proxy.live());
+  EXPECT_EQ(test::http_get(proxy.port("ingress"), "/hello").body, "backup: /hello");
+  EXPECT_EQ(primary.request_count(), 1u);
+}
+
+}  // namespace
+}  // namespace outrigger::server
