@@ -161,6 +161,10 @@ struct Store::Impl {
   std::vector<std::string> waits_of_table(const std::string& name) const;
   std::vector<std::string> waits_for_clusters(const std::vector<std::string>& names) const;
   std::vector<std::string> waits_of_listener(const ListenerVersion& version) const;
+  template <class F>
+  void each_service(F&& f) const;
+  template <class F>
+  void each_table(F&& f) const;
   std::shared_ptr<const StoreStatus> status();
   int64_t next_deadline_ms() const;
 

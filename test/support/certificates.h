@@ -1,0 +1,32 @@
+// CertificateAuthority: certificates for tests, made on the spot (ECDSA P-256, valid for an hour).
+//
+// Use:  CertificateAuthority ca;  Certificate server = ca.issue("server", {"DNS:control.example", "IP:127.0.0.1"});
+//       write_file(dir / "server.pem", server.pem);
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace outrigger::test {
+
+struct Certificate {
+  std::string pem, private_key;
+};
+
+class CertificateAuthority {
+ public:
+  explicit CertificateAuthority(const std::string& name = "test authority");
+  ~CertificateAuthority();
+
+  const std::string& pem() const { return pem_; }
+  // `names`: subject alternative names as OpenSSL writes them.
+  Certificate issue(const std::string& common_name, const std::vector<std::string>& names = {});
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+  std::string pem_;
+};
+
+}  // namespace outrigger::test
