@@ -95,7 +95,6 @@ struct DiscoveryClient::Impl {
   void on_closed(const std::string& reason);
   // Where the next attempt goes; true if a round begins.
   bool move_on();
-  void set_connected(bool now);
   void note_connected(bool now);
   void read_more();
   void log_verdict(const Machine::TypeState& t, Type type, Machine::Judged judged) const;
@@ -187,7 +186,11 @@ void DiscoveryClient::Impl::on_alarm() {
 
 void DiscoveryClient::Impl::on_writable() {
   writing = false;
-  set_connected(true);
+  if (!connected) {
+    note_connected(true);
+    OUTRIGGER_LOG(kInfo, "xds", "connected to {} at {}", who(), address);
+    if (callbacks.on_connection) callbacks.on_connection(true);
+  }
   pump();
   read_more();
 }
@@ -250,19 +253,13 @@ void DiscoveryClient::Impl::on_closed(const std::string& reason) {
   last_error = last_of_channel = reason;
   reconnect_at_ms = now_ms() + static_cast<int64_t>(delay_ms);
   loop.timers().arm(reconnect, delay_ms);
-  set_connected(false);
+  note_connected(false);
+  if (callbacks.on_connection) callbacks.on_connection(false);
 }
 
 void DiscoveryClient::Impl::note_connected(bool now) {
   if (registry != nullptr && connected != now) registry->add(connected_state, now ? 1 : -1);
   connected = now;
-}
-
-void DiscoveryClient::Impl::set_connected(bool now) {
-  if (connected == now) return;
-  note_connected(now);
-  if (now) OUTRIGGER_LOG(kInfo, "xds", "connected to {} at {}", who(), address);
-  if (callbacks.on_connection) callbacks.on_connection(now);
 }
 
 // A mistake that comes again and again, be it in other bytes, is told ever more rarely.

@@ -101,7 +101,7 @@ class DiscoveryClient {
  public:
   struct Callbacks {
     std::function<void(Update)> on_update;  // must lead to one verdict(update.id, ...) unless the id is 0 (expiry)
-    std::function<void(bool connected)> on_connection = {};  // the stream reached a server / ended
+    std::function<void(bool connected)> on_connection = {};  // the stream reached a server / ended, or never did
   };
   static constexpr size_t kMaxUnjudged = 8;
 
