@@ -250,6 +250,20 @@ TEST_F(BuilderTest, IsInitializedAfterTheFetchTimeoutOfASilentSource) {
   EXPECT_TRUE(wait_until([&] { return initialized_.load(); }));
 }
 
+TEST_F(BuilderTest, NothingBroughtWhatStandsInAFile) {
+  start(kDynamic.substr(0, kDynamic.find("  cds_config")) + "  cds_config: {path_config_source: {path: /c.yaml}}\n" +
+        kDynamic.substr(kDynamic.find("static_resources")));
+  builder_->update_file({.type = ResourceType::kCluster, .path = "/c.yaml"},
+                        "resources: [" + cluster("a", "type: EDS, eds_cluster_config: {eds_config: {self: {}}}") +
+                            ", " + cluster("b") + "]",
+                        "");
+  EXPECT_TRUE(wait_until([&] {
+    const auto a = status(ResourceType::kCluster, "a");
+    return a && a->refused.find("eds_cluster_config.eds_config.self: has no meaning in a file") != std::string::npos;
+  }));
+  EXPECT_TRUE(has_cluster("b"));
+}
+
 TEST_F(BuilderTest, WhatIsNotAskedOfAdsIsAskedOfEachSourceOnce) {
   start();
   const auto own = [](const std::string& service, const std::string& more) {

@@ -7,6 +7,7 @@
 #include "discovery_resources.h"
 #include "envoy/config/core/v3/base.pb.h"
 #include "support/fake_upstream.h"
+#include "support/temp_dir.h"
 
 namespace outrigger::server {
 namespace {
@@ -218,6 +219,35 @@ TEST_P(XdsSources, AServerThatIsDeadMakesWayForTheNextAndComesBack) {
   page = proxy.admin("/xds").body;
   EXPECT_TRUE(wait_until([&] { return proxy.admin("/xds").body.find("\"channel_index\": 0") != std::string::npos; }))
       << page;
+}
+
+TEST_P(XdsSources, WhatWasRememberedServesUntilTheSourcesAnswer) {
+  const test::TempDir state;
+  const uint16_t port = a_.port();
+  a_.set(url(Type::kListener), "1", {{"main", listener("table", "{self: {}}")}});
+  a_.set(url(Type::kCluster), "1", {{"web", eds_cluster("web", "{self: {}}")}});
+  a_.set(url(Type::kRouteTable), "1", {{"table", routes("table", "web")}});
+  a_.set(url(Type::kEndpoints), "1", {{"web", endpoints("web", blue_.port())}});
+  const std::string config = with("{lds_config: " + source({"xds_a"}) + ", cds_config: " + source({"xds_a"}) + "}",
+                                  {static_cluster("xds_a", port)});
+  {
+    RunningServer proxy(config, {.state_dir = state.path().string()});
+    ASSERT_TRUE(proxy.live());
+    EXPECT_TRUE(answers(proxy, "blue"));
+  }
+  a_.stop();
+  RunningServer proxy(config, {.state_dir = state.path().string()});
+  ASSERT_TRUE(proxy.live());
+  EXPECT_TRUE(answers(proxy, "blue"));
+  EXPECT_NE(proxy.admin("/ready").body.find("stale"), std::string::npos);
+  DiscoveryServer back({.port = port});
+  back.set(url(Type::kListener), "2", {});
+  back.set(url(Type::kCluster), "2", {});
+  EXPECT_TRUE(wait_until([&] { return proxy.admin("/clusters").body.find("web::") == std::string::npos; }));
+  EXPECT_TRUE(wait_until([&] { return proxy.admin("/ready").body.find("stale") == std::string::npos; }));
+  if (incremental()) {
+    EXPECT_EQ(back.asked(method(Type::kCluster)).at(0).held.count("web"), 1u);
+  }
 }
 
 TEST_P(XdsSources, AServerThatTurnsStreamsAwayMakesWayToo) {
