@@ -221,6 +221,26 @@ TEST_P(XdsSources, AServerThatIsDeadMakesWayForTheNextAndComesBack) {
       << page;
 }
 
+TEST_P(XdsSources, EveryAddressOfAServerIsTriedBeforeTheNextServer) {
+  DiscoveryServer gone, gone_too;
+  std::string cluster = static_cluster("xds_a", gone.port());
+  const std::string end = "}}}}]}]}}";
+  ASSERT_TRUE(cluster.ends_with(end));
+  cluster.replace(cluster.size() - end.size(), end.size(),
+                  "}}}}, {endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: " +
+                      std::to_string(gone_too.port()) + end);
+  gone.stop();
+  gone_too.stop();
+  serve_by_ads(b_, "1", blue_.port());
+  RunningServer proxy(
+      with("{ads_config: " + api({"xds_a", "xds_b"}) + ", lds_config: {ads: {}}, cds_config: {ads: {}}}",
+           {cluster, static_cluster("xds_b", b_.port())}));
+  ASSERT_TRUE(proxy.live());
+  const std::string page = proxy.admin("/xds").body;
+  EXPECT_NE(page.find("\"streams\": 3"), std::string::npos) << page;
+  EXPECT_NE(page.find("\"failovers\": 1"), std::string::npos) << page;
+}
+
 TEST_P(XdsSources, WhatWasRememberedServesUntilTheSourcesAnswer) {
   const test::TempDir state;
   const uint16_t port = a_.port();
