@@ -20,10 +20,13 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
 
-// Headers sent to a control plane are how tokens get there.
+// Headers and call credentials sent to a control plane are how tokens get there.
 constexpr SensitiveField kFields[] = {
     {"envoy.extensions.filters.http.api_key_auth.v3.Credential", "key"},
     {"envoy.config.core.v3.GrpcService", "initial_metadata"},
+    {"envoy.config.core.v3.GrpcService.GoogleGrpc", "call_credentials"},
+    {"envoy.config.core.v3.GrpcService.GoogleGrpc.SslCredentials", "private_key"},
+    {"envoy.extensions.transport_sockets.tls.v3.TlsCertificate", "private_key"},
 };
 constexpr int kMaxAnyDepth = 32;
 

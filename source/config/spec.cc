@@ -37,6 +37,13 @@ bool HcmSpec::operator==(const HcmSpec& other) const {
   return comparable(*this) == comparable(other) && equal_tables(route_table, other.route_table);
 }
 
+bool same_source(const ConfigSourceSpec& a, const ConfigSourceSpec& b) {
+  const auto stream = [](const ConfigSourceSpec& s) {
+    return std::tie(s.kind, s.path, s.watched_directory, s.services, s.set_node_on_first_message_only, s.delta);
+  };
+  return stream(a) == stream(b);
+}
+
 std::string_view type_url(ResourceType type) { return kTypeUrls[static_cast<size_t>(type)]; }
 
 std::optional<ResourceType> find_resource_type(std::string_view url) {

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "config/extension.h"
+#include "config/source_spec.h"
 
 namespace outrigger::config {
 
@@ -243,20 +244,6 @@ struct RouteTableSpec {  // RouteConfiguration
 
 // ---- listeners ----
 
-struct ConfigSourceSpec {
-  enum class Kind : uint8_t { kAds, kFile, kGrpc, kSelf };
-  Kind kind = Kind::kAds;
-  std::string path;               // kFile
-  std::string watched_directory;  // kFile, optional
-  std::string grpc_cluster;       // kGrpc: name of the static cluster to reach
-  std::string authority;          // kGrpc; empty: the address
-  std::vector<std::pair<std::string, std::string>> initial_metadata;
-  bool set_node_on_first_message_only = false;
-  bool delta = false;
-  uint64_t initial_fetch_timeout_ms = 15'000;  // 0: wait for ever
-  bool operator==(const ConfigSourceSpec&) const = default;
-};
-
 struct AccessLogSpec {
   enum class Sink : uint8_t { kFile, kStdout, kStderr };
   Sink sink = Sink::kFile;
@@ -438,7 +425,8 @@ struct BootstrapSpec {
   std::vector<ListenerSpec> listeners;
   std::vector<ClusterSpec> clusters;
   std::optional<ConfigSourceSpec> lds, cds;
-  std::optional<ConfigSourceSpec> ads;  // kGrpc
+  std::optional<ConfigSourceSpec> ads;                // kGrpc
+  std::map<std::string, ChannelTlsSpec> channel_tls;  // of clusters that are ways to a control plane only
   std::optional<AddressSpec> admin;
   std::vector<AccessLogSpec> admin_access_logs;
 };

@@ -63,41 +63,11 @@ void check_unique(const BootstrapSpec& spec, const FieldPath& path, Translation&
   }
 }
 
-// A source that static resources or the dynamic ones name must exist.
-void check_source(const ConfigSourceSpec& source, bool has_ads, const FieldPath& path, Translation& t) {
-  if (source.kind == ConfigSourceSpec::Kind::kAds && !has_ads)
-    t.fault(path.field("ads"), "needs dynamic_resources.ads_config");
-  if (source.kind == ConfigSourceSpec::Kind::kSelf)
-    t.fault(path.field("self"), "has no meaning in a bootstrap; use ads, or path_config_source");
-}
-
-void check_static_sources(const BootstrapSpec& spec, const FieldPath& path, Translation& t) {
-  const bool has_ads = spec.ads.has_value();
-  const auto chain = [&](const FilterChainSpec& c, const FieldPath& at) {
-    if (c.hcm.rds_name.empty()) return;
-    check_source(c.hcm.rds_source, has_ads,
-                 at.field("filters").index(0).field("typed_config").field("rds").field("config_source"), t);
-  };
-  const FieldPath listeners = path.field("listeners");
-  for (size_t i = 0; i < spec.listeners.size(); ++i) {
-    const FieldPath at = listeners.index(i);
-    const ListenerSpec& listener = spec.listeners[i];
-    for (size_t j = 0; j < listener.filter_chains.size(); ++j)
-      chain(listener.filter_chains[j], at.field("filter_chains").index(j));
-    if (listener.default_filter_chain) chain(*listener.default_filter_chain, at.field("default_filter_chain"));
-  }
-  const FieldPath clusters = path.field("clusters");
-  for (size_t i = 0; i < spec.clusters.size(); ++i) {
-    if (spec.clusters[i].discovery == ClusterSpec::Discovery::kEds)
-      check_source(spec.clusters[i].eds_source, has_ads,
-                   clusters.index(i).field("eds_cluster_config").field("eds_config"), t);
-  }
-}
-
-// Without CDS, all clusters that there will ever be are in the file.
+// What static routes name must be there: without CDS, all clusters that there will ever be are in the file. One with
+// TLS is none that requests may be sent to.
 class ClusterNames {
  public:
-  ClusterNames(const BootstrapSpec& spec, Translation& t) : t_(t) {
+  ClusterNames(const BootstrapSpec& spec, bool complete, Translation& t) : spec_(spec), complete_(complete), t_(t) {
     for (const ClusterSpec& cluster : spec.clusters) names_.insert(cluster.name);
   }
 
@@ -133,16 +103,20 @@ class ClusterNames {
       check(forward.mirrors[i].cluster, path.field("request_mirror_policies").index(i).field("cluster"));
   }
   void check(const std::string& name, const FieldPath& path) const {
-    if (!name.empty() && !names_.contains(name))
+    if (spec_.channel_tls.contains(name))
+      t_.fault(path, fmt::format("cluster \"{}\" has TLS, which only ways to a control plane may have so far", name));
+    else if (complete_ && !name.empty() && !names_.contains(name))
       t_.fault(path, fmt::format("\"{}\" is not among static_resources.clusters, and there is no cds_config", name));
   }
 
+  const BootstrapSpec& spec_;
+  const bool complete_;
   Translation& t_;
   std::unordered_set<std::string_view> names_;
 };
 
-void check_cluster_names(const BootstrapSpec& spec, const FieldPath& path, Translation& t) {
-  const ClusterNames names(spec, t);
+void check_cluster_names(const BootstrapSpec& spec, bool complete, const FieldPath& path, Translation& t) {
+  const ClusterNames names(spec, complete, t);
   const FieldPath listeners = path.field("listeners");
   for (size_t i = 0; i < spec.listeners.size(); ++i) {
     const FieldPath at = listeners.index(i);
@@ -155,55 +129,54 @@ void check_cluster_names(const BootstrapSpec& spec, const FieldPath& path, Trans
   for (size_t i = 0; i < spec.clusters.size(); ++i) names.check(spec.clusters[i], clusters.index(i));
 }
 
-// The cluster of a gRPC source becomes a channel, so its hosts must be in the bootstrap.
-void check_grpc_cluster(const ConfigSourceSpec& source, const BootstrapSpec& spec, const FieldPath& api,
-                        Translation& t) {
-  if (source.kind != ConfigSourceSpec::Kind::kGrpc || source.grpc_cluster.empty()) return;
-  const FieldPath services = api.field("grpc_services");
-  const FieldPath service = services.index(0);
-  const FieldPath grpc = service.field("envoy_grpc");
-  const FieldPath at = grpc.field("cluster_name");
-  for (const ClusterSpec& cluster : spec.clusters) {
-    if (cluster.name != source.grpc_cluster) continue;
-    if (cluster.discovery == ClusterSpec::Discovery::kEds)
-      t.fault(at, fmt::format("cluster \"{}\" is of type EDS; the way to a control plane needs STATIC or STRICT_DNS",
-                              cluster.name));
-    else if (cluster.endpoints.endpoints.empty())
-      t.fault(at, fmt::format("cluster \"{}\" has no endpoints", cluster.name));
-    return;
-  }
-  t.fault(at, fmt::format("\"{}\" is not among static_resources.clusters", source.grpc_cluster));
-}
-
 void dynamic_resources(const pb::Bootstrap::DynamicResources& from, BootstrapSpec& spec, const FieldPath& path,
                        Translation& t) {
-  const auto source = [&](const envoy::config::core::v3::ConfigSource& config, const FieldPath& at) {
-    ConfigSourceSpec out = config_source_spec(config, {.grpc = true}, at, t);
-    if (out.kind == ConfigSourceSpec::Kind::kGrpc) check_grpc_cluster(out, spec, at.field("api_config_source"), t);
-    if (config.has_ads() && !from.has_ads_config()) t.fault(at.field("ads"), "needs dynamic_resources.ads_config");
-    return out;
-  };
-  if (from.has_ads_config()) {
-    spec.ads = grpc_source_spec(from.ads_config(), path.field("ads_config"), t);
-    check_grpc_cluster(*spec.ads, spec, path.field("ads_config"), t);
-  }
-  if (from.has_lds_config()) spec.lds = source(from.lds_config(), path.field("lds_config"));
-  if (from.has_cds_config()) spec.cds = source(from.cds_config(), path.field("cds_config"));
+  if (from.has_ads_config()) spec.ads = grpc_source_spec(from.ads_config(), true, path.field("ads_config"), t);
+  if (from.has_lds_config()) spec.lds = config_source_spec(from.lds_config(), false, path.field("lds_config"), t);
+  if (from.has_cds_config()) spec.cds = config_source_spec(from.cds_config(), false, path.field("cds_config"), t);
 }
 
-bool uses_grpc(const BootstrapSpec& spec) {
-  const auto grpc = [](const std::optional<ConfigSourceSpec>& source) {
-    return source && source->kind == ConfigSourceSpec::Kind::kGrpc;
+// Calls f(service) for each server that a source of the bootstrap names.
+template <class F>
+void each_service(const BootstrapSpec& spec, F&& f) {
+  const auto source = [&](const ConfigSourceSpec& from) {
+    std::for_each(from.services.begin(), from.services.end(), f);
   };
-  return grpc(spec.ads) || grpc(spec.lds) || grpc(spec.cds);
+  for (const auto* dynamic : {&spec.ads, &spec.lds, &spec.cds})
+    if (*dynamic) source(**dynamic);
+  for (const ListenerSpec& listener : spec.listeners) {
+    for (const FilterChainSpec& chain : listener.filter_chains) source(chain.hcm.rds_source);
+    if (listener.default_filter_chain) source(listener.default_filter_chain->hcm.rds_source);
+  }
+  for (const ClusterSpec& cluster : spec.clusters) source(cluster.eds_source);
+}
+
+void check_servers(const BootstrapSpec& spec, const FieldPath& path, const FieldPath& node, Translation& t) {
+  bool any = false;
+  std::unordered_set<std::string_view> used;
+  each_service(spec, [&](const GrpcServiceSpec& service) {
+    any = true;
+    used.insert(service.cluster);
+  });
+  if (any && spec.node.id.empty())
+    t.fault(node.field("id"), "must not be empty: the control plane knows the proxy by it");
+  const FieldPath clusters = path.field("clusters");
+  for (size_t i = 0; i < spec.clusters.size(); ++i) {
+    const std::string& name = spec.clusters[i].name;
+    if (spec.channel_tls.contains(name) && !used.contains(name))
+      t.fault(clusters.index(i).field("transport_socket").field("typed_config"),
+              "TLS is not supported yet, but for clusters that an xDS source of this file names");
+  }
 }
 
 }  // namespace
 
 BootstrapSpec bootstrap_spec(const pb::Bootstrap& from, const FieldPath& path, Translation& t) {
   BootstrapSpec spec;
+  t.bootstrap = &spec;
   spec.node = node_spec(from.node());
   t.state.node_cluster = spec.node.cluster;
+  t.state.targets = source_targets(from);
   const FieldPath resources = path.field("static_resources");
   each(from.static_resources().clusters(), resources.field("clusters"),
        [&](const auto& cluster, const FieldPath& at) { spec.clusters.push_back(cluster_spec(cluster, at, t)); });
@@ -213,10 +186,8 @@ BootstrapSpec bootstrap_spec(const pb::Bootstrap& from, const FieldPath& path, T
        });
   check_unique(spec, resources, t);
   dynamic_resources(from.dynamic_resources(), spec, path.field("dynamic_resources"), t);
-  check_static_sources(spec, resources, t);
-  if (!from.dynamic_resources().has_cds_config()) check_cluster_names(spec, resources, t);
-  if (uses_grpc(spec) && spec.node.id.empty())
-    t.fault(path.field("node").field("id"), "must not be empty: the control plane knows the proxy by it");
+  check_cluster_names(spec, !from.dynamic_resources().has_cds_config(), resources, t);
+  check_servers(spec, resources, path.field("node"), t);
   if (from.has_admin()) {
     const FieldPath admin = path.field("admin");
     if (from.admin().has_address())
@@ -225,6 +196,7 @@ BootstrapSpec bootstrap_spec(const pb::Bootstrap& from, const FieldPath& path, T
       if (auto translated = access_log_spec(log, at, t)) spec.admin_access_logs.push_back(std::move(*translated));
     });
   }
+  t.bootstrap = nullptr;
   return spec;
 }
 

@@ -11,6 +11,7 @@
 #include "envoy/config/core/v3/protocol.pb.h"
 #include "envoy/config/endpoint/v3/endpoint.pb.h"
 #include "envoy/extensions/clusters/aggregate/v3/cluster.pb.h"
+#include "envoy/extensions/transport_sockets/tls/v3/tls.pb.h"
 #include "envoy/extensions/upstreams/http/v3/http_protocol_options.pb.h"
 
 namespace outrigger::config {
@@ -100,7 +101,7 @@ void hosts(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Transl
       if (!from.eds_cluster_config().has_eds_config())
         t.fault(path.field("eds_cluster_config").field("eds_config"), "is required for type EDS");
       else
-        spec.eds_source = config_source_spec(from.eds_cluster_config().eds_config(), {.self = true},
+        spec.eds_source = config_source_spec(from.eds_cluster_config().eds_config(), true,
                                              path.field("eds_cluster_config").field("eds_config"), t);
       spec.eds_service_name = from.eds_cluster_config().service_name();
       return;
@@ -227,6 +228,19 @@ void dns(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Translat
   spec.dns_family = static_cast<ClusterSpec::DnsFamily>(from.dns_lookup_family());
 }
 
+// A cluster of the bootstrap may have TLS if it is a way to control planes and nothing else; translate_bootstrap.cc
+// looks.
+void transport_socket(const core::TransportSocket& socket, const ClusterSpec& spec, const FieldPath& path,
+                      Translation& t) {
+  envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext context;
+  if (t.bootstrap == nullptr || type_name(socket.typed_config()) != context.GetTypeName())
+    return check_transport_socket(socket, path, t);
+  const FieldPath at = path.field("typed_config");
+  if (!unpack_to(socket.typed_config(), context, at, t.faults)) return;
+  check_field_use(context, at, t.faults);
+  t.bootstrap->channel_tls[spec.name] = upstream_tls_spec(context, at, t);
+}
+
 }  // namespace
 
 EndpointsSpec endpoints_spec(const endpoint::ClusterLoadAssignment& from, AddressUse use, const FieldPath& path,
@@ -271,7 +285,7 @@ ClusterSpec cluster_spec(const Cluster& from, const FieldPath& path, Translation
   spec.max_requests_per_connection = from.max_requests_per_connection().value();
   protocol(from, spec, path, t);
   dns(from, spec, path, t);
-  if (from.has_transport_socket()) check_transport_socket(from.transport_socket(), path.field("transport_socket"), t);
+  if (from.has_transport_socket()) transport_socket(from.transport_socket(), spec, path.field("transport_socket"), t);
   return spec;
 }
 

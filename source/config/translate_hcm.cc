@@ -25,8 +25,7 @@ void route_specifier(const Manager& manager, const std::string& scope, HcmSpec& 
       if (!manager.rds().has_config_source())
         t.fault(at.field("config_source"), "is required");
       else
-        spec.rds_source =
-            config_source_spec(manager.rds().config_source(), {.self = true}, at.field("config_source"), t);
+        spec.rds_source = config_source_spec(manager.rds().config_source(), true, at.field("config_source"), t);
       break;
     }
     case Manager::kRouteConfig:

@@ -398,7 +398,8 @@ void check_transport_socket(const core::TransportSocket& socket, const FieldPath
       t.fault(at, "is required");
   } else if (const std::string_view type = type_name(socket.typed_config()); type != kRawBuffer) {
     const bool tls = type.find(".tls.") != std::string_view::npos;
-    t.fault(at, fmt::format("type {} is not supported{}; only {} is", type, tls ? ": TLS is not supported yet" : "",
+    t.fault(at, fmt::format("type {} is not supported{}; only {} is", type,
+                            tls ? ": TLS is not supported yet, but for static clusters that only xDS uses" : "",
                             kRawBuffer));
   } else {
     envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer raw;

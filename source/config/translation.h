@@ -36,6 +36,7 @@ class CidrRange;
 class ConfigSource;
 class Http2ProtocolOptions;
 class DataSource;
+class GrpcService;
 class HeaderValueOption;
 class RuntimeFractionalPercent;
 class TransportSocket;
@@ -67,6 +68,9 @@ class Bootstrap;
 namespace envoy::extensions::filters::network::http_connection_manager::v3 {
 class HttpConnectionManager;
 }
+namespace envoy::extensions::transport_sockets::tls::v3 {
+class UpstreamTlsContext;
+}
 namespace envoy::type::matcher::v3 {
 class RegexMatchAndSubstitute;
 class RegexMatcher;
@@ -95,6 +99,13 @@ class FilterInterner {
   size_t sweep_at_ = 64;
 };
 
+// What sources may name: ADS and the static clusters of the bootstrap.
+struct SourceTargets {
+  bool ads = false;
+  bool node_id = false;
+  std::unordered_map<std::string, std::string> clusters;  // why it cannot be the way to a control plane; empty: it can
+};
+
 // What outlives one resource.
 struct TranslatorState {
   std::span<const FilterType> filters;
@@ -103,12 +114,14 @@ struct TranslatorState {
   TranslateOptions options;
   FilterInterner interner;
   std::string node_cluster = {};                 // the bootstrap's node.cluster
+  std::optional<SourceTargets> targets = {};     // the bootstrap's; none was read (control plane): nothing is checked
   std::unordered_set<std::string> good_regexes;  // already compiled once; bounded
 };
 
 struct Translation {
   TranslatorState& state;
   Faults& faults;
+  BootstrapSpec* bootstrap = nullptr;  // that the resource is part of
 
   void fault(const FieldPath& path, std::string message) { faults.add(path, std::move(message)); }
 };
@@ -141,20 +154,24 @@ CidrSpec cidr_spec(const envoy::config::core::v3::CidrRange& range, const FieldP
 // The bytes, at most `max_bytes`; "" after a fault.
 std::string data_source(const envoy::config::core::v3::DataSource& source, size_t max_bytes, const FieldPath& path,
                         Translation& t);
+// Faults for all but plain sockets.
 void check_transport_socket(const envoy::config::core::v3::TransportSocket& socket, const FieldPath& path,
                             Translation& t);
+ChannelTlsSpec upstream_tls_spec(const envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext& context,
+                                 const FieldPath& path, Translation& t);
+// Of a service with google_grpc; `path` is that of its ssl_credentials.
+ChannelTlsSpec ssl_credentials_spec(const envoy::config::core::v3::GrpcService& service, const FieldPath& path,
+                                    Translation& t);
 
 // ---- sources ----
 
-// What a source of this kind of resource may be.
-struct SourceKinds {
-  bool grpc = false;
-  bool self = false;
-};
-ConfigSourceSpec config_source_spec(const envoy::config::core::v3::ConfigSource& source, SourceKinds kinds,
+// `self`: something delivered the resource, which the source may name.
+ConfigSourceSpec config_source_spec(const envoy::config::core::v3::ConfigSource& source, bool self,
                                     const FieldPath& path, Translation& t);
-ConfigSourceSpec grpc_source_spec(const envoy::config::core::v3::ApiConfigSource& source, const FieldPath& path,
-                                  Translation& t);
+// `ads`: it is the bootstrap's ads_config.
+ConfigSourceSpec grpc_source_spec(const envoy::config::core::v3::ApiConfigSource& source, bool ads,
+                                  const FieldPath& path, Translation& t);
+SourceTargets source_targets(const envoy::config::bootstrap::v3::Bootstrap& bootstrap);
 
 // ---- larger pieces ----
 

@@ -49,6 +49,14 @@ struct StoreStatus {
   uint64_t forced = 0;              // holds that expired
 };
 
+// What one stream of a type's own (ConfigSourceSpec::Kind::kGrpc) is asked for.
+struct WantedStream {
+  config::ResourceType type = config::ResourceType::kEndpoints;
+  config::ConfigSourceSpec source;
+  std::vector<std::string> names;  // sorted
+  bool operator==(const WantedStream&) const = default;
+};
+
 struct StoreOptions {
   stats::Registry* stats = nullptr;      // required
   AccessLogSinks* access_log = nullptr;  // nullptr: access logs are checked but not opened (validation)
@@ -82,9 +90,10 @@ class Store {
   std::shared_ptr<const StoreStatus> status() const;
 
   // Ask after each assemble(), which may drop what nothing names any more. What discovery should ask for: the EDS
-  // service names of all clusters staged or live, the RDS names of all listeners.
+  // service names of all clusters staged or live, the RDS names of all listeners; by ADS, and by other streams.
   std::vector<std::string> wanted_endpoints() const;
   std::vector<std::string> wanted_route_tables() const;
+  std::vector<WantedStream> wanted_streams() const;
   // Clusters to resolve: names and specs of all kStrictDns clusters staged or live.
   std::vector<std::shared_ptr<const config::ClusterSpec>> dns_clusters() const;
   // When assemble() should run again though nothing new came: the next hold's expiry (steady ms); -1: never.

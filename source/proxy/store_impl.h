@@ -170,6 +170,10 @@ struct Store::Impl {
   static std::string_view lack_of(const ClusterEntry* entry);
   std::vector<std::string> waits_for_clusters(const std::vector<std::string>& names) const;
   std::vector<std::string> waits_of_listener(const ListenerVersion& version) const;
+  template <class F>
+  void each_service(F&& f) const;
+  template <class F>
+  void each_table(F&& f) const;
   std::shared_ptr<const StoreStatus> status();
   int64_t next_deadline_ms() const;
 

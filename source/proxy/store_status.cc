@@ -7,6 +7,14 @@ namespace outrigger::proxy {
 
 using config::ConfigSourceSpec;
 
+namespace {
+
+bool by_ads(const ConfigSourceSpec& source) {
+  return source.kind == ConfigSourceSpec::Kind::kAds || source.kind == ConfigSourceSpec::Kind::kSelf;
+}
+
+}  // namespace
+
 bool Store::Impl::warm(const ClusterVersion& version) const {
   if (version.is_dns()) return version.resolved != nullptr;
   if (!version.is_eds()) return true;
@@ -183,30 +191,65 @@ bool Store::settled() const {
          std::none_of(waiting.begin(), waiting.end(), [&](const auto& name) { return wanted.contains(name); });
 }
 
-std::vector<std::string> Store::wanted_endpoints() const {
-  std::set<std::string> names;
-  for (const auto& [name, entry] : impl_->clusters.entries) {
+// Calls f(source, service name) for every EDS cluster, staged or live.
+template <class F>
+void Store::Impl::each_service(F&& f) const {
+  for (const auto& [name, entry] : clusters.entries) {
     for (const auto* version : {entry.staged.get(), entry.live.get()}) {
-      if (version == nullptr || !version->is_eds()) continue;
-      if (version->spec().eds_source.kind != ConfigSourceSpec::Kind::kFile) names.insert(version->service());
+      if (version != nullptr && version->is_eds()) f(version->spec().eds_source, version->service());
     }
   }
+}
+
+// Calls f(source, name) for every route table that a listener, staged or live, takes from a source.
+template <class F>
+void Store::Impl::each_table(F&& f) const {
+  for (const auto& [name, entry] : listeners.entries) {
+    for (const auto* version : {entry.staged.get(), entry.live.get()}) {
+      if (version == nullptr || entry.remove) continue;
+      for (const auto& chain : version->part->chains) {
+        if (!chain->rds_name.empty()) f(chain->spec.hcm.rds_source, chain->rds_name.text);
+      }
+    }
+  }
+}
+
+std::vector<std::string> Store::wanted_endpoints() const {
+  std::set<std::string> names;
+  impl_->each_service([&](const ConfigSourceSpec& source, const std::string& name) {
+    if (by_ads(source)) names.insert(name);
+  });
   return {names.begin(), names.end()};
 }
 
 std::vector<std::string> Store::wanted_route_tables() const {
   std::set<std::string> names;
-  for (const auto& [name, entry] : impl_->listeners.entries) {
-    for (const auto* version : {entry.staged.get(), entry.live.get()}) {
-      if (version == nullptr || entry.remove) continue;
-      for (const auto& chain : version->part->chains) {
-        if (!chain->rds_name.empty() && chain->spec.hcm.rds_source.kind != ConfigSourceSpec::Kind::kFile) {
-          names.insert(chain->rds_name.text);
-        }
-      }
-    }
-  }
+  impl_->each_table([&](const ConfigSourceSpec& source, const std::string& name) {
+    if (by_ads(source)) names.insert(name);
+  });
   return {names.begin(), names.end()};
+}
+
+std::vector<WantedStream> Store::wanted_streams() const {
+  std::vector<WantedStream> streams;
+  const auto add = [&](ResourceType type, const ConfigSourceSpec& source, const std::string& name) {
+    if (source.kind != ConfigSourceSpec::Kind::kGrpc) return;
+    auto same = std::find_if(streams.begin(), streams.end(), [&](const WantedStream& stream) {
+      return stream.type == type && config::same_source(stream.source, source);
+    });
+    if (same == streams.end()) {
+      same = streams.insert(same, {.type = type, .source = source, .names = {}});
+      same->source.initial_fetch_timeout_ms = ConfigSourceSpec().initial_fetch_timeout_ms;  // the Store's own matter
+    }
+    same->names.push_back(name);
+  };
+  impl_->each_service([&](const auto& source, const auto& name) { add(ResourceType::kEndpoints, source, name); });
+  impl_->each_table([&](const auto& source, const auto& name) { add(ResourceType::kRouteTable, source, name); });
+  for (WantedStream& stream : streams) {
+    std::sort(stream.names.begin(), stream.names.end());
+    stream.names.erase(std::unique(stream.names.begin(), stream.names.end()), stream.names.end());
+  }
+  return streams;
 }
 
 std::vector<std::shared_ptr<const config::ClusterSpec>> Store::dns_clusters() const {

@@ -40,6 +40,32 @@ std::optional<int64_t> ServerState::remembered_age_s() const {
   return (event::wall_clock_ms() - *remembered_unix_ms) / 1'000;
 }
 
+namespace {
+
+// What /xds tells of one stream.
+void write_stream(JsonWriter& json, const xds::StreamStatus& stream) {
+  json.open('{').key("name").string(stream.only ? xds::short_name(*stream.only) : "ads");
+  json.key("incremental").boolean(stream.incremental).key("connected").boolean(stream.connected);
+  json.key("channel").string(stream.channel).key("channel_index").number(stream.channel_index);
+  json.key("address").string(stream.address).key("failovers").number(stream.failovers);
+  json.key("control_plane").string(stream.control_plane).key("last_error").string(stream.last_error);
+  json.key("streams").number(stream.streams).key("reconnect_in_ms").number(stream.reconnect_in_ms);
+  json.key("types").open('[');
+  for (const xds::TypeStatus& type : stream.types) {
+    json.open('{').key("type_url").string(xds::type_url(type.type));
+    json.key("wildcard").boolean(type.subscription.wildcard).key("names").open('[');
+    for (const std::string& name : type.subscription.names) json.string(name);
+    json.close(']').key("accepted_version").string(type.accepted_version);
+    json.key("received_version").string(type.received_version).key("received").number(type.received);
+    json.key("accepted").number(type.accepted).key("rejected").number(type.rejected);
+    json.key("judging").boolean(type.judging).key("refused_version").string(type.refused_version);
+    json.key("last_refusal").string(type.last_refusal).close('}');
+  }
+  json.close(']').close('}');
+}
+
+}  // namespace
+
 struct AdminPages::Page {
   std::string_view path;
   AdminResponse (AdminPages::*answer)(const AdminRequest&);
@@ -69,7 +95,7 @@ const AdminPages::Page AdminPages::kPages[] = {
     {"/server_info", &AdminPages::server_info, true, false, "version, state, options, config versions (JSON)"},
     {"/stats", &AdminPages::stats, true, false, "metrics; ?format=json|prometheus, ?filter=RE2, ?usedonly"},
     {"/stats/prometheus", &AdminPages::prometheus, true, false, "all metrics for Prometheus"},
-    {"/xds", &AdminPages::xds, true, false, "the stream to the control plane, by type (JSON)"},
+    {"/xds", &AdminPages::xds, true, false, "the streams to control planes, by type (JSON)"},
 };
 
 AdminResponse AdminPages::answer(const AdminRequest& request) {
@@ -192,26 +218,12 @@ AdminResponse AdminPages::server_info(const AdminRequest&) {
 
 AdminResponse AdminPages::xds(const AdminRequest&) {
   JsonWriter json;
-  json.open('{').key("configured").boolean(state_.ads != nullptr);
-  if (state_.ads != nullptr) {
-    const xds::AdsStatus& ads = *state_.ads;
-    json.key("connected").boolean(ads.connected).key("address").string(ads.address);
-    json.key("control_plane").string(ads.control_plane).key("last_error").string(ads.last_error);
-    json.key("streams").number(ads.streams).key("reconnect_in_ms").number(ads.reconnect_in_ms);
-    json.key("types").open('[');
-    for (const xds::TypeStatus& type : ads.types) {
-      json.open('{').key("type_url").string(xds::type_url(type.type));
-      json.key("wildcard").boolean(type.subscription.wildcard).key("names").open('[');
-      for (const std::string& name : type.subscription.names) json.string(name);
-      json.close(']').key("accepted_version").string(type.accepted_version);
-      json.key("received_version").string(type.received_version).key("received").number(type.received);
-      json.key("accepted").number(type.accepted).key("rejected").number(type.rejected);
-      json.key("judging").boolean(type.judging).key("refused_version").string(type.refused_version);
-      json.key("last_refusal").string(type.last_refusal).close('}');
-    }
-    json.close(']');
+  json.open('{').key("configured").boolean(state_.streams != nullptr && !state_.streams->empty());
+  json.key("streams").open('[');
+  if (state_.streams != nullptr) {
+    for (const xds::StreamStatus& stream : *state_.streams) write_stream(json, stream);
   }
-  json.close('}');
+  json.close(']').close('}');
   return json_response(json.take());
 }
 

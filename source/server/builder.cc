@@ -35,22 +35,28 @@ int64_t now_ms() { return event::steady_ns() / 1'000'000; }
 
 std::string_view short_type(ResourceType type) { return config::short_type(config::type_url(type)); }
 
+// Calls f(type of what it brings, source, path of the field) for each source that a resource names.
+template <class Spec, class F>
+void each_source(Spec& spec, F&& f) {
+  if (auto* listener = std::get_if<config::ListenerSpec>(&spec)) {
+    const auto chain = [&](auto& c) {
+      if (!c.hcm.rds_name.empty()) f(ResourceType::kRouteTable, c.hcm.rds_source, "rds.config_source");
+    };
+    for (auto& c : listener->filter_chains) chain(c);
+    if (listener->default_filter_chain) chain(*listener->default_filter_chain);
+  } else if (auto* cluster = std::get_if<config::ClusterSpec>(&spec)) {
+    if (cluster->discovery == config::ClusterSpec::Discovery::kEds)
+      f(ResourceType::kEndpoints, cluster->eds_source, "eds_cluster_config.eds_config");
+  }
+}
+
 // The files that a resource wants read for it.
 std::vector<FileSource> file_sources(const config::Spec& spec) {
   std::vector<FileSource> files;
-  const auto add = [&](ResourceType type, const ConfigSourceSpec& source) {
+  each_source(spec, [&](ResourceType type, const ConfigSourceSpec& source, const char*) {
     if (source.kind == ConfigSourceSpec::Kind::kFile)
       files.push_back({.type = type, .path = source.path, .watched_directory = source.watched_directory});
-  };
-  if (const auto* listener = std::get_if<config::ListenerSpec>(&spec)) {
-    const auto chain = [&](const config::FilterChainSpec& c) {
-      if (!c.hcm.rds_name.empty()) add(ResourceType::kRouteTable, c.hcm.rds_source);
-    };
-    for (const auto& c : listener->filter_chains) chain(c);
-    if (listener->default_filter_chain) chain(*listener->default_filter_chain);
-  } else if (const auto* cluster = std::get_if<config::ClusterSpec>(&spec)) {
-    if (cluster->discovery == config::ClusterSpec::Discovery::kEds) add(ResourceType::kEndpoints, cluster->eds_source);
-  }
+  });
   return files;
 }
 
@@ -123,6 +129,7 @@ struct Builder::Impl {
   void run();
   xds::Verdict apply(Batch batch);
   bool take(const Batch& batch, Item& item, std::vector<std::string>& faults);
+  void resolve_self(Source from, TranslatedResource& resource) const;
   Batch translate(xds::Update& update);
   void apply_file(const FileSource& source, const std::string& text, const std::string& error);
   void first_answer(ResourceType type);
@@ -147,8 +154,9 @@ struct Builder::Impl {
   Wanted wanted;
   bool wanted_told = false;
   bool initialized = false;
-  bool lds_pending = false, cds_pending = false;  // the first answer has not come
-  std::set<ResourceType> undiscovered;            // discovery has not said its full set of them yet
+  bool lds_pending = false, cds_pending = false;     // the first answer has not come
+  std::map<ResourceType, ConfigSourceSpec> origins;  // where listeners and clusters come from
+  std::set<ResourceType> undiscovered;               // discovery has not said its full set of them yet
   uint64_t lds_timeout_ms = 0, cds_timeout_ms = 0;
   int64_t last_publish_ms = 0;
   int64_t arrived_ns = 0;  // the oldest change that no publish has looked at; 0: none
@@ -168,21 +176,19 @@ Builder::Loaded Builder::Impl::load(std::string_view text, std::string_view file
   for (const config::Fault& fault : loaded.faults.all())
     if (fault.warning) options.stats->add(counts.static_unknown);
   if (loaded.spec) {
-    const config::FieldPath dynamic("dynamic_resources");
-    const auto source = [&](const std::optional<ConfigSourceSpec>& from, const char* field, ResourceType type,
-                            bool& pending, uint64_t& timeout_ms) {
+    const auto source = [&](const std::optional<ConfigSourceSpec>& from, ResourceType type, bool& pending,
+                            uint64_t& timeout_ms) {
       if (!from) return;
-      if (from->kind == ConfigSourceSpec::Kind::kGrpc)
-        loaded.faults.add(dynamic.field(field).field("api_config_source"),
-                          "is not supported; use ads: {} and dynamic_resources.ads_config");
       if (from->kind == ConfigSourceSpec::Kind::kFile)
         bootstrap_files.push_back({.type = type, .path = from->path, .watched_directory = from->watched_directory});
+      else
+        undiscovered.insert(type);
       pending = true;
-      if (from->kind == ConfigSourceSpec::Kind::kAds) undiscovered.insert(type);
+      origins[type] = *from;
       timeout_ms = from->initial_fetch_timeout_ms;
     };
-    source(loaded.spec->lds, "lds_config", ResourceType::kListener, lds_pending, lds_timeout_ms);
-    source(loaded.spec->cds, "cds_config", ResourceType::kCluster, cds_pending, cds_timeout_ms);
+    source(loaded.spec->lds, ResourceType::kListener, lds_pending, lds_timeout_ms);
+    source(loaded.spec->cds, ResourceType::kCluster, cds_pending, cds_timeout_ms);
   }
   if (options.bind && !loaded.faults.ok()) {
     loaded.spec.reset();
@@ -192,6 +198,9 @@ Builder::Loaded Builder::Impl::load(std::string_view text, std::string_view file
   for (TranslatedResource& resource : read.resources) {
     const size_t at = index[static_cast<size_t>(resource.type)]++;
     if (!resource.spec) continue;
+    // With TLS it is a way to a control plane, and none that requests could take.
+    if (resource.type == ResourceType::kCluster && loaded.spec && loaded.spec->channel_tls.contains(resource.name))
+      continue;
     std::vector<FileSource> files = file_sources(*resource.spec);
     const auto accepted = store.accept(std::move(*resource.spec), std::move(resource.bytes), Source::kStatic);
     if (accepted) {
@@ -249,9 +258,27 @@ xds::Verdict Builder::Impl::apply(Batch batch) {
   return verdict;
 }
 
+// What names the source that brought it gets that source.
+void Builder::Impl::resolve_self(Source from, TranslatedResource& resource) const {
+  if (!resource.spec) return;
+  each_source(*resource.spec, [&](ResourceType, ConfigSourceSpec& source, const char* field) {
+    const auto origin = origins.find(resource.type);
+    if (source.kind != ConfigSourceSpec::Kind::kSelf || origin == origins.end()) return;
+    if (from == Source::kFile)
+      return resource.faults.add_at(fmt::format("{}.self", field),
+                                    "has no meaning in a file; use ads, api_config_source "
+                                    "or path_config_source");
+    const uint64_t timeout_ms = source.initial_fetch_timeout_ms;
+    source = origin->second;
+    source.initial_fetch_timeout_ms = timeout_ms;
+  });
+  if (!resource.faults.ok()) resource.spec.reset();
+}
+
 // Stages the resource, or says why not.
 bool Builder::Impl::take(const Batch& batch, Item& item, std::vector<std::string>& faults) {
   TranslatedResource& resource = item.resource;
+  resolve_self(batch.source, resource);
   if (resource.spec && resource.type != batch.type) {
     resource.faults.add_at("",
                            fmt::format("is a {}, expected a {}", short_type(resource.type), short_type(batch.type)));
@@ -389,8 +416,11 @@ void Builder::Impl::count_listeners(const proxy::Snapshot& before, const proxy::
 }
 
 void Builder::Impl::tell_wanted() {
-  Wanted now{
-      .endpoints = store.wanted_endpoints(), .route_tables = store.wanted_route_tables(), .files = {}, .dns = {}};
+  Wanted now{.endpoints = store.wanted_endpoints(),
+             .route_tables = store.wanted_route_tables(),
+             .streams = store.wanted_streams(),
+             .files = {},
+             .dns = {}};
   std::set<FileSource> files(bootstrap_files.begin(), bootstrap_files.end());
   for (const auto& [resource, sources] : resource_files) files.insert(sources.begin(), sources.end());
   now.files.assign(files.begin(), files.end());

@@ -1,5 +1,8 @@
-// Control: the thread that fetches config: the aggregated discovery stream, resource files and DNS. It hands
-// everything to the Builder and brings verdicts back; it parses nothing.
+// Control: the thread that fetches config: discovery streams, resource files and DNS. It hands everything to the
+// Builder and brings verdicts back; it parses nothing.
+//
+// There is one stream for ADS, and one for each type and source of its own (config::same_source), which asks for all
+// that its clusters or listeners name and is closed when nothing does any more; at most 64 in all.
 //
 // Thread rule: made, started and stopped on the main thread; want() and take_longest_turn_ns() from any thread.
 // on_status runs on the control thread.
@@ -16,13 +19,13 @@
 
 #include "config/spec.h"
 #include "server/builder.h"
-#include "xds/ads_client.h"
+#include "xds/discovery_client.h"
 
 namespace outrigger::server {
 
 class Control {
  public:
-  using OnStatus = std::function<void(std::shared_ptr<const xds::AdsStatus>)>;
+  using OnStatus = std::function<void(std::shared_ptr<const std::vector<xds::StreamStatus>>)>;
   // `remembered`: listeners and clusters that the builder has from an earlier life.
   using Names = std::map<xds::Type, std::vector<std::string>>;
   Control(const config::BootstrapSpec& spec, stats::Registry& stats, Builder& builder, OnStatus on_status,
@@ -41,7 +44,7 @@ class Control {
   std::unique_ptr<Impl> impl_;
 };
 
-// The channel to the control plane, from the bootstrap's static cluster that `source` names.
-xds::ChannelSpec channel_spec(const config::ConfigSourceSpec& source, const std::vector<config::ClusterSpec>& clusters);
+// The channel to one server of a control plane: by its own address, or by the bootstrap's static cluster that it names.
+xds::ChannelSpec channel_spec(const config::GrpcServiceSpec& service, const config::BootstrapSpec& bootstrap);
 
 }  // namespace outrigger::server

@@ -114,6 +114,10 @@ std::vector<xds::Update> to_updates(std::vector<RememberedResource> resources) {
   return all;
 }
 
+bool by_discovery(const std::optional<config::ConfigSourceSpec>& source) {
+  return source && source->kind != config::ConfigSourceSpec::Kind::kFile;
+}
+
 int64_t state_number(Phase phase) {  // Envoy's numbers
   return phase == Phase::kLive ? 0 : phase == Phase::kDraining ? 1 : 2;
 }
@@ -214,7 +218,7 @@ Result<void> Server::Impl::start() {
 }
 
 Result<void> Server::Impl::open_state_dir(const config::BootstrapSpec& spec) {
-  if (options.state_dir.empty() || !spec.ads) return {};
+  if (options.state_dir.empty() || !(by_discovery(spec.lds) || by_discovery(spec.cds))) return {};
   TRY(state_dir, StateDir::open(options.state_dir, spec.node.id + "/" + spec.node.cluster, *registry));
   auto remembered = state_dir->load();
   if (!remembered) {
@@ -285,7 +289,7 @@ void Server::Impl::start_threads(const config::BootstrapSpec& spec) {
   }
   control = std::make_unique<Control>(
       spec, *registry, *builder,
-      [this, on_main](auto status) { on_main([this, status = std::move(status)] { state.ads = status; }); },
+      [this, on_main](auto status) { on_main([this, status = std::move(status)] { state.streams = status; }); },
       std::move(claims));
   registry->set(counts->concurrency, options.concurrency);
   set_phase(Phase::kPreInitializing);

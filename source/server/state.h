@@ -16,7 +16,7 @@
 #include "proxy/snapshot.h"
 #include "proxy/store.h"
 #include "stats/stats.h"
-#include "xds/ads_client.h"
+#include "xds/discovery_client.h"
 
 namespace outrigger::server {
 
@@ -25,10 +25,10 @@ std::string_view phase_name(Phase phase);  // "LIVE", as Envoy writes it
 
 struct ServerState {
   Phase phase = Phase::kPreInitializing;
-  std::shared_ptr<const proxy::Snapshot> snapshot;   // the newest one published; never nullptr
-  std::shared_ptr<const proxy::StoreStatus> status;  // never nullptr; may be a few ms older
-  std::shared_ptr<const xds::AdsStatus> ads;         // nullptr: no control plane is configured
-  std::string bootstrap_bytes;                       // serialised envoy.config.bootstrap.v3.Bootstrap
+  std::shared_ptr<const proxy::Snapshot> snapshot;                // the newest one published; never nullptr
+  std::shared_ptr<const proxy::StoreStatus> status;               // never nullptr; may be a few ms older
+  std::shared_ptr<const std::vector<xds::StreamStatus>> streams;  // of discovery; nullptr: none yet
+  std::string bootstrap_bytes;                                    // serialised envoy.config.bootstrap.v3.Bootstrap
   std::string config_path;
   config::NodeSpec node;
   // What is served was remembered from an earlier life and the control plane has not confirmed or replaced it yet: when

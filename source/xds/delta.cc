@@ -31,11 +31,6 @@ std::vector<std::string> drained(std::set<std::string>& names) {
 
 }  // namespace
 
-bool Delta::wants(const TypeState& t, const std::string& name) {
-  const std::vector<std::string>& names = t.subscription.names;
-  return t.subscription.wildcard || std::binary_search(names.begin(), names.end(), name);
-}
-
 // No server's version is empty, so it sends what it has.
 void Delta::claim(Type type, const std::vector<std::string>& names) {
   for (const std::string& name : names) own_[index(type)].held.emplace(name, "");

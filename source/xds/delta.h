@@ -76,7 +76,6 @@ class Delta final : public Machine {
     size_t judging = 0;  // updates of this stream
   };
 
-  static bool wants(const TypeState& t, const std::string& name);
   void take(const Unjudged& update, const Refusal& refusal);
   void answer(const Unjudged& update, Judged judged);
   void settle(Type type);

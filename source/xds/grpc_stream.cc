@@ -4,13 +4,14 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/support/byte_buffer.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 #include <utility>
 #include <vector>
 
 #include "event/loop.h"
-#include "xds/ads_client.h"
+#include "xds/discovery_client.h"
 
 namespace outrigger::xds {
 namespace {
@@ -31,12 +32,15 @@ grpc::ChannelArguments channel_arguments(const ChannelSpec& spec) {
     args.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   }
   if (!spec.authority.empty()) args.SetString(GRPC_ARG_DEFAULT_AUTHORITY, spec.authority);
+  if (spec.tls && !spec.tls->server_name.empty()) args.SetSslTargetNameOverride(spec.tls->server_name);
   return args;
 }
 
 std::string target_of(const std::string& address) {
-  const bool unix_socket = address.rfind("unix:", 0) == 0 || address.rfind("unix-abstract:", 0) == 0;
-  return unix_socket ? address : "dns:///" + address;
+  static constexpr std::string_view kSchemes[] = {"unix:", "unix-abstract:", "dns:"};
+  const bool whole = std::any_of(std::begin(kSchemes), std::end(kSchemes),
+                                 [&](std::string_view scheme) { return address.starts_with(scheme); });
+  return whole ? address : "dns:///" + address;
 }
 
 std::string reason_of(const grpc::Status& status) {
@@ -79,13 +83,12 @@ class GrpcStream::Call final : public grpc::ClientBidiReactor<grpc::ByteBuffer, 
   // mutex.
   ~Call() override { std::lock_guard lock(mutex_); }
 
-  void start(const ChannelSpec& spec, const std::string& address, std::string_view method) {
+  void start(const ChannelSpec& spec, const std::string& address, const std::string& method) {
     self_ = shared_from_this();
-    channel_ =
-        grpc::CreateCustomChannel(target_of(address), grpc::InsecureChannelCredentials(), channel_arguments(spec));
+    channel_ = grpc::CreateCustomChannel(target_of(address), channel_credentials(spec.tls), channel_arguments(spec));
     stub_ = std::make_unique<grpc::GenericStub>(channel_);
     for (const auto& [key, value] : spec.initial_metadata) context_.AddMetadata(key, value);
-    stub_->PrepareBidiStreamingCall(&context_, std::string(method), grpc::StubOptions(), this);
+    stub_->PrepareBidiStreamingCall(&context_, method, grpc::StubOptions(), this);
     AddHold();  // operations are started from the loop's thread, outside of any reaction
     StartRead(&incoming_);
     StartCall();
@@ -178,7 +181,7 @@ class GrpcStream::Call final : public grpc::ClientBidiReactor<grpc::ByteBuffer, 
 };
 
 GrpcStream::GrpcStream(event::Loop& loop, const ChannelSpec& channel, const std::string& address,
-                       std::string_view method, Decode decode, Callbacks callbacks)
+                       const std::string& method, Decode decode, Callbacks callbacks)
     : call_(std::make_shared<Call>(loop, decode, std::move(callbacks))) {
   call_->start(channel, address, method);
 }

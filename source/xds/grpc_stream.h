@@ -1,13 +1,13 @@
 // GrpcStream: one bidirectional gRPC stream of bytes, on gRPC's own threads; everything that happens is told on the
 // loop's thread. One attempt is one channel to one address: the channel's own reconnecting is never used, so that there
-// is one back-off (AdsClient's) and every failure has its reason.
+// is one back-off (DiscoveryClient's) and every failure has its reason.
 //
 // Flow control is the caller's: one write at a time (again after on_writable), one read at a time (the first begins
 // with the call; again after read_next()). A message is decoded on gRPC's thread.
 //
 // Thread rule: the loop's thread. close() and the destructor cancel the call and wait for gRPC to let go of it; no
 // callback comes afterwards. A callback may close() or destroy the stream.
-// Use:  GrpcStream stream(loop, channel, "127.0.0.1:18000", kAdsSotwMethod, decode_response, {...});
+// Use:  GrpcStream stream(loop, channel, "127.0.0.1:18000", stream_method({}, false), decode_response, {...});
 //       stream.write(encode_request(request, node));
 #pragma once
 
@@ -27,11 +27,6 @@ namespace outrigger::xds {
 
 struct ChannelSpec;
 
-inline constexpr std::string_view kAdsSotwMethod =
-    "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
-inline constexpr std::string_view kAdsDeltaMethod =
-    "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
-
 class GrpcStream {
  public:
   using Decode = Result<Response> (*)(std::string_view bytes);
@@ -41,7 +36,7 @@ class GrpcStream {
     std::function<void(std::string reason)> on_closed;  // once, and last; "OK" or "UNAVAILABLE: ..."
   };
 
-  GrpcStream(event::Loop& loop, const ChannelSpec& channel, const std::string& address, std::string_view method,
+  GrpcStream(event::Loop& loop, const ChannelSpec& channel, const std::string& address, const std::string& method,
              Decode decode, Callbacks callbacks);
   ~GrpcStream();
   GrpcStream(const GrpcStream&) = delete;

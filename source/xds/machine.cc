@@ -111,9 +111,15 @@ void Machine::keep_time(const Unjudged& update, const std::vector<std::string>& 
   }
 }
 
+bool Machine::wants(const TypeState& t, const std::string& name) {
+  const std::vector<std::string>& names = t.subscription.names;
+  return t.subscription.wildcard || std::binary_search(names.begin(), names.end(), name);
+}
+
 std::vector<Update> Machine::expire(int64_t now_ms) {
   std::vector<Update> updates;
   for (const auto& [type, name] : ttls_.expire(now_ms)) {
+    if (!wants(at(type), name)) continue;
     const auto same = std::find_if(updates.begin(), updates.end(), [t = type](const Update& u) { return u.type == t; });
     Update& update = same != updates.end() ? *same : updates.emplace_back();
     update.type = type;

@@ -69,9 +69,10 @@ class Machine {
   virtual std::optional<Update> receive(Response response) = 0;
   // In the order of the updates, or later ones first.
   virtual Verdict verdict(uint64_t update_id, Refusal refusal, int64_t now_ms) = 0;
-  // The next request that is due, in the order CDS, EDS, LDS, RDS. The caller sends what it has pulled.
+  // The next request that is due, in the order CDS, EDS, SDS, LDS, RDS. The caller sends what it has pulled.
   virtual std::optional<Request> next_request(int64_t now_ms) = 0;
-  // Resources whose time is over, as updates that remove them; they have id 0 and need no verdict.
+  // Resources whose time is over, as updates that remove them; they have id 0 and need no verdict. Of those that are no
+  // longer subscribed to nothing is told: another source may have them now.
   std::vector<Update> expire(int64_t now_ms);
   // When the next resource expires or, if requests can be sent, a held-back NACK is due.
   std::optional<int64_t> wake_at_ms(bool can_send = true) const;
@@ -100,8 +101,8 @@ class Machine {
   const TypeState& type(Type type) const { return types_[static_cast<size_t>(type)]; }
 
  protected:
-  static constexpr std::array<Type, kTypeCount> kRequestOrder = {Type::kCluster, Type::kEndpoints, Type::kListener,
-                                                                 Type::kRouteTable};
+  static constexpr std::array<Type, kTypeCount> kRequestOrder = {Type::kCluster, Type::kEndpoints, Type::kSecret,
+                                                                 Type::kListener, Type::kRouteTable};
   struct NamedTtl {
     std::string name;
     uint64_t ttl_ms = 0;
@@ -118,6 +119,7 @@ class Machine {
     std::vector<std::string> removed;
   };
 
+  static bool wants(const TypeState& t, const std::string& name);
   TypeState& at(Type type) { return types_[static_cast<size_t>(type)]; }
   size_t index(Type type) const { return static_cast<size_t>(type); }
   // The type of a response that was asked for; else it is counted.

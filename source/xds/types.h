@@ -1,5 +1,6 @@
 // The discovery protocol as plain values: what travels, without protobuf or gRPC. xds::Type has the order of
-// config::ResourceType, so a static_cast translates between the two; xds itself knows nothing of what resources mean.
+// config::ResourceType, so a static_cast translates between the two (kSecret, which nothing asks for yet, is past its
+// end); xds itself knows nothing of what resources mean.
 //
 // Thread rule: values.
 // Use:  std::optional<Type> type = find_type(response.type_url);   std::string_view url = type_url(Type::kCluster);
@@ -15,13 +16,16 @@
 
 namespace outrigger::xds {
 
-enum class Type : uint8_t { kListener, kRouteTable, kCluster, kEndpoints };
-inline constexpr size_t kTypeCount = 4;
+enum class Type : uint8_t { kListener, kRouteTable, kCluster, kEndpoints, kSecret };
+inline constexpr size_t kTypeCount = 5;
 
 std::string_view type_url(Type type);    // "type.googleapis.com/envoy.config.listener.v3.Listener", ...
-std::string_view short_name(Type type);  // "lds", "rds", "cds", "eds"
+std::string_view short_name(Type type);  // "lds", "rds", "cds", "eds", "sds"
 std::optional<Type> find_type(std::string_view type_url);
-// In state-of-the-world, LDS and CDS responses are the whole set (what is absent is deleted); RDS and EDS are not.
+// The gRPC method of a discovery stream: of the type's own service, or of the aggregated one.
+// "/envoy.service.cluster.v3.ClusterDiscoveryService/DeltaClusters"
+std::string stream_method(std::optional<Type> only, bool incremental);
+// In state-of-the-world, LDS and CDS responses are the whole set (what is absent is deleted); the others are not.
 inline bool is_full_set(Type type) { return type == Type::kListener || type == Type::kCluster; }
 
 // What we want of one type. Wildcard is for LDS and CDS: whatever the server has for this node, and `names` besides.

@@ -163,9 +163,9 @@ TEST(Bootstrap, DynamicFilesShape) {
 TEST(Bootstrap, XdsShape) {
   const BootstrapSpec spec = good(kXds);
   EXPECT_EQ(spec.ads, (ConfigSourceSpec{.kind = ConfigSourceSpec::Kind::kGrpc,
-                                        .grpc_cluster = "xds_cluster",
-                                        .authority = "control.example",
-                                        .initial_metadata = {{"x-token", "t"}},
+                                        .services = {{.cluster = "xds_cluster",
+                                                      .authority = "control.example",
+                                                      .initial_metadata = {{"x-token", "t"}}}},
                                         .set_node_on_first_message_only = true}));
   EXPECT_EQ(spec.lds, (ConfigSourceSpec{.initial_fetch_timeout_ms = 1000}));
   EXPECT_EQ(spec.cds, ConfigSourceSpec());
@@ -262,9 +262,8 @@ TEST(Bootstrap, SourcesAndGrpcClusters) {
       {{at + ".grpc_services[0].envoy_grpc.cluster_name", "must not be empty"}});
   bad(with(kXds, "cluster_name: xds_cluster, authority", "cluster_name: other, authority"),
       {{at + ".grpc_services[0].envoy_grpc.cluster_name", "\"other\" is not among static_resources.clusters"}});
-  bad(with(kXds, "- envoy_grpc: {cluster_name: xds_cluster, authority: control.example}",
-           "- google_grpc: {target_uri: a}"),
-      {{at + ".grpc_services[0].google_grpc", "use envoy_grpc"}});
+  bad(with(kXds, "- envoy_grpc: {cluster_name: xds_cluster, authority: control.example}\n      initial", "- initial"),
+      {{at + ".grpc_services[0]", "needs envoy_grpc or google_grpc"}});
   bad(with(kXds, "X-Token", "a b"), {{at + ".grpc_services[0].initial_metadata[0].key", "is not a header name"}});
   bad(with(kXds, "id: n1, ", ""), {{"node.id", "must not be empty"}});
   bad(with(kXds, "cds_config: {resource_api_version: V3, ads: {}}", "cds_config: {self: {}}"),
@@ -279,7 +278,69 @@ node: {id: a}
 dynamic_resources: {ads_config: {api_type: GRPC, grpc_services: [{envoy_grpc: {cluster_name: c}}, {envoy_grpc: {cluster_name: c}}]}}
 static_resources: {clusters: {name: c, type: EDS, eds_cluster_config: {eds_config: {ads: {}}}}}
 )",
-      {{at + ".grpc_services", "has 2 entries"}, {at + ".grpc_services[0].envoy_grpc.cluster_name", "is of type EDS"}});
+      {{at + ".grpc_services[0].envoy_grpc.cluster_name", "is of type EDS"},
+       {at + ".grpc_services[1].envoy_grpc.cluster_name", "is of type EDS"}});
+  bad(with(kXds, "X-Token, value: t", "X-Token, value: \"h\\u00fcsh\""),
+      {{at + ".grpc_services[0].initial_metadata[0].value", "must be printable ASCII"}});
+  bad(with(kXds, "X-Token", "grpc-timeout"),
+      {{at + ".grpc_services[0].initial_metadata[0].key", "cannot be sent with a gRPC call"}});
+  bad(with(kXds, "X-Token", "x!"),
+      {{at + ".grpc_services[0].initial_metadata[0].key", "cannot be sent with a gRPC call"}});
+}
+
+TEST(Bootstrap, SourcesOfTheirOwn) {
+  const std::string source =
+      "{api_config_source: {api_type: DELTA_GRPC, grpc_services: [{envoy_grpc: {cluster_name: a}}, {envoy_grpc: "
+      "{cluster_name: b}}]}, initial_fetch_timeout: 2s}";
+  const auto host = [](const char* name) {
+    return "  - {name: " + std::string(name) +
+           ", type: STATIC, load_assignment: {cluster_name: x, endpoints: {lb_endpoints: {endpoint: {address: {pipe: "
+           "{path: /a}}}}}}}\n";
+  };
+  const std::string text = "node: {id: me}\ndynamic_resources: {lds_config: " + source + ", cds_config: " + source +
+                           "}\nstatic_resources:\n  clusters:\n" + host("a") + host("b") +
+                           "  - {name: c, type: EDS, eds_cluster_config: {eds_config: " + source + "}}\n";
+  const BootstrapSpec spec = good(text);
+  const ConfigSourceSpec expected{.kind = ConfigSourceSpec::Kind::kGrpc,
+                                  .services = {{.cluster = "a"}, {.cluster = "b"}},
+                                  .delta = true,
+                                  .initial_fetch_timeout_ms = 2000};
+  EXPECT_EQ(spec.lds, expected);
+  EXPECT_EQ(spec.cds, expected);
+  EXPECT_EQ(spec.clusters.at(2).eds_source, expected);
+  ConfigSourceSpec other = expected;
+  other.initial_fetch_timeout_ms = 0;
+  EXPECT_TRUE(same_source(other, expected));
+  other.services.pop_back();
+  EXPECT_FALSE(same_source(other, expected));
+
+  bad(with(with(text, "api_type: DELTA_GRPC", "api_type: AGGREGATED_GRPC"), "node: {id: me}", "node: {cluster: c}"),
+      {{"dynamic_resources.lds_config.api_config_source.api_type", "is for dynamic_resources.ads_config"},
+       {"node.id", "must not be empty"}});
+  bad(with(text, "api_type: DELTA_GRPC", "api_type: AGGREGATED_DELTA_GRPC"),
+      {{"dynamic_resources.lds_config.api_config_source.api_type", "is for dynamic_resources.ads_config"}});
+  bad(with(text, "api_type: DELTA_GRPC, ", ""),
+      {{"dynamic_resources.lds_config.api_config_source.api_type", "must be GRPC or DELTA_GRPC"}});
+}
+
+// What discovery brings is held against the bootstrap, if there was one.
+TEST(Bootstrap, SourcesOfDiscoveredResources) {
+  const std::string cluster =
+      "\"@type\": envoy.config.cluster.v3.Cluster\nname: c\ntype: EDS\neds_cluster_config: {eds_config: ";
+  const std::string ads = cluster + "{ads: {}}}\n";
+  const std::string grpc =
+      cluster + "{api_config_source: {api_type: GRPC, grpc_services: [{envoy_grpc: {cluster_name: nowhere}}]}}}\n";
+  Loader alone;
+  EXPECT_TRUE(alone.resource(ads).spec);
+  EXPECT_TRUE(alone.resource(grpc).spec);
+  Loader proxy;
+  proxy.translator.bootstrap("node: {}", "b.yaml");
+  expect_faults(proxy.resource(ads).faults,
+                {{"eds_cluster_config.eds_config.ads", "needs dynamic_resources.ads_config"}});
+  expect_faults(proxy.resource(grpc).faults,
+                {{"eds_cluster_config.eds_config.api_config_source", "needs node.id"},
+                 {"eds_cluster_config.eds_config.api_config_source.grpc_services[0].envoy_grpc.cluster_name",
+                  "\"nowhere\" is not among static_resources.clusters"}});
 }
 
 TEST(Bootstrap, StaticReferences) {

@@ -367,7 +367,7 @@ TEST(Hcm, Mistakes) {
       {{at_hcm("rds.route_config_name"), "must not be empty"}, {at_hcm("rds.config_source"), "is required"}});
   bad(with(kListener, "{ads: {}}", "{}"), {{at_hcm("rds.config_source"), "needs one of ads, self"}});
   bad(with(kListener, "{ads: {}}", "{api_config_source: {api_type: GRPC}, initial_fetch_timeout: -1s}"),
-      {{at_hcm("rds.config_source.api_config_source"), "is not supported here"},
+      {{at_hcm("rds.config_source.api_config_source.grpc_services"), "must not be empty"},
        {at_hcm("rds.config_source.initial_fetch_timeout"), "must not be negative"}});
   bad(with_hcm(R"(      common_http_protocol_options: {idle_timeout: -1s, max_headers_count: 0}
       http_protocol_options: {default_host_for_http_10: "a\nb"}

@@ -103,10 +103,10 @@ TEST_F(SecurityTest, WithoutAGoodTokenNoServiceAnswers) {
 
 TEST_F(SecurityTest, TlsAndTheClientsCertificate) {
   test::Certificates ca(dir.path());
-  ca.issue("server", "IP:127.0.0.1");
-  ca.issue("edge", "URI:spiffe://test/edge,DNS:edge.test");
+  ca.issue("server", {"IP:127.0.0.1"});
+  ca.issue("edge", {"URI:spiffe://test/edge", "DNS:edge.test"});
   test::Certificates other(dir.path(), "other");
-  other.issue("stranger", "URI:spiffe://test/edge");
+  other.issue("stranger", {"URI:spiffe://test/edge"});
   ASSERT_NO_FATAL_FAILURE(start(
       {.tls = {
            .certificate_file = dir / "server.pem", .key_file = dir / "server.key", .client_ca_file = dir / "ca.pem"}}));
@@ -121,7 +121,7 @@ TEST_F(SecurityTest, TlsAndTheClientsCertificate) {
 
 TEST_F(SecurityTest, CertificatesAreReadAgainWhenTheyChange) {
   test::Certificates ca(dir.path());
-  ca.issue("server", "IP:127.0.0.1");
+  ca.issue("server", {"IP:127.0.0.1"});
   ASSERT_NO_FATAL_FAILURE(
       start({.tls = {.certificate_file = dir / "server.pem", .key_file = dir / "server.key", .refresh_s = 1}}));
   EXPECT_EQ(outcome({.credentials = tls()}), grpc::StatusCode::OK);
@@ -131,7 +131,7 @@ TEST_F(SecurityTest, CertificatesAreReadAgainWhenTheyChange) {
   // An authority that the client does not know yet, then one that it does.
   test::TempDir fresh;
   test::Certificates next(fresh.path());
-  next.issue("server", "IP:127.0.0.1");
+  next.issue("server", {"IP:127.0.0.1"});
   for (const char* file : {"server.key", "server.pem"}) test::write_file(dir / file, test::read_file(fresh / file));
   EXPECT_TRUE(wait_until([&] { return outcome({.credentials = tls()}) == grpc::StatusCode::UNAVAILABLE; }));
   test::write_file(dir / "ca.pem", test::read_file(fresh / "ca.pem"));
@@ -142,8 +142,8 @@ TEST_F(SecurityTest, CertificatesAreReadAgainWhenTheyChange) {
 
 TEST_F(SecurityTest, CertificatesThatAreNoGoodAreRefusedWithFileAndReason) {
   test::Certificates ca(dir.path());
-  ca.issue("server", "IP:127.0.0.1");
-  ca.issue("other", "IP:127.0.0.1");
+  ca.issue("server", {"IP:127.0.0.1"});
+  ca.issue("other", {"IP:127.0.0.1"});
   test::write_file(dir / "garbage.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
   test::write_file(dir / "empty.pem", "");
   test::write_file(dir / "torn.pem", test::read_file(dir / "server.pem") + "-----BEGIN CERTIFICATE-----\nAA");

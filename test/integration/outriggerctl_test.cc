@@ -185,9 +185,9 @@ TEST_F(Ctl, DumpIsATableOrAllOfIt) {
 }
 
 TEST_F(Ctl, StatusOverTlsWithATokenTellsTheGroup) {
-  const Certificates ca(dir_.path());
-  ca.issue("server", "DNS:control.test");
-  ca.issue("me", "URI:spiffe://test/me");
+  Certificates ca(dir_.path());
+  ca.issue("server", {"DNS:control.test"});
+  ca.issue("me", {"URI:spiffe://test/me"});
   TempDir config;
   fs::create_directory(config / "edge");
   write_file(config / "edge/clusters.yaml", resource_file({eds_cluster_resource("blue")}));

@@ -276,18 +276,42 @@ TEST_F(BuilderTest, IsInitializedAfterTheFetchTimeoutOfASilentSource) {
   EXPECT_TRUE(wait_until([&] { return initialized_.load(); }));
 }
 
-TEST_F(BuilderTest, SourcesThatNothingCanReadAreFaults) {
-  const Builder::Loaded loaded = builder_->load(
-      "node: {id: me}\n"
-      "dynamic_resources: {cds_config: {api_config_source: {api_type: GRPC, grpc_services: [{envoy_grpc: "
-      "{cluster_name: "
-      "xds}}]}}}\n" +
-          kDynamic.substr(kDynamic.find("static_resources")),
-      "b.yaml");
-  EXPECT_FALSE(loaded.spec.has_value());
-  EXPECT_NE(loaded.faults.str().find("dynamic_resources.cds_config.api_config_source: is not supported"),
-            std::string::npos)
-      << loaded.faults.str();
+TEST_F(BuilderTest, NothingBroughtWhatStandsInAFile) {
+  start(kDynamic.substr(0, kDynamic.find("  cds_config")) + "  cds_config: {path_config_source: {path: /c.yaml}}\n" +
+        kDynamic.substr(kDynamic.find("static_resources")));
+  builder_->update_file({.type = ResourceType::kCluster, .path = "/c.yaml"},
+                        "resources: [" + cluster("a", "type: EDS, eds_cluster_config: {eds_config: {self: {}}}") +
+                            ", " + cluster("b") + "]",
+                        "");
+  EXPECT_TRUE(wait_until([&] {
+    const auto a = status(ResourceType::kCluster, "a");
+    return a && a->refused.find("eds_cluster_config.eds_config.self: has no meaning in a file") != std::string::npos;
+  }));
+  EXPECT_TRUE(has_cluster("b"));
+}
+
+TEST_F(BuilderTest, WhatIsNotAskedOfAdsIsAskedOfEachSourceOnce) {
+  start();
+  const auto own = [](const std::string& service, const std::string& more) {
+    return "type: EDS, eds_cluster_config: {service_name: " + service +
+           ", eds_config: {api_config_source: {api_type: GRPC, grpc_services: [{envoy_grpc: {cluster_name: xds}}]" +
+           more + "}}}";
+  };
+  const std::string first_only = ", set_node_on_first_message_only: true";
+  EXPECT_EQ(
+      update(xds::Type::kCluster, "1",
+             {resource(cluster("a", kEds)), resource(cluster("b", own("s", ""))), resource(cluster("c", own("r", ""))),
+              resource(cluster("d", own("s", ""))), resource(cluster("e", own("s", first_only)))}),
+      std::vector<std::string>());
+  EXPECT_TRUE(wait_until([&] { return wanted().streams.size() == 2; }));
+  const Wanted now = wanted();
+  EXPECT_EQ(now.endpoints, std::vector<std::string>{"a"});
+  ASSERT_EQ(now.streams.size(), 2u);
+  EXPECT_EQ(now.streams[0].type, ResourceType::kEndpoints);
+  EXPECT_EQ(now.streams[0].names, (std::vector<std::string>{"r", "s"}));
+  EXPECT_EQ(now.streams[0].source.services, (std::vector<config::GrpcServiceSpec>{{.cluster = "xds"}}));
+  EXPECT_EQ(now.streams[1].names, std::vector<std::string>{"s"});
+  EXPECT_TRUE(now.streams[1].source.set_node_on_first_message_only);
 }
 
 }  // namespace

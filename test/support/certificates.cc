@@ -1,36 +1,103 @@
 #include "support/certificates.h"
 
-#include <cstdio>
-#include <cstdlib>
-#include <utility>
-#include <vector>
+#include <openssl/bio.h>
+#include <openssl/ec.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
 
-#include "support/process.h"
+#include "base/check.h"
+#include "support/temp_dir.h"
 
 namespace outrigger::test {
 namespace {
 
-void make(const std::string& stem, std::vector<std::string> more) {
-  std::vector<std::string> argv = {
-      "openssl", "req",   "-x509", "-newkey", "ec",          "-pkeyopt", "ec_paramgen_curve:P-256",
-      "-nodes",  "-days", "1",     "-keyout", stem + ".key", "-out",     stem + ".pem"};
-  argv.insert(argv.end(), more.begin(), more.end());
-  Process openssl(argv);
-  if (openssl.wait_exit() == 0) return;
-  fprintf(stderr, "openssl: %s\n", openssl.output().c_str());
-  abort();
+using Key = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
+using X509Ptr = std::unique_ptr<X509, decltype(&X509_free)>;
+using Bio = std::unique_ptr<BIO, decltype(&BIO_free)>;
+
+Key make_key() { return {EVP_EC_gen("P-256"), EVP_PKEY_free}; }
+
+std::string text_of(BIO* bio) {
+  char* data = nullptr;
+  const long size = BIO_get_mem_data(bio, &data);
+  return {data, static_cast<size_t>(size)};
+}
+
+std::string pem_of(X509* certificate) {
+  const Bio bio(BIO_new(BIO_s_mem()), BIO_free);
+  CHECK(PEM_write_bio_X509(bio.get(), certificate) == 1);
+  return text_of(bio.get());
+}
+
+std::string pem_of(EVP_PKEY* key) {
+  const Bio bio(BIO_new(BIO_s_mem()), BIO_free);
+  CHECK(PEM_write_bio_PrivateKey(bio.get(), key, nullptr, nullptr, 0, nullptr, nullptr) == 1);
+  return text_of(bio.get());
+}
+
+void add_extension(X509* certificate, X509* issuer, int nid, const std::string& value) {
+  X509V3_CTX context;
+  X509V3_set_ctx(&context, issuer, certificate, nullptr, nullptr, 0);
+  X509_EXTENSION* extension = X509V3_EXT_conf_nid(nullptr, &context, nid, value.c_str());
+  CHECK(extension != nullptr);
+  CHECK(X509_add_ext(certificate, extension, -1) == 1);
+  X509_EXTENSION_free(extension);
+}
+
+// Unsigned, without issuer.
+X509Ptr make_certificate(EVP_PKEY* key, const std::string& name, long serial) {
+  X509Ptr certificate(X509_new(), X509_free);
+  X509_set_version(certificate.get(), X509_VERSION_3);
+  ASN1_INTEGER_set(X509_get_serialNumber(certificate.get()), serial);
+  X509_gmtime_adj(X509_getm_notBefore(certificate.get()), -3600);
+  X509_gmtime_adj(X509_getm_notAfter(certificate.get()), 3600);
+  X509_NAME_add_entry_by_txt(X509_get_subject_name(certificate.get()), "CN", MBSTRING_UTF8,
+                             reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1, 0);
+  X509_set_pubkey(certificate.get(), key);
+  return certificate;
 }
 
 }  // namespace
 
-Certificates::Certificates(std::string directory, std::string name)
-    : directory_(std::move(directory)), name_(std::move(name)) {
-  make(*this / name_, {"-subj", "/CN=" + name_});
+struct CertificateAuthority::Impl {
+  Key key = make_key();
+  X509Ptr certificate{nullptr, X509_free};
+  long next_serial = 2;
+};
+
+CertificateAuthority::CertificateAuthority(const std::string& name) : impl_(std::make_unique<Impl>()) {
+  impl_->certificate = make_certificate(impl_->key.get(), name, 1);
+  X509* mine = impl_->certificate.get();
+  X509_set_issuer_name(mine, X509_get_subject_name(mine));
+  add_extension(mine, mine, NID_basic_constraints, "critical,CA:TRUE");
+  add_extension(mine, mine, NID_subject_key_identifier, "hash");
+  CHECK(X509_sign(mine, impl_->key.get(), EVP_sha256()) > 0);
+  pem_ = pem_of(mine);
 }
 
-void Certificates::issue(const std::string& name, const std::string& alternative_names) const {
-  make(*this / name, {"-subj", "/CN=" + name, "-CA", *this / (name_ + ".pem"), "-CAkey", *this / (name_ + ".key"),
-                      "-addext", "subjectAltName=" + alternative_names, "-addext", "basicConstraints=CA:FALSE"});
+CertificateAuthority::~CertificateAuthority() = default;
+
+Certificate CertificateAuthority::issue(const std::string& common_name, const std::vector<std::string>& names) {
+  const Key key = make_key();
+  const X509Ptr certificate = make_certificate(key.get(), common_name, impl_->next_serial++);
+  X509_set_issuer_name(certificate.get(), X509_get_subject_name(impl_->certificate.get()));
+  std::string all;
+  for (const std::string& name : names) all += (all.empty() ? "" : ",") + name;
+  if (!all.empty()) add_extension(certificate.get(), impl_->certificate.get(), NID_subject_alt_name, all);
+  CHECK(X509_sign(certificate.get(), impl_->key.get(), EVP_sha256()) > 0);
+  return {pem_of(certificate.get()), pem_of(key.get())};
+}
+
+Certificates::Certificates(std::string directory, const std::string& name)
+    : directory_(std::move(directory)), authority_(name) {
+  write_file(*this / (name + ".pem"), authority_.pem());
+}
+
+void Certificates::issue(const std::string& name, const std::vector<std::string>& names) {
+  const Certificate made = authority_.issue(name, names);
+  write_file(*this / (name + ".pem"), made.pem);
+  write_file(*this / (name + ".key"), made.private_key);
 }
 
 }  // namespace outrigger::test

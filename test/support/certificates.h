@@ -1,24 +1,44 @@
-// Certificates: a certificate authority of the test's own, by the openssl program.
+// CertificateAuthority: certificates for tests, made on the spot (ECDSA P-256, valid for an hour).
 //
-// Use:  Certificates ca(dir.path());  ca.issue("server", "IP:127.0.0.1");   // server.pem, server.key and ca.pem in dir
+// Use:  CertificateAuthority ca;  Certificate server = ca.issue("server", {"DNS:control.example", "IP:127.0.0.1"});
+//       write_file(dir / "server.pem", server.pem);
 #pragma once
 
+#include <memory>
 #include <string>
+#include <vector>
 
 namespace outrigger::test {
 
+struct Certificate {
+  std::string pem, private_key;
+};
+
+class CertificateAuthority {
+ public:
+  explicit CertificateAuthority(const std::string& name = "test authority");
+  ~CertificateAuthority();
+
+  const std::string& pem() const { return pem_; }
+  // `names`: subject alternative names as OpenSSL writes them.
+  Certificate issue(const std::string& common_name, const std::vector<std::string>& names = {});
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+  std::string pem_;
+};
+
+// An authority whose certificates are files: NAME.pem and NAME.key in a directory, its own among them.
 class Certificates {
  public:
-  // Makes NAME.pem and NAME.key of the authority in the directory.
-  explicit Certificates(std::string directory, std::string name = "ca");
-
-  // Makes NAME.pem and NAME.key with these subject alternative names: "IP:127.0.0.1,URI:spiffe://test/a".
-  void issue(const std::string& name, const std::string& alternative_names) const;
-
+  explicit Certificates(std::string directory, const std::string& name = "ca");
+  void issue(const std::string& name, const std::vector<std::string>& names);
   std::string operator/(const std::string& file) const { return directory_ + "/" + file; }
 
  private:
-  const std::string directory_, name_;
+  const std::string directory_;
+  CertificateAuthority authority_;
 };
 
 }  // namespace outrigger::test

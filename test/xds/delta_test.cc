@@ -350,6 +350,15 @@ TEST_F(DeltaTest, ATtlEndsWithTheNextVersionThatHasNone) {
   EXPECT_FALSE(machine.wake_at_ms());
 }
 
+TEST_F(DeltaTest, WhatIsNoLongerWantedEndsInSilence) {
+  open(Type::kEndpoints, {.names = {"a", "b"}});
+  accept(response(Type::kEndpoints, "n1", {{"a", "1", "x", 5'000}, {"b", "1", "x", 5'000}}));
+  machine.subscribe(Type::kEndpoints, {.names = {"b"}});
+  const auto expired = machine.expire(now + 5'000);
+  ASSERT_EQ(expired.size(), 1u);
+  EXPECT_EQ(expired[0].removed, Names{"b"}) << "another source may have a";
+}
+
 TEST(DeltaNode, OnFirstMessageOnlyIsHonoured) { expect_node_on_first_message_only_is_honoured<Delta>(); }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "xds/wire.h"
 
+#include <google/protobuf/descriptor.h>
 #include <gtest/gtest.h>
 
 #include "envoy/service/discovery/v3/discovery.pb.h"
@@ -142,6 +143,25 @@ TEST(Types, UrlsRoundTrip) {
     EXPECT_EQ(find_type(type_url(static_cast<Type>(i))), static_cast<Type>(i));
   }
   EXPECT_FALSE(find_type("type.googleapis.com/envoy.config.cluster.v2.Cluster"));
+}
+
+// By the schemas, which wire_facts_test compares with the API.
+TEST(Types, StreamMethodsAreTheServices) {
+  const auto* pool = google::protobuf::DescriptorPool::generated_pool();
+  for (const bool incremental : {false, true}) {
+    std::vector<std::optional<Type>> all = {std::nullopt};
+    for (size_t i = 0; i < kTypeCount; ++i) all.emplace_back(static_cast<Type>(i));
+    for (const std::optional<Type> only : all) {
+      std::string name = stream_method(only, incremental);
+      ASSERT_EQ(name[0], '/');
+      name.erase(0, 1);
+      name[name.find('/')] = '.';
+      const auto* method = pool->FindMethodByName(name);
+      ASSERT_NE(method, nullptr) << name;
+      EXPECT_TRUE(method->client_streaming() && method->server_streaming());
+      EXPECT_EQ(method->input_type()->name(), incremental ? "DeltaDiscoveryRequest" : "DiscoveryRequest") << name;
+    }
+  }
 }
 
 }  // namespace

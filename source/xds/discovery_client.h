@@ -1,17 +1,20 @@
-// AdsClient: keeps one aggregated discovery stream to a control plane alive. It subscribes, hands every response up as
-// an Update, and turns the verdict, which may come much later from another thread's work, into an ACK or a NACK. When
-// the stream ends it reconnects with jittered exponential back-off (0.5 s to 30 s), trying the channel's addresses in
-// turn; meanwhile nothing is taken back: the receiver goes on with what it has.
+// DiscoveryClient: keeps one discovery stream to a control plane alive, the aggregated one (ADS) or that of one type's
+// own service. It subscribes, hands every response up as an Update, and turns the verdict, which may come much later
+// from another thread's work, into an ACK or a NACK. What is held stays held when the stream ends.
+//
+// Failover: the channels are servers of one control plane, in order of preference. A stream that fails before its first
+// response makes way for the next address at once, and after a channel's last address for the next channel; a stream
+// that was answered once begins with the first channel again. Before each such round there is a jittered exponential
+// back-off (0.5 s to 30 s).
 //
 // The protocol is in machine.h (no I/O; state of the world or incremental), the transport in grpc_stream.h (gRPC, on
-// its own threads). At most kMaxUnjudged
-// updates are handed up and not judged yet; beyond that the client stops reading, so a server that pushes faster than
-// we compile is held by gRPC's flow control.
+// its own threads). At most kMaxUnjudged updates are handed up and not judged yet; beyond that the client stops
+// reading, so a server that pushes faster than we compile is held by gRPC's flow control.
 //
 // Thread rule: the loop's thread; all callbacks run there. stop() (also the destructor's) waits for gRPC's threads to
 // let go of the stream, and no callback comes after it. It may be called from a callback; destroying may not.
-// Use:  AdsClient ads(loop, channel, spec.node.serialized, &registry,
-//                     {.on_update = [&](Update u) { builder.post(std::move(u)); }});
+// Use:  DiscoveryClient ads(loop, {channel, fallback}, spec.node.serialized, &registry,
+//                           {.on_update = [&](Update u) { builder.post(std::move(u)); }});
 //       ads.subscribe(Type::kCluster, {.wildcard = true});
 //       ads.start();
 //       ads.verdict(update.id, {});                                                // ACK
@@ -26,6 +29,7 @@
 #include <utility>
 #include <vector>
 
+#include "xds/credentials.h"
 #include "xds/types.h"
 
 namespace outrigger::event {
@@ -37,12 +41,13 @@ class Registry;
 
 namespace outrigger::xds {
 
-// How to reach the control plane; from the bootstrap's static cluster and its grpc_service.
+// How to reach a control plane; from a grpc_service and the bootstrap's static cluster.
 struct ChannelSpec {
-  std::string name;                    // the cluster's, for messages
+  std::string name;                    // the cluster's or the address, for messages
   std::vector<std::string> addresses;  // "127.0.0.1:18000", "[::1]:18000", "control.example:18000", "unix:/path"
   std::string authority;               // empty: the address
-  std::vector<std::pair<std::string, std::string>> initial_metadata;
+  std::optional<TlsSpec> tls;
+  std::vector<std::pair<std::string, std::string>> initial_metadata;  // tokens, too: never shown
   uint64_t connect_timeout_ms = 5'000;
   // HTTP/2 pings. Five minutes is the shortest interval that every stock gRPC server tolerates on a quiet stream.
   uint64_t keepalive_time_ms = 300'000;  // 0: off
@@ -51,7 +56,8 @@ struct ChannelSpec {
   bool operator==(const ChannelSpec&) const = default;
 };
 
-struct AdsOptions {
+struct DiscoveryOptions {
+  std::optional<Type> only = {};            // the stream of this type's own service; none: the aggregated one
   bool incremental = false;                 // DELTA_GRPC
   bool node_on_first_message_only = false;  // ApiConfigSource.set_node_on_first_message_only
   uint64_t backoff_initial_ms = 500;
@@ -75,10 +81,14 @@ struct TypeStatus {
   std::string refused_version;
 };
 
-struct AdsStatus {
+struct StreamStatus {
+  std::optional<Type> only;  // none: the aggregated stream
   bool incremental = false;
   bool connected = false;
-  std::string address;            // the one in use or tried last
+  std::string channel;            // name of the one in use or tried last
+  std::string address;            // likewise
+  size_t channel_index = 0;       // likewise; 0 is the preferred one
+  uint64_t failovers = 0;         // how often the next channel was tried
   std::string control_plane;      // identifier that the server gave
   std::string last_error;         // why the last stream ended; "" if there was none
   uint64_t streams = 0;           // opened so far
@@ -87,20 +97,20 @@ struct AdsStatus {
   std::vector<TypeStatus> types;  // those that were subscribed to
 };
 
-class AdsClient {
+class DiscoveryClient {
  public:
   struct Callbacks {
     std::function<void(Update)> on_update;  // must lead to one verdict(update.id, ...) unless the id is 0 (expiry)
-    std::function<void(bool connected)> on_connection = {};  // the stream reached a server / ended
+    std::function<void(bool connected)> on_connection = {};  // the stream reached a server / ended, or never did
   };
   static constexpr size_t kMaxUnjudged = 8;
 
-  // `serialized_node`: envoy.config.core.v3.Node. `stats` may be null.
-  AdsClient(event::Loop& loop, ChannelSpec channel, std::string serialized_node, stats::Registry* stats,
-            Callbacks callbacks, AdsOptions options = {});
-  ~AdsClient();
-  AdsClient(const AdsClient&) = delete;
-  AdsClient& operator=(const AdsClient&) = delete;
+  // `channels`: at least one. `serialized_node`: envoy.config.core.v3.Node. `stats` may be null.
+  DiscoveryClient(event::Loop& loop, std::vector<ChannelSpec> channels, std::string serialized_node,
+                  stats::Registry* stats, Callbacks callbacks, DiscoveryOptions options = {});
+  ~DiscoveryClient();
+  DiscoveryClient(const DiscoveryClient&) = delete;
+  DiscoveryClient& operator=(const DiscoveryClient&) = delete;
 
   // Listeners or clusters that are there from an earlier life: the server is made to say whether they still are. Before
   // start().
@@ -113,7 +123,7 @@ class AdsClient {
   void verdict(uint64_t update_id, const Verdict& verdict);
   void stop();
 
-  AdsStatus status() const;
+  StreamStatus status() const;
 
  private:
   struct Impl;

@@ -1,0 +1,61 @@
+#include "config/pem.h"
+
+#include <fmt/format.h>
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
+#include <memory>
+
+namespace outrigger::config {
+namespace {
+
+using Bio = std::unique_ptr<BIO, decltype(&BIO_free)>;
+using Certificate = std::unique_ptr<X509, decltype(&X509_free)>;
+using Key = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
+
+// OpenSSL's own callback would ask the terminal.
+int no_password(char*, int, int, void*) { return -1; }
+
+Bio open(std::string_view pem) { return {BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())), BIO_free}; }
+Certificate next_certificate(BIO* bio) { return {PEM_read_bio_X509(bio, nullptr, no_password, nullptr), X509_free}; }
+
+// Reads to the end; OpenSSL's queue of errors is left as empty as it was found.
+std::string last_reason() {
+  const unsigned long error = ERR_peek_last_error();
+  ERR_clear_error();
+  const char* reason = ERR_reason_error_string(error);
+  return reason == nullptr ? "it cannot be read" : reason;
+}
+
+}  // namespace
+
+std::string certificates_problem(std::string_view pem) {
+  const Bio bio = open(pem);
+  int found = 0;
+  ERR_clear_error();
+  while (next_certificate(bio.get()) != nullptr) ++found;
+  const bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+  const std::string reason = last_reason();
+  if (!at_end) return fmt::format("certificate {} does not parse: {}", found + 1, reason);
+  return found == 0 ? "holds no certificate in PEM" : "";
+}
+
+std::string private_key_problem(std::string_view pem, std::string_view chain_pem) {
+  ERR_clear_error();
+  const Bio bio = open(pem);
+  const Key key(PEM_read_bio_PrivateKey(bio.get(), nullptr, no_password, nullptr), EVP_PKEY_free);
+  if (key == nullptr) {
+    ERR_clear_error();
+    return pem.find("ENCRYPTED") != std::string_view::npos ? "is an encrypted private key, which is not supported"
+                                                           : "is no private key in PEM";
+  }
+  const Bio chain = open(chain_pem);
+  const Certificate certificate = next_certificate(chain.get());
+  const bool matches = certificate != nullptr && X509_check_private_key(certificate.get(), key.get()) == 1;
+  ERR_clear_error();
+  return matches ? "" : "does not match the certificate";
+}
+
+}  // namespace outrigger::config
