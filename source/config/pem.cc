@@ -58,4 +58,14 @@ std::string private_key_problem(std::string_view pem, std::string_view chain_pem
   return matches ? "" : "does not match the certificate";
 }
 
+std::string dates_problem(std::string_view chain_pem) {
+  const Bio chain = open(chain_pem);
+  const Certificate first = next_certificate(chain.get());
+  ERR_clear_error();
+  if (first == nullptr) return "holds no certificate in PEM";
+  if (X509_cmp_current_time(X509_get0_notAfter(first.get())) < 0) return "the certificate has expired";
+  if (X509_cmp_current_time(X509_get0_notBefore(first.get())) > 0) return "the certificate is not valid yet";
+  return "";
+}
+
 }  // namespace outrigger::config

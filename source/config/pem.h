@@ -15,4 +15,7 @@ std::string certificates_problem(std::string_view pem);
 // A private key, not encrypted, that matches the first certificate of `chain_pem` (which is good). "": it is good.
 std::string private_key_problem(std::string_view pem, std::string_view chain_pem);
 
+// Whether the first certificate of `chain_pem` (which is good) is valid now. "": it is.
+std::string dates_problem(std::string_view chain_pem);
+
 }  // namespace outrigger::config

@@ -4,69 +4,30 @@
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/security/tls_certificate_provider.h>
 #include <grpcpp/security/tls_credentials_options.h>
-#include <openssl/err.h>
-#include <openssl/pem.h>
-#include <openssl/x509.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <utility>
-#include <vector>
+#include <fstream>
+#include <iterator>
+
+#include "config/pem.h"
 
 namespace outrigger::control {
 namespace {
-
-template <auto free_it>
-struct Free {
-  template <class T>
-  void operator()(T* object) const {
-    free_it(object);
-  }
-};
-using Certificate = std::unique_ptr<X509, Free<X509_free>>;
-using Key = std::unique_ptr<EVP_PKEY, Free<EVP_PKEY_free>>;
-using Bytes = std::unique_ptr<BIO, Free<BIO_free>>;
 
 tl::unexpected<Error> refused(const std::string& file, const std::string& why) {
   return fail(Errc::kInvalidArgument, file + ": " + why);
 }
 
-Result<Bytes> open_file(const std::string& file) {
-  Bytes bytes(BIO_new_file(file.c_str(), "r"));
-  const int error = errno;
-  ERR_clear_error();
-  if (bytes == nullptr) return refused(file, strerror(error));
-  return bytes;
+Result<std::string> text_of(const std::string& file) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in) return refused(file, strerror(errno));
+  return std::string((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
 }
 
-// OpenSSL's last word.
-std::string reason() {
-  const char* text = ERR_reason_error_string(ERR_peek_last_error());
-  std::string out = text == nullptr ? "no PEM" : text;
-  ERR_clear_error();
-  return out;
-}
-
-// All certificates of the file; at least one.
-Result<std::vector<Certificate>> certificates(const std::string& file) {
-  TRY(const Bytes bytes, open_file(file));
-  std::vector<Certificate> all;
-  while (Certificate one{PEM_read_bio_X509(bytes.get(), nullptr, nullptr, nullptr)}) all.push_back(std::move(one));
-  const bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
-  if (all.empty() || !at_end) return refused(file, "holds no certificate that can be read: " + reason());
-  ERR_clear_error();
-  return all;
-}
-
-// A passphrase would be asked for on the terminal; there is nobody.
-int no_passphrase(char*, int, int, void*) { return -1; }
-
-Result<Key> private_key(const std::string& file) {
-  TRY(const Bytes bytes, open_file(file));
-  Key key(PEM_read_bio_PrivateKey(bytes.get(), nullptr, no_passphrase, nullptr));
-  if (key == nullptr) return refused(file, "holds no private key that can be read: " + reason());
-  return key;
+Result<void> no_problem(const std::string& file, const std::string& problem) {
+  if (!problem.empty()) return refused(file, problem);
+  return {};
 }
 
 }  // namespace
@@ -78,18 +39,14 @@ Result<void> check_server_tls(const ServerTls& tls) {
   }
   if (tls.key_file.empty()) return refused(tls.certificate_file, "this certificate needs its key");
   if (tls.certificate_file.empty()) return refused(tls.key_file, "this key needs its certificate");
-  TRY(const std::vector<Certificate> chain, certificates(tls.certificate_file));
-  TRY(const Key key, private_key(tls.key_file));
-  if (X509_check_private_key(chain.front().get(), key.get()) != 1) {
-    ERR_clear_error();
-    return refused(tls.key_file, "is not the key of the certificate in " + tls.certificate_file);
-  }
-  if (X509_cmp_current_time(X509_get0_notAfter(chain.front().get())) < 0)
-    return refused(tls.certificate_file, "the certificate has expired");
-  if (X509_cmp_current_time(X509_get0_notBefore(chain.front().get())) > 0)
-    return refused(tls.certificate_file, "the certificate is not valid yet");
-  if (!tls.client_ca_file.empty()) TRY_VOID(certificates(tls.client_ca_file));
-  return {};
+  TRY(const std::string chain, text_of(tls.certificate_file));
+  TRY_VOID(no_problem(tls.certificate_file, config::certificates_problem(chain)));
+  TRY(const std::string key, text_of(tls.key_file));
+  TRY_VOID(no_problem(tls.key_file, config::private_key_problem(key, chain)));
+  TRY_VOID(no_problem(tls.certificate_file, config::dates_problem(chain)));
+  if (tls.client_ca_file.empty()) return {};
+  TRY(const std::string authorities, text_of(tls.client_ca_file));
+  return no_problem(tls.client_ca_file, config::certificates_problem(authorities));
 }
 
 Result<std::shared_ptr<grpc::ServerCredentials>> server_credentials(const ServerTls& tls) {

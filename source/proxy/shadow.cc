@@ -50,7 +50,7 @@ void Shadow::start(const HeaderMap& request, const upstream::HostSet::Entry& hos
     head_->set_view(HeaderId::kAuthority, shadow);
   }
   if (end_) request_whole();
-  pool_ = &cluster_.pool(host);
+  pool_ = &cluster_.pool(host, options_.http2_client);
   pool_->acquire(*this);
 }
 

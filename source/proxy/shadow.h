@@ -26,6 +26,7 @@ namespace outrigger::proxy {
 struct ShadowOptions {
   bool append_shadow = true;  // to the host
   bool end = false;           // the head is all of the request
+  bool http2_client = false;  // which version of HTTP a cluster gets that speaks the client's
   size_t buffer_limit = 0;    // bytes that may wait for the mirror
   uint64_t timeout_ms = 0;    // from the request's end to the answer's; 0: none
 };

@@ -133,6 +133,7 @@ Result<void> Store::Impl::accept(config::ListenerSpec spec, VersionBase base, So
   note_accepted(entry, source);
   stage(listeners, name, entry, std::move(version));
   listeners_changed = true;
+  ++wants;
   return {};
 }
 
@@ -201,6 +202,7 @@ Result<void> Store::Impl::accept(config::ClusterSpec spec, VersionBase base, Sou
   ClusterEntry& entry = clusters.entries[name];
   note_accepted(entry, source);
   if (entry.staged == nullptr || !entry.staged->same_service(*version)) services_changed = true;
+  ++wants;
   stage(clusters, name, entry, std::move(version));
   return {};
 }
@@ -281,6 +283,7 @@ void Store::Impl::remove(ResourceType type, std::string_view name, Source source
     table.waiting.erase(key);
     table.leaving.insert(key);
   };
+  ++wants;
   switch (type) {
     case ResourceType::kListener:
       take(listeners);

@@ -90,7 +90,9 @@ class Store {
   std::shared_ptr<const StoreStatus> status() const;
 
   // Ask after each assemble(), which may drop what nothing names any more. What discovery should ask for: the EDS
-  // service names of all clusters staged or live, the RDS names of all listeners; by ADS, and by other streams.
+  // service names of all clusters staged or live, the RDS names of all listeners; by ADS, and by other streams. While
+  // wants() is the same number, the answers are the same.
+  uint64_t wants() const;
   std::vector<std::string> wanted_endpoints() const;
   std::vector<std::string> wanted_route_tables() const;
   std::vector<WantedStream> wanted_streams() const;

@@ -98,6 +98,7 @@ bool Store::Impl::publish_cluster(const std::string& name) {
     if (entry.staged->is_aggregate()) aggregates.insert(name);
     aggregates_changed = aggregates_changed || was_aggregate || entry.staged->is_aggregate();
     go_live(entry, !ready);
+    ++wants;
     changed_clusters.insert(name);
   }
   clusters.waiting.erase(name);
@@ -164,6 +165,7 @@ void Store::Impl::drop_listeners() {
     }
     listeners.erase(name);
     listeners_changed = true;
+    ++wants;
   }
 }
 
@@ -211,6 +213,7 @@ void Store::Impl::publish_listeners() {
     listeners.waiting.erase(name);
     changed_listeners.insert(name);
     listeners_changed = true;
+    ++wants;
   }
 }
 
@@ -251,6 +254,7 @@ void Store::Impl::drop_clusters() {
     aggregates_changed = aggregates.erase(name) != 0 || aggregates_changed;
     clusters.erase(name);
     services_changed = true;
+    ++wants;
     return true;
   };
   // An aggregate that goes may be the last that named its members.

@@ -193,6 +193,7 @@ struct Store::Impl {
   ServiceUsers service_users;           // as of the last change of a service name
   std::set<std::string> aggregates;     // live ones
   bool listeners_changed = false, services_changed = false, aggregates_changed = false;
+  uint64_t wants = 1;  // another number: what should be asked for may have changed
 
   // What the next snapshot differs in.
   std::set<std::string> changed_listeners, changed_tables, changed_clusters;

@@ -214,6 +214,8 @@ void Store::Impl::each_table(F&& f) const {
   }
 }
 
+uint64_t Store::wants() const { return impl_->wants; }
+
 std::vector<std::string> Store::wanted_endpoints() const {
   std::set<std::string> names;
   impl_->each_service([&](const ConfigSourceSpec& source, const std::string& name) {

@@ -133,6 +133,7 @@ void Stream::start_shadows(const route::ForwardAction& action, bool end) {
     shadows_.start(worker_, *cluster, pin_, *headers_[kRequest],
                    {.append_shadow = mirror.append_shadow,
                     .end = end,
+                    .http2_client = info_.protocol == Protocol::kHttp2,
                     .buffer_limit = connection_.buffer_limit(),
                     .timeout_ms = timeout_ms});
   }

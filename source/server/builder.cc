@@ -153,6 +153,7 @@ struct Builder::Impl {
   std::vector<FileSource> bootstrap_files;  // LDS, CDS
   Wanted wanted;
   bool wanted_told = false;
+  uint64_t wants_told = 0;
   bool initialized = false;
   bool lds_pending = false, cds_pending = false;     // the first answer has not come
   std::map<ResourceType, ConfigSourceSpec> origins;  // where listeners and clusters come from
@@ -415,7 +416,9 @@ void Builder::Impl::count_listeners(const proxy::Snapshot& before, const proxy::
   });
 }
 
+// Files are named by listeners and clusters, whose changes wants() counts.
 void Builder::Impl::tell_wanted() {
+  if (std::exchange(wants_told, store.wants()) == store.wants()) return;
   Wanted now{.endpoints = store.wanted_endpoints(),
              .route_tables = store.wanted_route_tables(),
              .streams = store.wanted_streams(),

@@ -236,6 +236,31 @@ TEST_F(StoreTest, DeletedButNamedClusterKeepsItsEndpointsUntilNothingNamesIt) {
   EXPECT_TRUE(store->status()->resources.empty());
 }
 
+TEST_F(StoreTest, WantsIsANewNumberWheneverWhatIsAskedForIs) {
+  uint64_t before = store->wants();
+  const auto changed = [&] {
+    const uint64_t old = std::exchange(before, store->wants());
+    return old != before;
+  };
+  accept(eds_cluster("c"));
+  EXPECT_TRUE(changed());
+  accept(table("t", {"c"}));
+  accept(endpoints("c", {80}));
+  EXPECT_FALSE(changed());
+  accept(listener("l", "t"));
+  live();
+  EXPECT_TRUE(changed());
+  accept(endpoints("c", {80, 81}));
+  live();
+  EXPECT_FALSE(changed());
+  store->remove(ResourceType::kListener, "l", Source::kXds);
+  store->remove(ResourceType::kCluster, "c", Source::kXds);
+  EXPECT_TRUE(changed());
+  live();  // they were named until now
+  EXPECT_TRUE(changed());
+  EXPECT_TRUE(store->wanted_endpoints().empty());
+}
+
 TEST_F(StoreTest, RemovalIsTakenBackByANewVersion) {
   accept(static_cluster("c"));
   live();
