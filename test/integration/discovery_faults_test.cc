@@ -210,7 +210,8 @@ TEST_P(DiscoveryLimits, AMessageBeyondTheLimitEndsTheStreamAndIsNotAskedForInHas
     ScriptedAds huge({.incremental = incremental(), .port = port, .on_request = [&](ScriptedAds& self, const auto&) {
                         if (!sent.exchange(true)) self.send_zeros((256 << 20) + 1);
                       }});
-    ASSERT_TRUE(huge.wait([](const Requests& requests) { return !requests.empty() && requests.back().stream == 2; }));
+    ASSERT_TRUE(huge.wait([](const Requests& requests) { return !requests.empty() && requests.back().stream == 2; },
+                          Milliseconds(60'000)));
     const Requests requests = huge.requests();
     const auto of = [&](uint64_t stream) {
       return std::find_if(requests.begin(), requests.end(), [&](const auto& r) { return r.stream == stream; })->at;
