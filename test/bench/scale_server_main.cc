@@ -113,7 +113,7 @@ class Plane {
   void endpoint(int i) { resources_[size_.clusters + i] = endpoints(i, ++versions_[i], size_); }
   void route() { resources_.back() = routes(++route_version_, size_); }
   void publish() {
-    auto snapshot = ResourceSnapshot::of(resources_, cache_.get().get());
+    auto snapshot = ResourceSnapshot::of(resources_);
     if (!snapshot) {
       std::cerr << snapshot.error().detail << "\n";
       std::exit(1);

@@ -1,7 +1,6 @@
 // Programs that nobody here wrote, in another language: a discovery service on @grpc/grpc-js drives the proxy, and
 // @grpc/grpc-js-xds is driven by the control plane. npm installs them into the build tree once.
 #include <filesystem>
-#include <regex>
 #include <set>
 
 #include "support/fake_upstream.h"
@@ -132,7 +131,7 @@ TEST_P(NodeAds, DrivesTheProxyThroughDisorderRefusalsRemovalsAndReconnects) {
   EXPECT_TRUE(becomes("two")) << proxy_->output() << ads_->output();
   EXPECT_TRUE(wait_until([&] { return proxy_->admin("/clusters").find("c::") == std::string::npos; }));
   if (std::string_view(GetParam()) == "DELTA_GRPC") {
-    EXPECT_TRUE(std::regex_search(ads_->output(), std::regex("Cluster by test-proxy, held: a,c;"))) << ads_->output();
+    EXPECT_NE(ads_->output().find("Cluster by test-proxy, held: a,c;"), std::string::npos) << ads_->output();
   }
   EXPECT_TRUE(traffic.wait_more(10));
   traffic.stop();
@@ -189,9 +188,9 @@ TEST_F(GrpcJsClient, FollowsEndpointsAndItsRefusalIsSeenInStatus) {
 
   // It does not know this policy.
   write_file(dir_ / "clusters.yaml", resource_file({eds_cluster_resource("greeters", "lb_policy: LEAST_REQUEST\n")}));
-  EXPECT_TRUE(wait_until([&] {
-    return std::regex_search(control_status(control_->port()), std::regex("js-client[^\n]*refused Cluster"));
-  })) << control_status(control_->port());
+  const auto status = [&] { return control_status(control_->port()); };
+  EXPECT_TRUE(wait_until([&] { return status().find("refused Cluster") != std::string::npos; })) << status();
+  EXPECT_NE(status().find("js-client"), std::string::npos) << status();
   EXPECT_EQ(callers(), Names{"two"});
   write_file(dir_ / "clusters.yaml", resource_file({eds_cluster_resource("greeters")}));
   write_endpoints({one_->port("greeting")});
