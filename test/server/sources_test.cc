@@ -98,7 +98,7 @@ TEST_F(FileConfig, TheTimeToLiveOfAChangeIsCounted) {
   ASSERT_TRUE(proxy.live());
   const auto counted = [&] {
     const std::string page = proxy.admin("/metrics").body;
-    const std::string name = "\nenvoy_server_time_to_live_ms_count{} ";
+    const std::string name = "\nenvoy_server_time_to_live_ms_count ";
     const size_t at = page.find(name);
     return at == std::string::npos ? 0 : std::stoi(page.substr(at + name.size()));
   };
