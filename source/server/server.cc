@@ -152,6 +152,7 @@ struct Server::Impl {
   void set_phase(Phase now);
   void on_snapshot(std::shared_ptr<const proxy::Snapshot> snapshot);
   void on_adopted();
+  void note_live(uint32_t worker, uint64_t version, int64_t accepted_ns);
   void announce(const proxy::Snapshot& snapshot);
   void drain(uint64_t limit_ms, bool then_exit);
   void on_discovered();
@@ -179,7 +180,7 @@ struct Server::Impl {
   // The main thread's.
   ServerState state;
   std::optional<uint64_t> initialized_version;
-  uint64_t timed_version = 0;  // whose time to live was recorded
+  std::atomic<uint64_t> timed_version = 0;  // whose time to live was recorded
   std::set<std::string> announced;  // listener and address
   uint64_t drain_round = 0;
   size_t workers_stopped = 0, workers_drained = 0;
@@ -285,7 +286,10 @@ void Server::Impl::start_threads(const config::BootstrapSpec& spec) {
         .release = [this](std::vector<std::shared_ptr<const void>> parts) { builder->release(std::move(parts)); },
         .drain_ms = options.drain_ms};
     workers.push_back(
-        std::make_unique<Worker>(std::move(worker), [this, on_main](uint64_t) { on_main([this] { on_adopted(); }); }));
+        std::make_unique<Worker>(std::move(worker), [this, on_main, i](uint64_t version, int64_t accepted_ns) {
+          note_live(i, version, accepted_ns);
+          on_main([this] { on_adopted(); });
+        }));
   }
   control = std::make_unique<Control>(
       spec, *registry, *builder,
@@ -361,14 +365,23 @@ void Server::Impl::on_snapshot(std::shared_ptr<const proxy::Snapshot> snapshot) 
   on_adopted();
 }
 
+// On the worker's thread. The last one to adopt a version times it, however busy the main loop is.
+void Server::Impl::note_live(uint32_t worker, uint64_t version, int64_t accepted_ns) {
+  if (accepted_ns == 0 || oldest_version() < version) return;
+  uint64_t timed = timed_version.load(std::memory_order_relaxed);
+  while (timed < version) {
+    if (!timed_version.compare_exchange_weak(timed, version, std::memory_order_relaxed)) continue;
+    registry->worker_shard(worker).record(counts->time_to_live,
+                                          static_cast<double>(event::steady_ns() - accepted_ns) / 1e6);
+    return;
+  }
+}
+
 void Server::Impl::on_adopted() {
   const uint64_t oldest = oldest_version();
   registry->set(counts->oldest_version, static_cast<int64_t>(oldest));
   if (oldest >= state.snapshot->version) {
     announce(*state.snapshot);
-    if (std::exchange(timed_version, state.snapshot->version) != state.snapshot->version && state.snapshot->accepted_ns != 0)
-      registry->record(counts->time_to_live,
-                       static_cast<double>(event::steady_ns() - state.snapshot->accepted_ns) / 1e6);
     std::lock_guard lock(mutex);
     live_snapshot = state.snapshot;
   }

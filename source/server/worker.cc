@@ -6,7 +6,7 @@
 
 namespace outrigger::server {
 
-Worker::Worker(proxy::WorkerOptions options, std::function<void(uint64_t)> on_adopted)
+Worker::Worker(proxy::WorkerOptions options, OnAdopted on_adopted)
     : options_(std::move(options)), on_adopted_(std::move(on_adopted)) {}
 
 Worker::~Worker() { stop(); }
@@ -42,9 +42,10 @@ void Worker::run_out(proxy::WorkerProxy& proxy) {
 void Worker::adopt(std::shared_ptr<const proxy::Snapshot> snapshot) {
   loop_.post([this, snapshot = std::move(snapshot)]() mutable {
     const uint64_t version = snapshot->version;
+    const int64_t accepted_ns = snapshot->accepted_ns;
     proxy_->adopt(std::move(snapshot));
     version_.store(version, std::memory_order_release);
-    on_adopted_(version);
+    on_adopted_(version, accepted_ns);
   });
 }
 

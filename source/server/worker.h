@@ -18,8 +18,9 @@ namespace outrigger::server {
 
 class Worker {
  public:
-  // `on_adopted`: on the worker's thread, after each adoption.
-  Worker(proxy::WorkerOptions options, std::function<void(uint64_t version)> on_adopted);
+  // On the worker's thread, after each adoption; `accepted_ns` is the snapshot's.
+  using OnAdopted = std::function<void(uint64_t version, int64_t accepted_ns)>;
+  Worker(proxy::WorkerOptions options, OnAdopted on_adopted);
   ~Worker();  // stop()
 
   void start();
@@ -39,7 +40,7 @@ class Worker {
 
   event::Loop loop_;
   proxy::WorkerOptions options_;
-  std::function<void(uint64_t)> on_adopted_;
+  OnAdopted on_adopted_;
   proxy::WorkerProxy* proxy_ = nullptr;  // the thread's
   std::atomic<uint64_t> version_{0};
   std::thread thread_;

@@ -2,7 +2,7 @@
 //   scale_server --clusters N --endpoints M --routes R --port UPSTREAM
 //   "listening PORT" on stdout, then for each line:
 //     endpoint I      one endpoint of cluster I is another          -> "done"
-//     route I         one route is another                          -> "done"
+//     route           one route is another                           -> "done"
 //     churn RATE S    RATE such endpoints a second for S seconds    -> "done CHANGES"
 #include <CLI/CLI.hpp>
 #include <chrono>
