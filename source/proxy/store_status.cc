@@ -132,6 +132,8 @@ std::shared_ptr<const StoreStatus> Store::Impl::status() {
   auto status = std::make_shared<StoreStatus>();
   status->version = snapshot->version;
   status->forced = forced;
+  status->resources.reserve(listeners.entries.size() + tables.entries.size() + clusters.entries.size() +
+                            endpoints.entries.size());
   const auto add_all = [&](ResourceType type, const auto& table, auto&& waits) {
     for (const auto& [name, entry] : table.entries) {
       StoreStatus::Resource& r = status->resources.emplace_back();

@@ -1,6 +1,7 @@
 #include "server/builder.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -29,6 +30,7 @@ using proxy::Source;
 
 constexpr uint64_t kPublishMs = 2;  // between two snapshots
 constexpr uint64_t kStatusMs = 20;  // from a change to its status
+constexpr size_t kLargeBatchBytes = 256 * 1024;
 constexpr size_t kMaxLoggedFaults = 20;
 
 int64_t now_ms() { return event::steady_ns() / 1'000'000; }
@@ -160,7 +162,8 @@ struct Builder::Impl {
   std::set<ResourceType> undiscovered;               // discovery has not said its full set of them yet
   uint64_t lds_timeout_ms = 0, cds_timeout_ms = 0;
   int64_t last_publish_ms = 0;
-  int64_t arrived_ns = 0;  // the oldest change that no publish has looked at; 0: none
+  bool much_freed = false;  // by a large batch
+  int64_t arrived_ns = 0;   // the oldest change that no publish has looked at; 0: none
   event::Timeout publish_timer{[](void* self) { static_cast<Impl*>(self)->publish(); }, this};
   event::Timeout deadline_timer{[](void* self) { static_cast<Impl*>(self)->publish_soon(); }, this};
   event::Timeout status_timer{[](void* self) { static_cast<Impl*>(self)->tell_status(); }, this};
@@ -218,6 +221,9 @@ Builder::Loaded Builder::Impl::load(std::string_view text, std::string_view file
 // ---- batches ----
 
 xds::Verdict Builder::Impl::apply(Batch batch) {
+  size_t bytes = 0;
+  for (const Item& item : batch.items) bytes += item.resource.bytes.size();
+  much_freed = much_freed || bytes >= kLargeBatchBytes;
   std::vector<std::string> names = std::move(batch.kept);
   std::set<std::string> seen(names.begin(), names.end());
   bool all_named = true;
@@ -447,6 +453,8 @@ void Builder::Impl::tell_status() {
   options.stats->set(counts.clusters_warming, clusters_warming);
   options.stats->set(counts.refused, refused);
   callbacks.on_status(status);
+  // The messages that a large batch was read from are gone; their memory is of use to others.
+  if (std::exchange(much_freed, false)) ::malloc_trim(0);
 }
 
 void Builder::Impl::run() {
