@@ -171,7 +171,7 @@ class H2Session final : public Codec, public event::TurnEnd {
   List<H2Stream, H2OpenTag> open_;
   List<H2Stream, H2NewsTag> news_;
   event::Timeout keepalive_, drain_round_trip_;
-  Block* block_ = nullptr;  // of the read under way
+  Block* block_ = nullptr;        // of the read under way
   std::string_view fault_;        // why a callback refused
   std::string_view end_details_;  // what streams are told that the connection's end resets
   ResetReason end_reason_ = ResetReason::kConnectionTermination;

@@ -181,7 +181,7 @@ struct Server::Impl {
   ServerState state;
   std::optional<uint64_t> initialized_version;
   std::atomic<uint64_t> timed_version = 0;  // whose time to live was recorded
-  std::set<std::string> announced;  // listener and address
+  std::set<std::string> announced;          // listener and address
   uint64_t drain_round = 0;
   size_t workers_stopped = 0, workers_drained = 0;
   bool exiting = false;

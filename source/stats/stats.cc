@@ -127,8 +127,8 @@ struct Registry::Impl {
   std::unordered_map<std::string, uint32_t> family_ids;
   std::unordered_map<std::string, Kind> prometheus_kinds;
   std::unordered_map<std::string_view, std::weak_ptr<LabelSet>> label_sets;  // by their own key; all have metrics
-  std::deque<Metric> metrics;  // they are many: no slack
-  std::vector<uint32_t> cells;  // of metrics, apart: by the same index
+  std::deque<Metric> metrics;                                                // they are many: no slack
+  std::vector<uint32_t> cells;                                               // of metrics, apart: by the same index
   std::vector<uint32_t> free_metrics;
   std::vector<uint32_t> free_cells, free_histograms;
   uint32_t next_cell = 1;

@@ -48,7 +48,8 @@ void PooledConnection::make_codec() {
   options.max_consecutive_empty_frames = spec.http2.max_consecutive_empty_frames;
   options.max_priority_frames_per_stream = spec.http2.max_priority_frames_per_stream;
   options.max_window_updates_per_data_frame = spec.http2.max_window_updates_per_data_frame;
-  codec_ = http::make_h2_client_codec(*connection_, *this, options, {pool_.counted_in_->stats().http2.get(), &cluster.shard()});
+  codec_ = http::make_h2_client_codec(*connection_, *this, options,
+                                      {pool_.counted_in_->stats().http2.get(), &cluster.shard()});
 }
 
 http::CodecStream& PooledConnection::start(http::StreamSink& sink) {

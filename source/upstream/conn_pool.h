@@ -1,6 +1,6 @@
 // HostPool, PooledConnection: a worker's connections to one host in one version of HTTP. A request takes a connection
-// that has room for a stream (one in use, if HTTP/2; else the one that was used last), or waits for a new one within the
-// cluster's limits.
+// that has room for a stream (one in use, if HTTP/2; else the one that was used last), or waits for a new one within
+// the cluster's limits.
 //
 //   connecting --connected--> idle or, if somebody waited, in use
 //   idle --start()--> in use: open (room for more streams; HTTP/2 only) or full --streams end--> open, idle

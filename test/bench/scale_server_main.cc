@@ -30,8 +30,8 @@ struct Size {
 
 template <class M>
 ResourcePtr resource(const M& message, const std::string& name) {
-  return std::make_shared<const Resource>(Resource::make("type.googleapis.com/" + M::descriptor()->full_name(), name,
-                                                         message.SerializeAsString()));
+  return std::make_shared<const Resource>(
+      Resource::make("type.googleapis.com/" + M::descriptor()->full_name(), name, message.SerializeAsString()));
 }
 
 std::string cluster_name(int i) { return "cluster_" + std::to_string(i); }

@@ -120,9 +120,9 @@ TEST(Cluster, Protocol) {
                       "{idle_timeout: 1s, max_requests_per_connection: 4}"));
   EXPECT_EQ(spec.codec, ClusterSpec::Codec::kHttp2);
   EXPECT_EQ(spec.http2.max_concurrent_streams, 1024u);
-  const ClusterSpec as_client = good_with(
-      typed("use_downstream_protocol_config: {http_protocol_options: {}, http2_protocol_options: "
-            "{max_concurrent_streams: 9}}"));
+  const ClusterSpec as_client =
+      good_with(typed("use_downstream_protocol_config: {http_protocol_options: {}, http2_protocol_options: "
+                      "{max_concurrent_streams: 9}}"));
   EXPECT_EQ(as_client.codec, ClusterSpec::Codec::kAsDownstream);
   EXPECT_EQ(as_client.http2.max_concurrent_streams, 9u);
   EXPECT_EQ(spec.idle_timeout_ms, 1000u);

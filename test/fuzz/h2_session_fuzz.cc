@@ -1,5 +1,5 @@
-// HTTP/2 sessions of both roles: whatever a peer says, in pieces of any size, nothing breaks, what is held stays bounded
-// and the connection can be closed. The first byte chooses role and sinks, the second the size of the pieces.
+// HTTP/2 sessions of both roles: whatever a peer says, in pieces of any size, nothing breaks, what is held stays
+// bounded and the connection can be closed. The first byte chooses role and sinks, the second the size of the pieces.
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -67,7 +67,8 @@ struct Owner final : net::ConnectionHandler, CodecCallbacks {
     if (codec->capacity() == 0) return;
     Sink& sink = sinks.emplace_back(*this);
     HeaderMap& head = *sink.memory.make<HeaderMap>(sink.memory);
-    for (const auto& [name, value] : {std::pair{":method", "POST"}, {":scheme", "http"}, {":authority", "a"}, {":path", "/"}})
+    for (const auto& [name, value] :
+         {std::pair{":method", "POST"}, {":scheme", "http"}, {":authority", "a"}, {":path", "/"}})
       head.add(name, value);
     sink.stream = &codec->new_stream(sink);
     sink.stream->encode_headers(head, (flags & 2) != 0);
@@ -130,7 +131,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   owner.codec = owner.server() ? make_h2_server_codec(*owner.connection, owner, options, counting)
                                : make_h2_client_codec(*owner.connection, owner, options, counting);
   std::string_view rest(reinterpret_cast<const char*>(data + 2), size - 2);
-  if (owner.server() && (owner.flags & 32) != 0 && write(fds[1], kH2Preface.data(), kH2Preface.size()) < 0) std::abort();
+  if (owner.server() && (owner.flags & 32) != 0 && write(fds[1], kH2Preface.data(), kH2Preface.size()) < 0)
+    std::abort();
   const auto turn = [&] {
     char sink[4096];
     for (int i = 0; i < 2; ++i) {

@@ -24,9 +24,8 @@ class H2ClientCodec : public H2CodecTest {
 TEST_F(H2ClientCodec, RequestsAndAnswersInAnyOrder) {
   TestOwner& owner = connect_h2();
   TestSink& first = owner.open();
-  Fields head{{":method", "GET"}, {":scheme", "http"},       {":authority", "a.test"},
-              {":path", "/1"},    {"connection", "x-hop"},   {"te", "trailers"},
-              {"x-test", "1"},    {"transfer-encoding", "x"}};
+  Fields head{{":method", "GET"},      {":scheme", "http"}, {":authority", "a.test"}, {":path", "/1"},
+              {"connection", "x-hop"}, {"te", "trailers"},  {"x-test", "1"},          {"transfer-encoding", "x"}};
   first.stream->encode_headers(head.map, true);
   TestSink& second = get(owner, "/2");
   read();

@@ -345,7 +345,8 @@ class EveryPair : public ::testing::TestWithParam<std::tuple<bool, bool>> {
       client.send(method + " " + path + " HTTP/1.1\r\nhost: a.test\r\nte: trailers\r\nconnection: te\r\n" +
                   (body.empty() ? "" : "content-length: " + std::to_string(body.size()) + "\r\n") + "\r\n" + body);
       const test::HttpMessage response = client.read_response(method == "HEAD");
-      out = {std::to_string(response.status()), response.body, response.trailers.empty() ? "" : response.trailers[0].second};
+      out = {std::to_string(response.status()), response.body,
+             response.trailers.empty() ? "" : response.trailers[0].second};
       return out;
     }
     H2Peer client(test::Socket::connect(plane.port()));
