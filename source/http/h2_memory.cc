@@ -1,5 +1,7 @@
 #include "http/h2_memory.h"
 
+#include <sanitizer/asan_interface.h>
+
 #include <bit>
 #include <cstdint>
 #include <cstring>
@@ -13,11 +15,7 @@ namespace {
 constexpr size_t kHeader = 16;  // keeps malloc's alignment
 constexpr size_t kClasses = 16;
 constexpr size_t kKeepBytes = 256 * 1024;  // free, of each class
-#ifdef __SANITIZE_ADDRESS__
-constexpr size_t kLargest = 0;  // what is used after it was given back is to be seen
-#else
 constexpr size_t kLargest = 4096;
-#endif
 
 size_t class_of(size_t bytes) {
   if (bytes <= 32) return 0;
@@ -41,12 +39,17 @@ struct Chunk {
 };
 static_assert(sizeof(Chunk) == kHeader);
 
+// What is used after it was given back is to be seen by AddressSanitizer; without it, these do nothing.
+void poison(Chunk& chunk) { ASAN_POISON_MEMORY_REGION(&chunk + 1, chunk.bytes); }
+void unpoison(Chunk& chunk) { ASAN_UNPOISON_MEMORY_REGION(&chunk + 1, chunk.bytes); }
+
 struct Lists {
   Chunk* free[kClasses] = {};
   uint32_t count[kClasses] = {};
   ~Lists() {
     for (Chunk* list : free) {
       while (list != nullptr) {
+        unpoison(*list);
         Chunk* const next = list->next();
         ::operator delete(list);
         list = next;
@@ -78,6 +81,7 @@ void* h2_allocate(size_t bytes) {
     bytes = size_of(index);
     Lists& lists = Lists::local();
     if (Chunk* const chunk = lists.free[index]; chunk != nullptr) {
+      unpoison(*chunk);
       lists.free[index] = chunk->next();
       --lists.count[index];
       return chunk + 1;
@@ -96,6 +100,7 @@ void h2_free(void* at) {
   Lists& lists = Lists::local();
   if (index == kClasses || lists.count[index] * chunk->bytes >= kKeepBytes) return ::operator delete(chunk);
   chunk->set_next(lists.free[index]);
+  poison(*chunk);
   lists.free[index] = chunk;
   ++lists.count[index];
 }
