@@ -38,7 +38,9 @@ struct File {
   Sink sink = Sink::kFile;
   std::string path;
   int fd = -1;
-  int users = 0;  // loggers; under the mutex
+  // Under the mutex: loggers now, and ever.
+  int users = 0;
+  uint64_t taken = 1;
   // The writer's:
   bool regular = true;
   bool failing = false;
@@ -273,6 +275,7 @@ struct AccessLogSinks::Impl {
     for (auto& file : files) {
       if (file->sink == spec.sink && file->path == spec.path) {
         ++file->users;
+        ++file->taken;
         return file.get();
       }
     }
@@ -318,13 +321,14 @@ struct AccessLogSinks::Impl {
       const bool last = stopping;
       uint64_t flush_wanted;
       bool reopen_wanted;
-      std::vector<File*> unused, all;
+      std::vector<std::pair<File*, uint64_t>> unused;  // and how often it had been taken
+      std::vector<File*> all;
       {
         std::lock_guard lock(mutex);
         flush_wanted = flush_requested;
         reopen_wanted = std::exchange(reopen_requested, false);
         for (auto& file : files) {
-          if (file->users == 0) unused.push_back(file.get());
+          if (file->users == 0) unused.emplace_back(file.get(), file->taken);
           if (reopen_wanted) all.push_back(file.get());
         }
       }
@@ -334,7 +338,9 @@ struct AccessLogSinks::Impl {
       {
         std::lock_guard lock(mutex);
         std::erase_if(files, [&](const std::unique_ptr<File>& file) {
-          if (file->users > 0 || std::find(unused.begin(), unused.end(), file.get()) == unused.end()) return false;
+          // Not if somebody took it, logged and gave it back meanwhile: that line may be in a ring still.
+          const std::pair<File*, uint64_t> same{file.get(), file->taken};
+          if (file->users > 0 || std::find(unused.begin(), unused.end(), same) == unused.end()) return false;
           close_file(*file);
           return true;
         });

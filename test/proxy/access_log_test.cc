@@ -90,6 +90,13 @@ TEST_F(AccessLog, MissingValuesAreADashOrNothing) {
   EXPECT_EQ(lines.size(), 11u) << lines;
 }
 
+// As configuration changes do: the writer is about to close the file when it is taken up again.
+TEST_F(AccessLog, AFileThatIsTakenUpAgainAtOnceLosesNoLine) {
+  constexpr int kTimes = 3'000;
+  for (int i = 0; i < kTimes; ++i) logger({.format = "%RESPONSE_CODE%\n"})->log(i % 2, request_.context());
+  EXPECT_EQ(text().size(), kTimes * 4u);
+}
+
 TEST_F(AccessLog, JsonLinesHaveTypesAndEscapes) {
   request_.request.add("x-bytes", "a\xff\xc3\xa9\t\x01");
   const std::vector<std::pair<std::string, std::string>> format = {
