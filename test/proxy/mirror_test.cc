@@ -150,13 +150,13 @@ TEST_F(Mirror, ResetsAtEveryMomentAreNotFelt) {
     accept(next);
     plane.publish();
     for (size_t i = 0; i < ends.size(); ++i) {
-      std::atomic<bool> ended{false};
-      other.set_handler([&](Exchange& e) {
-        ends[i](e);
-        ended = true;
+      const auto ended = std::make_shared<std::atomic<bool>>(false);  // the upstream's thread may be late
+      other.set_handler([ended, end = ends[i]](Exchange& e) {
+        end(e);
+        *ended = true;
       });
       client.send("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 400000\r\n\r\n" + half);
-      if (!body_first) ASSERT_TRUE(wait_until([&] { return ended.load(); })) << i;
+      if (!body_first) ASSERT_TRUE(wait_until([&] { return ended->load(); })) << i;
       client.send(half);
       const HttpMessage answer = client.read_response();
       ASSERT_EQ(answer.error, "") << i;
