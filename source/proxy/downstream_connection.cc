@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "http/h1_codec.h"
 #include "http/h2_codec.h"
+#include "upstream/h2_options.h"
 
 namespace outrigger::proxy {
 namespace {
@@ -25,20 +26,9 @@ http::H1Options h1_options(const ActiveChain& chain) {
 
 http::H2Options h2_options(const ActiveChain& chain) {
   const config::HcmSpec& hcm = chain.linked.chain->spec.hcm;
-  const config::Http2Spec& spec = hcm.http2;
-  http::H2Options options;
-  options.max_concurrent_streams = spec.max_concurrent_streams;
-  options.initial_stream_window_bytes = spec.initial_stream_window_bytes;
-  options.initial_connection_window_bytes = spec.initial_connection_window_bytes;
-  options.stream_buffer_bytes = std::min(chain.buffer_limit, options.stream_buffer_bytes);
+  http::H2Options options = upstream::h2_options(hcm.http2, chain.buffer_limit);
   options.max_head_bytes = hcm.max_request_headers_kb * 1024;
   options.max_headers_count = hcm.max_headers_count;
-  options.keepalive_interval_ms = spec.keepalive_interval_ms;
-  options.keepalive_timeout_ms = spec.keepalive_timeout_ms;
-  options.max_control_frames = spec.max_control_frames;
-  options.max_consecutive_empty_frames = spec.max_consecutive_empty_frames;
-  options.max_priority_frames_per_stream = spec.max_priority_frames_per_stream;
-  options.max_window_updates_per_data_frame = spec.max_window_updates_per_data_frame;
   return options;
 }
 

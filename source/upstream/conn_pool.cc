@@ -1,10 +1,9 @@
 #include "upstream/conn_pool.h"
 
-#include <algorithm>
-
 #include "base/check.h"
 #include "http/h1_codec.h"
 #include "http/h2_codec.h"
+#include "upstream/h2_options.h"
 #include "upstream/worker_clusters.h"
 
 namespace outrigger::upstream {
@@ -36,18 +35,8 @@ void PooledConnection::make_codec() {
     codec_ = http::make_h1_client_codec(*connection_, *this, options);
     return;
   }
-  http::H2Options options;
-  options.max_concurrent_streams = spec.http2.max_concurrent_streams;
-  options.initial_stream_window_bytes = spec.http2.initial_stream_window_bytes;
-  options.initial_connection_window_bytes = spec.http2.initial_connection_window_bytes;
-  options.stream_buffer_bytes = std::min(spec.per_connection_buffer_limit_bytes, options.stream_buffer_bytes);
+  http::H2Options options = h2_options(spec.http2, spec.per_connection_buffer_limit_bytes);
   options.max_headers_count = spec.max_response_headers_count;
-  options.keepalive_interval_ms = spec.http2.keepalive_interval_ms;
-  options.keepalive_timeout_ms = spec.http2.keepalive_timeout_ms;
-  options.max_control_frames = spec.http2.max_control_frames;
-  options.max_consecutive_empty_frames = spec.http2.max_consecutive_empty_frames;
-  options.max_priority_frames_per_stream = spec.http2.max_priority_frames_per_stream;
-  options.max_window_updates_per_data_frame = spec.http2.max_window_updates_per_data_frame;
   codec_ = http::make_h2_client_codec(*connection_, *this, options,
                                       {pool_.counted_in_->stats().http2.get(), &cluster.shard()});
 }
