@@ -1,9 +1,8 @@
 // HTTP/2 clients of a worker's data plane: codec_type, whole exchanges with an HTTP/1.1 upstream, draining.
 #include "proxy/data_plane.h"
 #include "support/fake_upstream.h"
-#include "support/h2_frames.h"
+#include "support/h2_peer.h"
 #include "support/http_client.h"
-#include "support/socket.h"
 
 namespace outrigger::proxy {
 namespace {
@@ -12,27 +11,8 @@ namespace h2 = test::h2;
 using Codec = config::HcmSpec::Codec;
 using test::Exchange;
 
-// A client by hand.
-struct H2Client {
-  explicit H2Client(uint16_t port) : socket(test::Socket::connect(port)) {}
-  void greet() { socket.send(h2::preface() + h2::settings() + h2::frame(h2::kSettings, h2::kAck, 0)); }
-  // Reads on until `done`, or the end.
-  bool read_until(const std::function<bool()>& done) {
-    while (!done()) {
-      const std::string bytes = socket.recv_some();
-      if (bytes.empty()) return done();
-      reader.feed(bytes);
-    }
-    return true;
-  }
-  std::string head(uint32_t stream) {
-    read_until([&] { return reader.ended(stream) || reader.code(stream) >= 0; });
-    const h2::Frame* const f = reader.find(h2::kHeaders, stream);
-    return f == nullptr ? "" : f->fields;
-  }
-  std::string status(uint32_t stream) { return head(stream).substr(0, 11); }
-  test::Socket socket;
-  h2::Reader reader;
+struct H2Client : test::H2Peer {
+  explicit H2Client(uint16_t port) : H2Peer(test::Socket::connect(port)) {}
 };
 
 class H2Downstream : public ::testing::Test {

@@ -1,9 +1,8 @@
 // HTTP/2 to the upstreams of a worker's data plane: pools, limits, refusals, and every pair of versions.
 #include "proxy/data_plane.h"
 #include "support/fake_upstream.h"
-#include "support/h2_frames.h"
+#include "support/h2_peer.h"
 #include "support/http_client.h"
-#include "support/socket.h"
 
 namespace outrigger::proxy {
 namespace {
@@ -12,6 +11,7 @@ namespace h2 = test::h2;
 using Upstream = config::ClusterSpec::Codec;
 using Downstream = config::HcmSpec::Codec;
 using test::Exchange;
+using test::H2Peer;
 
 config::ClusterSpec cluster_to(std::string name, uint16_t port, Upstream codec) {
   config::ClusterSpec cluster;
@@ -52,29 +52,6 @@ config::ListenerSpec listener_with(std::string name, std::string table) {
   return listener;
 }
 
-// A peer by hand: the frames that it has received are in `reader`.
-struct H2Peer {
-  explicit H2Peer(test::Socket s) : socket(std::move(s)) {}
-  bool read_until(const std::function<bool()>& done) {
-    while (!done()) {
-      const std::string bytes = socket.recv_some();
-      if (bytes.empty()) return done();
-      reader.feed(bytes);
-    }
-    return true;
-  }
-  bool read_head(uint32_t stream) {
-    return read_until([&] { return reader.find(h2::kHeaders, stream) != nullptr; });
-  }
-  std::string answer(uint32_t stream) {
-    read_until([&] { return reader.ended(stream) || reader.code(stream) >= 0; });
-    const h2::Frame* const f = reader.find(h2::kHeaders, stream);
-    return f == nullptr ? "" : f->fields;
-  }
-  test::Socket socket;
-  h2::Reader reader;
-};
-
 class H2Upstream : public ::testing::Test {
  protected:
   void serve(const std::function<void(config::ClusterSpec&)>& more = {},
@@ -95,7 +72,7 @@ class H2Upstream : public ::testing::Test {
   }
   H2Peer h2_client() {
     H2Peer client(test::Socket::connect(plane.port()));
-    client.socket.send(h2::preface() + h2::settings() + h2::frame(h2::kSettings, h2::kAck, 0));
+    client.greet();
     return client;
   }
 
@@ -169,8 +146,8 @@ TEST_F(H2Upstream, APeerThatTakesFewerThanExpected) {
   ASSERT_EQ(peer.socket.recv_exactly(24), h2::preface());
   ASSERT_TRUE(peer.read_head(3));  // they were sent before the proxy knew
   peer.socket.send(h2::reset(1, 7) + h2::reset(3, 7));
-  EXPECT_EQ(client.answer(1).substr(0, 11), ":status=503");
-  EXPECT_EQ(client.answer(3).substr(0, 11), ":status=503");
+  EXPECT_EQ(client.status(1), ":status=503");
+  EXPECT_EQ(client.status(3), ":status=503");
 }
 
 TEST_F(H2Upstream, RefusedStreamsAreTriedAgain) {
@@ -205,9 +182,9 @@ TEST_F(H2Upstream, GoawayMovesOnToANewConnection) {
   H2Peer second = accept();
   ASSERT_TRUE(second.read_head(1));
   second.socket.send(h2::headers(1, {{":status", "203"}}));
-  EXPECT_EQ(client.answer(3).substr(0, 11), ":status=203");
+  EXPECT_EQ(client.status(3), ":status=203");
   first.socket.send(h2::headers(1, {{":status", "201"}}));
-  EXPECT_EQ(client.answer(1).substr(0, 11), ":status=201");
+  EXPECT_EQ(client.status(1), ":status=201");
   first.socket.recv_to_eof();  // it closes when its last stream has ended
   EXPECT_EQ(first.socket.end(), test::Socket::End::kEof);
   client.socket.send(h2::headers(5, h2::get("/5")));
@@ -223,9 +200,9 @@ TEST_F(H2Upstream, ResetsAreTheirStreamsOnly) {
   client.socket.send(h2::reset(3, 8));
   ASSERT_TRUE(peer.read_until([&] { return peer.reader.code(3) == 8; }));
   peer.socket.send(h2::reset(1, 2));
-  EXPECT_EQ(client.answer(1).substr(0, 11), ":status=503");
+  EXPECT_EQ(client.status(1), ":status=503");
   peer.socket.send(h2::headers(5, {{":status", "200"}}, h2::kEndHeaders) + h2::data(5, "half") + h2::reset(5, 2));
-  client.answer(5);
+  client.head(5);
   EXPECT_EQ(client.reader.code(5), 2);
   EXPECT_FALSE(client.reader.ended(5));
   EXPECT_EQ(plane.stat("cluster.up.upstream_cx_destroy_remote"), 0u);
@@ -256,11 +233,11 @@ TEST_F(H2Upstream, ASlowClientHoldsItsStreamsWindowOnly) {
   quick.socket.send(h2::headers(1, h2::get("/quick")));
   ASSERT_TRUE(peer.read_head(3));
   peer.socket.send(h2::headers(3, {{":status", "200"}}, h2::kEndHeaders) + h2::data(3, "quick", true));
-  EXPECT_EQ(quick.answer(1).substr(0, 11), ":status=200");
+  EXPECT_EQ(quick.status(1), ":status=200");
   // The client reads: all of it comes.
   slow.socket.send(h2::window(0, 8 << 20) + h2::window(1, 8 << 20));
   peer.socket.send(h2::data(1, "", true));
-  EXPECT_EQ(slow.answer(1).substr(0, 11), ":status=200");
+  EXPECT_EQ(slow.status(1), ":status=200");
   EXPECT_EQ(slow.reader.body(1).size(), sent);
 }
 
@@ -312,9 +289,9 @@ TEST_F(H2Upstream, TheVersionChangesInPlace) {
   test::Socket http1 = listener.accept();
   EXPECT_EQ(http1.recv_until("\r\n"), "GET /3 HTTP/1.1\r\n");
   http1.send("HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n");
-  EXPECT_EQ(client.answer(3).substr(0, 11), ":status=201");
+  EXPECT_EQ(client.status(3), ":status=201");
   old.socket.send(h2::headers(1, {{":status", "200"}}));
-  EXPECT_EQ(client.answer(1).substr(0, 11), ":status=200");
+  EXPECT_EQ(client.status(1), ":status=200");
   old.socket.recv_to_eof();
   EXPECT_EQ(old.socket.end(), test::Socket::End::kEof);
 }
@@ -357,7 +334,7 @@ class EveryPair : public ::testing::TestWithParam<std::tuple<bool, bool>> {
       client.socket.send(h2::data(1, std::string_view(body).substr(at, 16'000), at + 16'000 >= body.size()));
       if (at % 48'000 == 0) client.reader.feed(client.socket.recv_some(65536, 1));
     }
-    const std::string head = client.answer(1);
+    const std::string head = client.head(1);
     out.status = head.size() < 11 ? "reset" : head.substr(8, 3);
     out.body = client.reader.body(1);
     const h2::Frame& last = client.reader.frames.back();
@@ -396,7 +373,7 @@ TEST_P(EveryPair, BodiesTrailersHeadAndEarlyAnswers) {
   if (http2_client()) {
     H2Peer client(test::Socket::connect(plane.port()));
     client.socket.send(h2::preface() + h2::settings() + h2::headers(1, h2::get("/broken")));
-    client.answer(1);
+    client.head(1);
     EXPECT_FALSE(client.reader.ended(1));
     EXPECT_GE(client.reader.code(1), 0);
   } else {
