@@ -226,7 +226,8 @@ void HostPool::place(PooledConnection& connection) {
     connection.codec_->close_idle();
     return;
   }
-  if (connection.room() == 0) return others_.push_back(connection);
+  // An HTTP/1 connection has room when it is idle; no need to ask.
+  if (http2_ ? connection.room() == 0 : !idle) return others_.push_back(connection);
   if (!idle) return open_.push_back(connection);
   idle_.push_front(connection);
   if (const uint64_t ms = cluster_.cluster().spec().idle_timeout_ms; ms != 0)

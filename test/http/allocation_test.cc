@@ -1,33 +1,15 @@
 // Nothing is allocated per message: operator new is counted while requests go through both codecs over loopback.
-#include <cstdlib>
-#include <new>
-
 #include "base/block.h"
 #include "http/h1_fixture.h"
 #include "http/h2_codec.h"
 #include "stats/stats.h"
-
-namespace {
-bool counting = false;
-size_t allocations = 0;
-
-void* allocate(size_t size) {
-  if (counting) ++allocations;
-  void* const at = std::malloc(size);
-  if (at == nullptr) std::abort();
-  return at;
-}
-}  // namespace
-
-void* operator new(size_t size) { return allocate(size); }
-void* operator new[](size_t size) { return allocate(size); }
-void operator delete(void* at) noexcept { std::free(at); }
-void operator delete[](void* at) noexcept { std::free(at); }
-void operator delete(void* at, size_t) noexcept { std::free(at); }
-void operator delete[](void* at, size_t) noexcept { std::free(at); }
+#include "support/count_allocations.h"
 
 namespace outrigger::http {
 namespace {
+
+using test::allocations;
+using test::counting;
 
 // A sink that passes on what it gets, as a proxy's would, and owns an arena of its own.
 struct QuietSink final : StreamSink {

@@ -6,37 +6,18 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <cstdlib>
 #include <filesystem>
-#include <new>
 #include <thread>
 
+#include "support/count_allocations.h"
 #include "support/temp_dir.h"
 #include "support/wait.h"
-
-namespace {
-// Of this thread only: the writer's thread may allocate.
-thread_local bool counting = false;
-thread_local size_t allocations = 0;
-
-void* allocate(size_t size) {
-  if (counting) ++allocations;
-  void* const at = std::malloc(size);
-  if (at == nullptr) std::abort();
-  return at;
-}
-}  // namespace
-
-void* operator new(size_t size) { return allocate(size); }
-void* operator new[](size_t size) { return allocate(size); }
-void operator delete(void* at) noexcept { std::free(at); }
-void operator delete[](void* at) noexcept { std::free(at); }
-void operator delete(void* at, size_t) noexcept { std::free(at); }
-void operator delete[](void* at, size_t) noexcept { std::free(at); }
 
 namespace outrigger::proxy {
 namespace {
 
+using test::allocations;
+using test::counting;  // of this thread: the writer's may allocate
 using test::read_file;
 using test::TempDir;
 
