@@ -15,6 +15,7 @@
 #include "base/hash.h"
 #include "config/translate.h"
 #include "control/read_text.h"
+#include "proxy/aggregate.h"
 #include "proxy/listener_part.h"
 #include "proxy/store.h"
 #include "stats/stats.h"
@@ -49,22 +50,14 @@ std::vector<std::string> exclusive_addresses(const config::Spec& spec) {
   return all;
 }
 
+std::vector<std::string> members_of(const config::Spec& spec) {
+  const auto* cluster = std::get_if<config::ClusterSpec>(&spec);
+  return cluster == nullptr ? std::vector<std::string>{} : cluster->members;
+}
+
 bool is_directory(const std::string& path) {
   struct stat info;
   return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
-}
-
-// The file, or the resource files directly in the directory.
-void list_entry(const std::string& path, std::set<std::string>& paths) {
-  DIR* dir = opendir(path.c_str());
-  if (dir == nullptr) {
-    if (errno == ENOTDIR) paths.insert(path);
-    return;
-  }
-  while (const dirent* entry = readdir(dir)) {
-    if (DirectorySource::is_resource_file(entry->d_name)) paths.insert(path + "/" + entry->d_name);
-  }
-  closedir(dir);
 }
 
 }  // namespace
@@ -101,6 +94,18 @@ bool DirectorySource::is_resource_file(std::string_view name) {
   return false;
 }
 
+void DirectorySource::list_files(const std::string& path, std::set<std::string>& files) {
+  DIR* dir = opendir(path.c_str());
+  if (dir == nullptr) {
+    if (errno == ENOTDIR) files.insert(path);
+    return;
+  }
+  while (const dirent* entry = readdir(dir)) {
+    if (is_resource_file(entry->d_name)) files.insert(path + "/" + entry->d_name);
+  }
+  closedir(dir);
+}
+
 // ---- what is where ----
 
 std::string DirectorySource::full(const std::string& relative) const {
@@ -135,7 +140,7 @@ std::set<std::string> DirectorySource::list() const {
   std::set<std::string> paths;
   const auto add = [&](const GroupsFile& groups) {
     for (const GroupsFile::Group& group : groups.groups)
-      for (const GroupsFile::Entry& entry : group.files) list_entry(full(entry.path), paths);
+      for (const GroupsFile::Entry& entry : group.files) list_files(full(entry.path), paths);
   };
   add(groups_.in_force);
   if (groups_.next) add(*groups_.next);
@@ -250,7 +255,8 @@ void DirectorySource::parse(const std::string& path, const std::string& text, Fi
                   pool_.share(Resource::make(std::string(config::type_url(one.type)), one.name, std::move(one.bytes))),
               .path = std::move(one.path),
               .line = one.line,
-              .addresses = exclusive_addresses(*one.spec)};
+              .addresses = exclusive_addresses(*one.spec),
+              .members = members_of(*one.spec)};
     if (auto verdict = store.accept(std::move(*one.spec), {}, proxy::Source::kFile); !verdict) {
       faults.all().push_back(fault_of(path, item, verdict.error().detail));
     }
@@ -263,8 +269,8 @@ void DirectorySource::parse(const std::string& path, const std::string& text, Fi
 
 // ---- what goes together ----
 
-// Who has which name and which address in each group, if every file's next items are taken except those of the refused
-// files.
+// Who has which name and which address in each group, and which clusters lead where, if every file's next items are
+// taken except those of the refused files.
 class DirectorySource::Claims {
  public:
   Claims(const DirectorySource& source, const GroupsFile& groups, const std::set<std::string>& refused)
@@ -303,6 +309,8 @@ class DirectorySource::Claims {
       for (const Item& item : is_taken(*entry) ? *entry->second.next : entry->second.good) claim(*entry, item);
     for (const Entry* entry : members)
       if (served && is_taken(*entry)) check_held_addresses(entry->second);
+    for (const auto& [name, owner] : names_)
+      if (owner.changed) check_circle(owner);
   }
 
   void claim(const Entry& entry, const Item& item) {
@@ -338,6 +346,28 @@ class DirectorySource::Claims {
                                               "other",
                                               address, label(*old.resource))));
       }
+    }
+  }
+
+  // Aggregate clusters must not lead back to themselves. Of the files that do it together, the last one that changed is
+  // refused.
+  void check_circle(const Owner& mine) {
+    const auto members = [&](const std::string& cluster) -> const std::vector<std::string>* {
+      const auto at = names_.find({mine.item->resource->type_url, cluster});
+      return at == names_.end() ? nullptr : &at->second.item->members;
+    };
+    for (const std::string& member : mine.item->members) {
+      const std::vector<std::string> way = proxy::way_to(mine.item->resource->name, member, members);
+      if (way.empty()) continue;
+      const Owner* loser = &mine;
+      std::string text = mine.item->resource->name;
+      for (const std::string& cluster : way) {
+        const Owner& owner = names_.at({mine.item->resource->type_url, cluster});
+        if (owner.changed && *owner.path > *loser->path) loser = &owner;
+        text += fmt::format(" -> {}", cluster);
+        if (*owner.path != *mine.path) text += fmt::format(" (in {})", *owner.path);
+      }
+      if (loser == &mine) add(*mine.path, fault_of(*mine.path, *mine.item, "closes a circle: " + text));
     }
   }
 

@@ -4,8 +4,9 @@
 // directory. Each file is in Envoy's format of resource files.
 //
 // A file is taken whole or not at all: one fault refuses it, and its last good resources stay. A resource that two
-// files of a group have, or an address that two of its listeners have, is a fault of the file that changed (the later
-// one by name if both did), told with both names; a file refused for that is tried again whenever another changes.
+// files of a group have, an address that two of its listeners have, or a circle of aggregate clusters is a fault of the
+// file that changed (the later one by name if both did), told with both names; a file refused for that is tried again
+// whenever another changes.
 // Changed groups are taken when all of their files are there, were good once, and agree; until then the old groups
 // stay. Nothing is given out before every file was good at once: a control plane that starts beside a broken file would
 // else delete that file's resources from every proxy. A directory that is gone changes nothing, nor does a file that
@@ -65,6 +66,8 @@ class DirectorySource {
   std::vector<std::string> directories() const;
 
   static bool is_resource_file(std::string_view name);
+  // Adds `path` if it is a file, else the resource files directly in that directory; nothing if it is not there.
+  static void list_files(const std::string& path, std::set<std::string>& files);
 
  private:
   struct Item {
@@ -72,6 +75,7 @@ class DirectorySource {
     std::string path;                    // in the file: "resources[3]"
     int line = 0;                        // in the file
     std::vector<std::string> addresses;  // of a listener, those that no other may have
+    std::vector<std::string> members;    // of an aggregate cluster
   };
   struct File {
     std::optional<uint64_t> read_hash;      // of the text read last

@@ -139,6 +139,40 @@ TEST_F(DirectorySourceTest, NothingIsServedBeforeAllWereGoodOnce) {
   EXPECT_EQ(names(changed({"c.yaml"})), (Names{"a", "b"})) << "from then on a bad new file holds up nobody";
 }
 
+TEST_F(DirectorySourceTest, ACircleOfAggregatesAcrossFilesIsRefusedInTheFileThatChanged) {
+  const auto aggregate = [](const std::string& name, const std::string& members) {
+    return "{\"@type\": " + kCds + ", name: " + name +
+           ", cluster_type: {name: envoy.clusters.aggregate, typed_config: {\"@type\": "
+           "type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig, clusters: [" +
+           members + "]}}, lb_policy: CLUSTER_PROVIDED}";
+  };
+  write_file(dir / "a.yaml", resource_file({aggregate("a", "b, leaf")}));
+  write_file(dir / "b.yaml", resource_file({aggregate("b", "c")}));
+  write_file(dir / "c.yaml", resource_file({eds_cluster_resource("c"), eds_cluster_resource("leaf")}));
+  EXPECT_EQ(text(load()), "");
+  write_file(dir / "c.yaml", resource_file({aggregate("c", "leaf, a"), eds_cluster_resource("leaf")}));
+  const auto refused = changed({"c.yaml"});
+  const std::string said = text(refused);
+  EXPECT_NE(said.find("c.yaml:2: Cluster/c: resources[0]: closes a circle: c -> a (in " + dir / "a.yaml" + ") -> b"),
+            std::string::npos)
+      << said;
+  EXPECT_EQ(refused.refused_files, 1u);
+  EXPECT_EQ(names(refused), (Names{"a", "b", "c", "leaf"}));
+  // Two files that close it together: the later one loses.
+  write_file(dir / "b.yaml", resource_file({aggregate("b", "leaf")}));
+  const auto mended = changed({"b.yaml"});
+  EXPECT_EQ(text(mended), "");
+  EXPECT_EQ(mended.mended, Names{dir / "c.yaml"});
+  write_file(dir / "c.yaml", resource_file({eds_cluster_resource("c"), eds_cluster_resource("leaf")}));
+  EXPECT_EQ(text(changed({"c.yaml"})), "");
+  write_file(dir / "a.yaml", resource_file({aggregate("a", "c")}));
+  write_file(dir / "b.yaml", resource_file({aggregate("b", "a")}));
+  write_file(dir / "c.yaml", resource_file({aggregate("c", "b"), eds_cluster_resource("leaf")}));
+  const auto both = changed({"a.yaml", "b.yaml", "c.yaml"});
+  EXPECT_NE(text(both).find("c.yaml:2: Cluster/c"), std::string::npos) << text(both);
+  EXPECT_EQ(both.refused_files, 1u) << text(both);
+}
+
 TEST_F(DirectorySourceTest, DuplicatesAreRefusedInTheFileThatChanged) {
   write_file(dir / "a.yaml", resource_file({eds_cluster_resource("a")}));
   write_file(dir / "b.yaml", resource_file({eds_cluster_resource("b")}));
