@@ -4,10 +4,8 @@
 #include <strings.h>
 
 namespace outrigger::control {
-namespace {
 
-// "" if there is none, or if there are two.
-std::string_view bearer_token(const grpc::ServerContextBase& context) {
+std::string_view Admission::bearer_token(const grpc::ServerContextBase& context) {
   constexpr std::string_view kScheme = "bearer ";
   const auto [begin, end] = context.client_metadata().equal_range("authorization");
   if (begin == end || std::next(begin) != end) return {};
@@ -17,14 +15,18 @@ std::string_view bearer_token(const grpc::ServerContextBase& context) {
   return value;
 }
 
-}  // namespace
-
 bool Admission::admit(const grpc::ServerContextBase& context) {
-  if (!options_.token_ok) return true;
   const std::string_view token = bearer_token(context);
-  if (options_.token_ok(token)) return true;
+  if (is_good(token)) return true;
   ++unauthenticated_;
   tell(context.peer(), token.empty() ? "no bearer token" : "an unknown bearer token");
+  return false;
+}
+
+bool Admission::admit_again(std::string_view token, const std::string& peer) {
+  if (is_good(token)) return true;
+  ++unauthenticated_;
+  tell(peer, "its bearer token is no longer good");
   return false;
 }
 

@@ -24,6 +24,10 @@ class Admission {
 
   // False: the call has no token that is good. Counted and told.
   bool admit(const grpc::ServerContextBase& context);
+  // The same of a call that has been admitted by this token.
+  bool admit_again(std::string_view token, const std::string& peer);
+  // "" if there is none, or if there are two.
+  static std::string_view bearer_token(const grpc::ServerContextBase& context);
   // There are too many streams.
   void refuse_stream(const std::string& peer);
 
@@ -31,6 +35,7 @@ class Admission {
   uint64_t over_limit() const { return over_limit_; }
 
  private:
+  bool is_good(std::string_view token) const { return !options_.token_ok || options_.token_ok(token); }
   void tell(const std::string& peer, std::string_view reason);
   const AdsServerOptions& options_;
   std::atomic<uint64_t> unauthenticated_ = 0, over_limit_ = 0;

@@ -64,6 +64,7 @@ struct AdsServer::Impl {
   void forget(uint64_t stream_id);
   void on_cache_change(const std::string& group);
   void regroup();
+  void readmit();
   void end_streams();
   std::string group_of(const ClientInfo& client) const {
     return options.group_of ? options.group_of(client) : std::string();
@@ -86,14 +87,15 @@ struct AdsServer::Impl {
   std::map<uint64_t, Stream*> streams;
   uint64_t next_stream_id = 1;
   bool stopping = false;
-  std::atomic<uint64_t> groupings = 0;  // regroup() was called so often
+  std::atomic<uint64_t> groupings = 0;   // regroup() was called so often
+  std::atomic<uint64_t> admissions = 0;  // readmit() was called so often
 };
 
 // One client's stream. gRPC deletes it by way of OnDone; until it has left Impl::streams it may be called from there.
 class AdsServer::Impl::Stream final : public RawReactor {
  public:
   Stream(Impl& server, uint64_t id, grpc::CallbackServerContext* context, bool incremental)
-      : server_(server), session_(incremental, server.options.max_names) {
+      : server_(server), context_(context), session_(incremental, server.options.max_names) {
     info_.stream_id = id;
     info_.peer = context->peer();
     info_.incremental = incremental;
@@ -164,6 +166,9 @@ class AdsServer::Impl::Stream final : public RawReactor {
     session_.set_snapshot(server_.cache.get(group_));
     pump();
   }
+
+  // As long as it is in Impl::streams.
+  std::string_view bearer_token() const { return Admission::bearer_token(*context_); }
 
   // The group's snapshot is what the client is served from now on.
   void join(std::string group) {
@@ -248,6 +253,7 @@ class AdsServer::Impl::Stream final : public RawReactor {
   }
 
   Impl& server_;
+  grpc::CallbackServerContext* const context_;  // gRPC's, until OnDone
   ClientInfo info_;     // written by introduce() under the mutex; read elsewhere under it or by this stream's reads
   bool known_ = false;  // of this stream's reads alone
   grpc::ByteBuffer incoming_, outgoing_;
@@ -264,8 +270,15 @@ class AdsServer::Impl::Stream final : public RawReactor {
 };
 
 RawReactor* AdsServer::Impl::accept(grpc::CallbackServerContext* context, bool incremental) {
-  const bool admitted = admission.admit(*context);
-  std::unique_lock lock(mutex);
+  std::unique_lock lock(mutex, std::defer_lock);
+  bool admitted = false;
+  for (bool current = false; !current;) {
+    const uint64_t admission_count = admissions;
+    admitted = admission.admit(*context);
+    lock.lock();
+    current = admission_count == admissions;
+    if (!current) lock.unlock();
+  }
   const uint64_t id = next_stream_id++;
   auto* stream = new Stream(*this, id, context, incremental);
   const auto refuse = [&](grpc::StatusCode code, const char* why) {
@@ -311,7 +324,29 @@ void AdsServer::Impl::regroup() {
   }
 }
 
+// As above, for token_ok.
+void AdsServer::Impl::readmit() {
+  ++admissions;
+  struct Admitted {
+    uint64_t id;
+    std::string token, peer;
+  };
+  std::vector<Admitted> all;
+  {
+    std::lock_guard lock(mutex);
+    for (const auto& [id, stream] : streams)
+      all.push_back({id, std::string(stream->bearer_token()), stream->info().peer});
+  }
+  for (const Admitted& one : all) {
+    if (admission.admit_again(one.token, one.peer)) continue;
+    std::lock_guard lock(mutex);
+    if (const auto at = streams.find(one.id); at != streams.end())
+      at->second->finish({grpc::StatusCode::UNAUTHENTICATED, "the token is no longer good"});
+  }
+}
+
 void AdsServer::regroup() { impl_->regroup(); }
+void AdsServer::readmit() { impl_->readmit(); }
 
 // In random order, spread evenly: clients that are sent away together come back together.
 void AdsServer::Impl::end_streams() {

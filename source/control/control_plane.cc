@@ -331,7 +331,8 @@ Result<uint16_t> ControlPlane::start(event::Loop& loop) {
   impl_->loop = &loop;
   // Before the load that follows, so that nothing falls between.
   if (!impl_->options.token_file.empty()) {
-    TRY(impl_->tokens, TokenFile::open(loop, impl_->options.token_file));
+    TRY(impl_->tokens,
+        TokenFile::open(loop, impl_->options.token_file, [impl = impl_.get()] { impl->server.readmit(); }));
   }
   TRY_VOID(check_server_tls(impl_->options.server.tls));
   TRY_VOID(impl_->watch_directories());

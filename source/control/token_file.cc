@@ -71,8 +71,9 @@ Result<std::string> TokenFile::first(const std::string& path) {
   return found;
 }
 
-Result<std::unique_ptr<TokenFile>> TokenFile::open(event::Loop& loop, const std::string& path) {
-  std::unique_ptr<TokenFile> file(new TokenFile(path));
+Result<std::unique_ptr<TokenFile>> TokenFile::open(event::Loop& loop, const std::string& path,
+                                                   std::function<void()> on_change) {
+  std::unique_ptr<TokenFile> file(new TokenFile(path, std::move(on_change)));
   TRY(file->watch_,
       event::FileWatch::open(loop, {path}, [raw = file.get()](const event::FileBatch&) { raw->reload(); }));
   TRY(Digests digests, read(path));
@@ -80,7 +81,8 @@ Result<std::unique_ptr<TokenFile>> TokenFile::open(event::Loop& loop, const std:
   return file;
 }
 
-TokenFile::TokenFile(std::string path) : path_(std::move(path)) {}
+TokenFile::TokenFile(std::string path, std::function<void()> on_change)
+    : path_(std::move(path)), on_change_(std::move(on_change)) {}
 TokenFile::~TokenFile() = default;
 
 void TokenFile::reload() {
@@ -90,12 +92,14 @@ void TokenFile::reload() {
     return;
   }
   const size_t count = digests->size();
+  if (*digests == *good_) return;
   {
     auto made = std::make_shared<const Digests>(std::move(*digests));
     std::lock_guard lock(mutex_);
     good_ = std::move(made);
   }
   OUTRIGGER_LOG(kInfo, "control", "{}: {} tokens are good from now on", path_, count);
+  if (on_change_) on_change_();
 }
 
 bool TokenFile::accepts(std::string_view token) const {

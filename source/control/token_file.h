@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -30,7 +31,9 @@ class TokenFile {
   static constexpr size_t kMaxTokens = 1000;
 
   // Refused, by file and line: no such file, no token, one that is too short to be a secret.
-  static Result<std::unique_ptr<TokenFile>> open(event::Loop& loop, const std::string& path);
+  // `on_change` follows each reading that brought other tokens.
+  static Result<std::unique_ptr<TokenFile>> open(event::Loop& loop, const std::string& path,
+                                                 std::function<void()> on_change = {});
   ~TokenFile();
 
   bool accepts(std::string_view token) const;
@@ -40,11 +43,12 @@ class TokenFile {
  private:
   using Digest = std::array<uint8_t, 32>;
   using Digests = std::vector<Digest>;
-  explicit TokenFile(std::string path);
+  TokenFile(std::string path, std::function<void()> on_change);
   static Result<Digests> read(const std::string& path);
   void reload();
 
   const std::string path_;
+  const std::function<void()> on_change_;
   std::unique_ptr<event::FileWatch> watch_;
   mutable std::mutex mutex_;
   std::shared_ptr<const Digests> good_;

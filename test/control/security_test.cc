@@ -1,6 +1,7 @@
 // Who may talk to the control plane: TLS, certificates of clients, bearer tokens, on every service of the port.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
 #include <mutex>
 #include <thread>
@@ -209,6 +210,44 @@ TEST_F(SecurityTest, TokensAreReadAgainAndInNoMessage) {
   const std::string log = testing::internal::GetCapturedStderr();
   EXPECT_NE(log.find("1 tokens are good"), std::string::npos) << log;
   for (const std::string& secret : {kToken, kOther}) EXPECT_EQ(log.find(secret), std::string::npos) << log;
+}
+
+TEST_F(SecurityTest, ATokenThatIsTakenOutEndsItsStreams) {
+  test::write_file(dir / "tokens", kToken + "\n" + kOther);
+  fs::create_directory(dir / "conf");
+  test::write_file(dir / "conf/a.yaml", test::resource_file({test::eds_cluster_resource("a")}));
+  event::Loop loop;
+  ControlPlane control({.config_dir = dir / "conf", .listen = "127.0.0.1:0", .token_file = dir / "tokens"});
+  const auto started = control.start(loop);
+  ASSERT_TRUE(started) << started.error().detail;
+  RawClient leaving(*started, RawOptions{.token = kToken}), staying(*started, RawOptions{.token = kOther});
+  for (RawClient* client : {&leaving, &staying}) {
+    client->ask(kCds);
+    const auto response = client->read();
+    EXPECT_EQ(response.resources_size(), 1);
+    client->ack(response);
+  }
+  test::write_file(dir / "tokens", "# the first is gone\n" + kOther);
+  std::atomic<bool> ended = false;
+  std::thread reader([&] {
+    EXPECT_EQ(leaving.end().error_code(), grpc::StatusCode::UNAUTHENTICATED);
+    ended = true;
+    loop.post([] {});
+  });
+  const test::Deadline deadline(test::kPatience);
+  while (!ended && !deadline.over()) loop.run_once();
+  reader.join();
+  // The other one is still served.
+  test::write_file(dir / "conf/b.yaml", test::resource_file({test::eds_cluster_resource("b")}));
+  ended = false;
+  reader = std::thread([&] {
+    EXPECT_EQ(staying.read().resources_size(), 2);
+    ended = true;
+    loop.post([] {});
+  });
+  while (!ended && !deadline.over()) loop.run_once();
+  reader.join();
+  control.stop();
 }
 
 // The program's own wiring: files, log, metrics.

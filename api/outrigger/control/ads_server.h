@@ -151,6 +151,8 @@ class AdsServer {
 
   // group_of gives other answers now: clients move to their groups.
   void regroup();
+  // token_ok gives other answers now: streams whose token is no longer good end with UNAUTHENTICATED.
+  void readmit();
 
   // Who is connected and what each runs, waits for and refused. The same is told over gRPC, on the server's own port:
   // envoy.service.status.v3.ClientStatusDiscoveryService and outrigger.control.v1.ProxyStatusService.
