@@ -108,6 +108,40 @@ TEST_F(Ctl, ValidateTellsAllFaultsWithFileLineAndPath) {
       << "every resource stands twice";
 }
 
+TEST_F(Ctl, ADirectoryIsJudgedWithItsGroups) {
+  const auto cluster = [](const std::string& name, const std::string& more = {}) {
+    return "resources:\n- {\"@type\": type.googleapis.com/envoy.config.cluster.v3.Cluster, name: " + name +
+           ", type: STATIC" + more + "}\n";
+  };
+  const std::string conf = dir_ / "conf";
+  std::filesystem::create_directories(conf + "/edge");
+  file("conf/shared.yaml", cluster("shared"));
+  file("conf/edge/one.yaml", cluster("one"));
+  file("conf/groups.yaml",
+       "groups: [{name: edge, match: {cluster: {exact: edge}}, files: [edge, shared.yaml]}]\n"
+       "default: {files: [shared.yaml]}\n");
+  const Json good = ctl({"validate", "-o", "json", conf}).json();
+  EXPECT_EQ(good["good"], true) << good;
+  EXPECT_EQ(good["files"], 2);
+  EXPECT_EQ(good["resources"], 2) << "a shared one counts once";
+  const Answer others = ctl({"diff", conf, conf + "/edge"});
+  EXPECT_TRUE(has(others, "- Cluster/shared")) << others.text;
+  EXPECT_TRUE(has(others, "+ Cluster/one")) << others.text;
+  EXPECT_FALSE(has(ctl({"diff", "--group", "edge", conf, conf + "/edge"}), "Cluster/one"));
+  const Answer none = ctl({"diff", "--group", "egde", conf, conf});
+  EXPECT_EQ(none.code, 2);
+  EXPECT_TRUE(has(none, "has no group \"egde\"")) << none.text;
+
+  file("conf/edge/one.yaml", cluster("one", ", colour: blue"));
+  file("conf/shared.yaml", cluster("shared", ", colour: red"));
+  const Answer bad = ctl({"validate", conf});
+  EXPECT_EQ(bad.code, 1);
+  EXPECT_TRUE(has(bad, "edge/one.yaml:2: ")) << bad.text;
+  EXPECT_TRUE(has(bad, "2 faults in 2 files")) << "that of the shared file is told once: " << bad.text;
+  file("conf/groups.yaml", "groups: [{name: edge, match: {cluster: {exact: edge}}, files: [eddge]}]\n");
+  EXPECT_TRUE(has(ctl({"validate", conf}), "eddge is not there"));
+}
+
 TEST_F(Ctl, ExplainAsksARunningProxyOrItsFiles) {
   FakeUpstream upstream;
   const std::string text = bootstrap(upstream.port());

@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
+#include <set>
+#include <utility>
 
 #include "admin_client.h"
 #include "config/any.h"
@@ -72,30 +75,59 @@ Json fault_json(const config::Fault& fault) {
 
 // ---- validate ----
 
+namespace {
+
+// What is to be said of some files, for each group of their directories.
+struct Judgement {
+  std::vector<config::Fault> faults;
+  std::vector<std::string> missing;
+  std::set<std::string> files;
+  std::set<std::pair<std::string, std::string>> resources;  // name, bytes: groups may share them
+  bool good = true;
+};
+
+Judgement judge(const std::vector<std::string>& paths) {
+  Judgement out;
+  const auto add = [](auto& list, const auto& one) {
+    if (std::find(list.begin(), list.end(), one) == list.end()) list.push_back(one);
+  };
+  for (const std::string& group : FileConfig::groups_of(paths)) {
+    FileConfig config(group);
+    config.load(paths);
+    out.good = out.good && config.good();
+    for (const config::Fault& fault : config.faults()) add(out.faults, fault);
+    out.files.insert(config.files().begin(), config.files().end());
+    for (const auto& [name, resource] : config.resources()) out.resources.emplace(name, resource.bytes);
+    if (!config.good()) continue;
+    for (const std::string& line : config.missing()) add(out.missing, group.empty() ? line : group + ": " + line);
+  }
+  if (!out.good) out.missing.clear();
+  return out;
+}
+
+}  // namespace
+
 int validate(const Output& out, const std::vector<std::string>& paths) {
-  FileConfig config;
-  config.load(paths);
-  const bool good = config.good();
-  const std::vector<std::string> missing = good ? config.missing() : std::vector<std::string>{};
+  const Judgement told = judge(paths);
   if (!out.for_people()) {
     Json faults = Json::array();
-    for (const config::Fault& fault : config.faults()) faults.push_back(fault_json(fault));
-    out.print(Json{{"good", good},
-                   {"files", config.files()},
-                   {"resources", config.resources().size()},
+    for (const config::Fault& fault : told.faults) faults.push_back(fault_json(fault));
+    out.print(Json{{"good", told.good},
+                   {"files", told.files.size()},
+                   {"resources", told.resources.size()},
                    {"faults", faults},
-                   {"missing", missing}});
-    return good ? kGood : kBad;
+                   {"missing", told.missing}});
+    return told.good ? kGood : kBad;
   }
-  for (const config::Fault& fault : config.faults())
+  for (const config::Fault& fault : told.faults)
     out.line((fault.warning ? "warning: " : "") + fault.str(), fault.warning ? Colour::kYellow : Colour::kRed);
-  for (const std::string& line : missing) out.line("note: " + line, Colour::kYellow);
-  const size_t errors = static_cast<size_t>(
-      std::count_if(config.faults().begin(), config.faults().end(), [](const config::Fault& f) { return !f.warning; }));
-  out.line(good ? fmt::format("{} files, {} resources, no faults", config.files(), config.resources().size())
-                : fmt::format("{} faults in {} files", errors, config.files()),
-           good ? Colour::kGreen : Colour::kBold);
-  return good ? kGood : kBad;
+  for (const std::string& line : told.missing) out.line("note: " + line, Colour::kYellow);
+  const auto errors =
+      std::count_if(told.faults.begin(), told.faults.end(), [](const config::Fault& f) { return !f.warning; });
+  out.line(told.good ? fmt::format("{} files, {} resources, no faults", told.files.size(), told.resources.size())
+                     : fmt::format("{} faults in {} files", errors, told.files.size()),
+           told.good ? Colour::kGreen : Colour::kBold);
+  return told.good ? kGood : kBad;
 }
 
 // ---- explain ----
@@ -103,7 +135,7 @@ int validate(const Output& out, const std::vector<std::string>& paths) {
 namespace {
 
 bool explain_files(const ExplainOptions& options, Json& out, int& code) {
-  FileConfig config;
+  FileConfig config(options.group);
   if (!load_files(config, options.files)) {
     code = kBad;
     return false;
@@ -259,8 +291,8 @@ bool read_running(const std::string& admin, Side& side, int& code) {
   return true;
 }
 
-bool read_files(const std::string& path, Side& side, int& code) {
-  FileConfig config;
+bool read_files(const std::string& path, const std::string& group, Side& side, int& code) {
+  FileConfig config(group);
   if (!load_files(config, {path})) {
     code = kUsage;
     return false;
@@ -319,11 +351,11 @@ void tell_change(const Output& out, const Json& change) {
 
 }  // namespace
 
-int diff(const Output& out, const std::string& before, const std::string& after) {
+int diff(const Output& out, const std::string& before, const std::string& after, const std::string& group) {
   Side a, b;
   int code = kGood;
   for (const auto& [from, side] : {std::pair(&before, &a), std::pair(&after, &b)})
-    if (!(is_address(*from) ? read_running(*from, *side, code) : read_files(*from, *side, code))) return code;
+    if (!(is_address(*from) ? read_running(*from, *side, code) : read_files(*from, group, *side, code))) return code;
   Json all = Json::array();
   for (const auto& [name, one] : a.resources)
     if (!b.resources.contains(name)) all.push_back({{"resource", name}, {"change", "removed"}});

@@ -15,6 +15,7 @@ namespace outrigger::ctl {
 struct ExplainOptions {
   std::string admin;               // a running proxy; or, if there are any:
   std::vector<std::string> files;  // a bootstrap and files
+  std::string group;               // of a directory with a groups.yaml
   std::string listener, method = "GET", host, path = "/", remote = "127.0.0.1";
   std::vector<std::string> headers;  // "Name: value"
   uint64_t random = 0;
@@ -24,7 +25,8 @@ struct ExplainOptions {
 int validate(const Output& out, const std::vector<std::string>& paths);
 int explain(const Output& out, const ExplainOptions& options);
 // Each side is a file, a directory, or http://HOST:PORT of a running proxy's admin.
-int diff(const Output& out, const std::string& before, const std::string& after);
+// `group`: of a directory with a groups.yaml.
+int diff(const Output& out, const std::string& before, const std::string& after, const std::string& group);
 int dump(const Output& out, const std::string& admin, const std::string& name_regex);
 
 }  // namespace outrigger::ctl

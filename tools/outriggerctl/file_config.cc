@@ -8,6 +8,7 @@
 #include "config/names.h"
 #include "config/yaml_document.h"
 #include "control/directory_source.h"
+#include "control/groups_file.h"
 #include "filters/all_filters.h"
 #include "net/address.h"
 #include "server/read_file.h"
@@ -37,35 +38,87 @@ bool is_bootstrap(const std::string& text) {
   return admin && !resources;
 }
 
+bool is_directory(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::is_directory(path, error);
+}
+
+std::string groups_path(const std::string& directory) {
+  return directory + "/" + std::string(control::GroupsFile::kName);
+}
+
+// Of a directory; nothing: it is none, or its groups.yaml has faults.
+std::optional<control::GroupsFile> read_groups(const std::string& directory, config::Faults& faults) {
+  if (!is_directory(directory)) return std::nullopt;
+  const std::string path = groups_path(directory);
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) return control::GroupsFile::none();
+  const auto text = server::read_file(path, kMaxFileBytes);
+  if (text) return control::GroupsFile::parse(*text, path, faults);
+  faults.all().push_back({.file = path, .message = "cannot be read"});
+  return std::nullopt;
+}
+
 }  // namespace
 
-FileConfig::FileConfig()
-    : translator_(filters::all_filters(), states_, registry_, {.api_listeners = true}),
+FileConfig::FileConfig(std::string group)
+    : group_(std::move(group)),
+      translator_(filters::all_filters(), states_, registry_, {.api_listeners = true}),
       store_({.stats = &registry_, .bind = false, .now_ms = [this] { return now_ms_; }}) {}
+
+std::vector<std::string> FileConfig::groups_of(const std::vector<std::string>& paths) {
+  std::vector<std::string> names = {""};
+  for (const std::string& path : paths) {
+    config::Faults told_by_load;
+    const auto groups = read_groups(path, told_by_load);
+    if (!groups) continue;
+    for (const control::GroupsFile::Group& group : groups->groups)
+      if (std::find(names.begin(), names.end(), group.name) == names.end()) names.push_back(group.name);
+  }
+  return names;
+}
 
 bool FileConfig::good() const {
   return std::all_of(faults_.begin(), faults_.end(), [](const config::Fault& f) { return f.warning; });
 }
 
 void FileConfig::load(const std::vector<std::string>& paths) {
+  group_found_ = group_.empty();
   for (const std::string& path : paths) {
-    std::error_code error;
-    if (!std::filesystem::is_directory(path, error)) {
+    if (is_directory(path)) {
+      load_directory(path);
+    } else {
       load_file(path);
-      continue;
     }
-    std::vector<std::string> inside;
-    for (const auto& entry : std::filesystem::directory_iterator(path, error))
-      if (control::DirectorySource::is_resource_file(entry.path().filename().string()))
-        inside.push_back(entry.path().string());
-    std::sort(inside.begin(), inside.end());
-    if (inside.empty()) fault(path, "has no *.yaml, *.yml or *.json file");
-    for (const std::string& file : inside) load_file(file);
   }
+  if (!group_found_) fault(paths.front(), "has no group \"" + group_ + "\"");
+}
+
+// A directory without the group serves its nodes what it serves all others.
+void FileConfig::load_directory(const std::string& path) {
+  config::Faults of_groups;
+  const auto groups = read_groups(path, of_groups);
+  faults_.insert(faults_.end(), of_groups.all().begin(), of_groups.all().end());
+  if (!groups) return;
+  const auto group = std::find_if(groups->groups.begin(), groups->groups.end(),
+                                  [&](const control::GroupsFile::Group& one) { return one.name == group_; });
+  group_found_ = group_found_ || group != groups->groups.end();
+  std::set<std::string> inside;
+  for (const control::GroupsFile::Entry& entry :
+       group != groups->groups.end() ? group->files : groups->groups.front().files) {
+    const std::string named = entry.path.empty() ? path : path + "/" + entry.path;
+    if (!entry.field.empty() && !std::filesystem::exists(named)) {
+      faults_.push_back(
+          {.file = groups_path(path), .line = entry.line, .path = entry.field, .message = named + " is not there"});
+    }
+    control::DirectorySource::list_files(named, inside);
+  }
+  if (inside.empty() && groups->groups.size() == 1) fault(path, "has no *.yaml, *.yml or *.json file");
+  for (const std::string& file : inside) load_file(file);
 }
 
 void FileConfig::load_file(const std::string& path) {
-  ++files_;
+  files_.insert(path);
   const auto text = server::read_file(path, kMaxFileBytes);
   if (!text) return fault(path, "cannot be read");
   if (is_bootstrap(*text)) {

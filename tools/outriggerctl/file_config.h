@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,14 +24,18 @@ namespace outrigger::ctl {
 
 class FileConfig {
  public:
-  FileConfig();
+  // Of the directories with a groups.yaml, what this group's nodes are served; "": what all others are.
+  explicit FileConfig(std::string group = {});
+  // The groups of the directories among the paths, "" first.
+  static std::vector<std::string> groups_of(const std::vector<std::string>& paths);
 
-  // Each path is a file or a directory of *.yaml, *.yml and *.json files.
+  // Each path is a file or a directory, as outrigger-control serves it: its groups, or its *.yaml, *.yml and *.json
+  // files.
   void load(const std::vector<std::string>& paths);
 
   const std::vector<config::Fault>& faults() const { return faults_; }  // warnings too
   bool good() const;
-  size_t files() const { return files_; }
+  const std::set<std::string>& files() const { return files_; }
   // By "Cluster/backend": the serialised message and its type.
   struct Resource {
     std::string type_url, bytes;
@@ -42,12 +47,15 @@ class FileConfig {
   std::shared_ptr<const proxy::Snapshot> snapshot();
 
  private:
+  void load_directory(const std::string& path);
   void load_file(const std::string& path);
   void take(const std::string& file, config::TranslatedResource& one, proxy::Source source);
   void fault(const std::string& file, std::string message) {
     faults_.push_back({.file = file, .message = std::move(message)});
   }
 
+  const std::string group_;
+  bool group_found_ = false;
   stats::Registry registry_{0};
   config::StateRegistry states_;
   config::Translator translator_;
@@ -56,7 +64,7 @@ class FileConfig {
   std::vector<config::Fault> faults_;
   std::map<std::string, Resource> resources_;
   std::map<std::string, std::string> file_of_;  // by the same names
-  size_t files_ = 0;
+  std::set<std::string> files_;
 };
 
 }  // namespace outrigger::ctl

@@ -58,6 +58,8 @@ int run(int argc, char** argv) {
   CLI::App* explain_command = app.add_subcommand("explain", "what would become of a request, and why");
   with_admin(explain_command);
   explain_command->add_option("-f,--file", asked.files, "ask these files (a bootstrap, resources), not a proxy");
+  constexpr const char* kGroupHelp = "what this group of a directory's groups.yaml is served";
+  explain_command->add_option("--group", asked.group, kGroupHelp)->needs("--file");
   explain_command->add_option("--listener", asked.listener, "needed if there are several");
   explain_command->add_option("-X,--method", asked.method, "GET if not given");
   explain_command->add_option("--host", asked.host, "the request's host");
@@ -67,10 +69,11 @@ int run(int argc, char** argv) {
   explain_command->add_option("--random", asked.random, "the random number that decides fractions and weights");
   explain_command->add_option("--misses", asked.misses, "how many earlier routes to tell");
 
-  std::string before, after;
+  std::string before, after, group;
   CLI::App* diff_command = app.add_subcommand("diff", "what differs between two configurations");
   diff_command->add_option("A", before, "file, directory or http://HOST:PORT of a proxy's admin port")->required();
   diff_command->add_option("B", after, "likewise")->required();
+  diff_command->add_option("--group", group, kGroupHelp);
 
   std::string name_regex;
   CLI::App* dump_command = app.add_subcommand("dump", "what a proxy runs, holds back and refused; secrets are hidden");
@@ -112,7 +115,7 @@ int run(int argc, char** argv) {
   asked.admin = admin;
   if (validate_command->parsed()) return validate(out, paths);
   if (explain_command->parsed()) return explain(out, asked);
-  if (diff_command->parsed()) return diff(out, before, after);
+  if (diff_command->parsed()) return diff(out, before, after, group);
   if (dump_command->parsed()) return dump(out, admin, name_regex);
   if (status_command->parsed()) return status(out, control);
   if (watch_command->parsed()) return watch(out, control);
