@@ -50,6 +50,7 @@ void write_stream(JsonWriter& json, const xds::StreamStatus& stream) {
   json.key("address").string(stream.address).key("failovers").number(stream.failovers);
   json.key("control_plane").string(stream.control_plane).key("last_error").string(stream.last_error);
   json.key("streams").number(stream.streams).key("reconnect_in_ms").number(stream.reconnect_in_ms);
+  json.key("ignored").number(stream.ignored);
   json.key("types").open('[');
   for (const xds::TypeStatus& type : stream.types) {
     json.open('{').key("type_url").string(xds::type_url(type.type));
@@ -58,6 +59,7 @@ void write_stream(JsonWriter& json, const xds::StreamStatus& stream) {
     json.close(']').key("accepted_version").string(type.accepted_version);
     json.key("received_version").string(type.received_version).key("received").number(type.received);
     json.key("accepted").number(type.accepted).key("rejected").number(type.rejected);
+    json.key("repeated").number(type.repeated);
     json.key("judging").boolean(type.judging).key("refused_version").string(type.refused_version);
     json.key("last_refusal").string(type.last_refusal).close('}');
   }

@@ -129,6 +129,7 @@ TEST_P(DiscoveryFaults, TypesThatNobodyAskedForAreIgnored) {
   expect_all_well();
   for (const AdsRequest& request : ads_->wire().requests()) EXPECT_NE(request.nonce, "strange") << request.type_url;
   EXPECT_TRUE(nacks().empty());
+  EXPECT_TRUE(wait_until([&] { return count_of(proxy_->admin("/xds"), "\"ignored\": 4") == 1; }));
   EXPECT_EQ(ads_->wire().streams(), 1u);
 }
 

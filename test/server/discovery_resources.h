@@ -29,9 +29,11 @@ inline std::string bytes_of(xds::Type type, std::string yaml) {
   return read.empty() ? "" : read[0].bytes;
 }
 
+inline std::string eds_cluster_yaml(const std::string& name, const std::string& source) {
+  return "{name: " + name + ", type: EDS, eds_cluster_config: {eds_config: " + source + "}}";
+}
 inline std::string eds_cluster(const std::string& name, const std::string& source) {
-  return bytes_of(xds::Type::kCluster,
-                  "{name: " + name + ", type: EDS, eds_cluster_config: {eds_config: " + source + "}}");
+  return bytes_of(xds::Type::kCluster, eds_cluster_yaml(name, source));
 }
 inline std::string endpoints(const std::string& name, uint16_t port) {
   return bytes_of(xds::Type::kEndpoints,

@@ -325,5 +325,29 @@ TEST_P(XdsSources, EachSourceIsWaitedForAsLongAsItSays) {
   EXPECT_EQ(other.admin("/stats").body.find("store.forced: 0"), std::string::npos);
 }
 
+// The forced cluster shows that a timeout beside it has passed.
+TEST_P(XdsSources, ATimeoutOfZeroIsWaitedForWithoutEnd) {
+  DiscoveryServer silent({.silent = true});
+  const std::string impatient = source({"silent"}, ", initial_fetch_timeout: 0.05s");
+  const std::string patient = source({"xds_a"}, ", initial_fetch_timeout: 0s");
+  b_.set(url(Type::kCluster), "1", {{"web", eds_cluster("web", impatient)}});
+  for (const bool of_listeners : {true, false}) {
+    SCOPED_TRACE(of_listeners);
+    DiscoveryServer late;
+    // LDS is silent; or CDS, and a cluster of the bootstrap is the one that is forced.
+    const std::string dynamic = of_listeners ? "{lds_config: " + patient + ", cds_config: " + source({"xds_b"}) + "}"
+                                             : "{cds_config: " + patient + "}";
+    std::vector<std::string> clusters = {static_cluster("xds_a", late.port()), static_cluster("xds_b", b_.port()),
+                                         static_cluster("silent", silent.port())};
+    if (!of_listeners) clusters.push_back(eds_cluster_yaml("web", impatient));
+    RunningServer proxy(with(dynamic, clusters));
+    EXPECT_TRUE(wait_until([&] { return proxy.admin("/stats").body.find("store.forced: 1\n") != std::string::npos; }))
+        << proxy.admin("/stats").body;
+    EXPECT_EQ(proxy.admin("/ready").status(), 503);
+    late.set(url(of_listeners ? Type::kListener : Type::kCluster), "1", {});
+    EXPECT_TRUE(proxy.live());
+  }
+}
+
 }  // namespace
 }  // namespace outrigger::server
