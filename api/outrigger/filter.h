@@ -76,6 +76,8 @@ class StreamHandle {
   // it.
   void resume_request(Filter& who);
   void resume_response(Filter& who);
+  // From inside on_request_trailers or on_response_trailers: body that goes on before the trailers.
+  void add_data(Buffer&& data);
   // Forgets the chosen route; it is matched again, in the same snapshot, after the current filter.
   void clear_route();
 

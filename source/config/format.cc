@@ -11,7 +11,7 @@ namespace {
 
 using Kind = FormatOperator::Kind;
 
-enum class Argument : uint8_t { N, H, T };
+enum class Argument : uint8_t { N, H, T, G };
 
 struct Command {
   std::string_view name;
@@ -116,6 +116,11 @@ class Parser {
         if (given) return refuse(start, fmt::format("%{}% takes no argument", command.name));
         return {};
       case Argument::T:
+        op.arg = std::string(argument);
+        return {};
+      case Argument::G:
+        if (given && argument != "CAMEL_STRING" && argument != "SNAKE_STRING" && argument != "NUMBER")
+          return refuse(start, fmt::format("%{}% takes CAMEL_STRING, SNAKE_STRING or NUMBER", command.name));
         op.arg = std::string(argument);
         return {};
       case Argument::H:

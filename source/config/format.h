@@ -20,12 +20,15 @@
 
 namespace outrigger::config {
 
-// X(kind, command, argument), argument: N none, H "header?alternative" (required), T strftime format (optional).
+// X(kind, command, argument), argument: N none, H "header?alternative" (required), T strftime format (optional),
+// G CAMEL_STRING, SNAKE_STRING or NUMBER (optional).
 #define OUTRIGGER_FORMAT_COMMANDS(X)                                                              \
   X(StartTime, "START_TIME", T)                                                                   \
   X(Req, "REQ", H)                                                                                \
   X(Resp, "RESP", H)                                                                              \
   X(Trailer, "TRAILER", H)                                                                        \
+  X(GrpcStatus, "GRPC_STATUS", G)                                                                 \
+  X(GrpcStatusNumber, "GRPC_STATUS_NUMBER", N)                                                    \
   X(Protocol, "PROTOCOL", N)                                                                      \
   X(ResponseCode, "RESPONSE_CODE", N)                                                             \
   X(ResponseCodeDetails, "RESPONSE_CODE_DETAILS", N)                                              \
@@ -65,7 +68,8 @@ struct FormatOperator {
   static constexpr uint32_t kNoLimit = UINT32_MAX;
 
   Kind kind = Kind::kText;
-  std::string arg;  // kText: the text; kReq, kResp, kTrailer: lower-case header name; kStartTime: format or ""
+  std::string arg;  // kText: the text; kReq, kResp, kTrailer: lower-case header name; kStartTime: format or "";
+                    // kGrpcStatus: as written
   std::string alt;  // kReq, kResp, kTrailer: lower-case header to use when the first is absent, or ""
   uint32_t max_len = kNoLimit;  // bytes of the value to keep
   bool operator==(const FormatOperator&) const = default;

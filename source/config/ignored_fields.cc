@@ -112,8 +112,9 @@ constexpr Honoured kHonoured[] = {
     {"envoy.config.route.v3.RouteAction",
      "cluster cluster_header weighted_clusters cluster_not_found_response_code prefix_rewrite regex_rewrite "
      "host_rewrite_literal auto_host_rewrite host_rewrite_header append_x_forwarded_host timeout idle_timeout "
-     "retry_policy request_mirror_policies rate_limits max_stream_duration"},
-    {"envoy.config.route.v3.RouteAction.MaxStreamDuration", "max_stream_duration"},
+     "retry_policy request_mirror_policies rate_limits max_stream_duration max_grpc_timeout grpc_timeout_offset"},
+    {"envoy.config.route.v3.RouteAction.MaxStreamDuration",
+     "max_stream_duration grpc_timeout_header_max grpc_timeout_header_offset"},
     {"envoy.config.route.v3.RouteAction.RequestMirrorPolicy",
      "cluster cluster_header runtime_fraction disable_shadow_host_suffix_append"},
     {"envoy.config.route.v3.RouteConfiguration",
@@ -122,7 +123,7 @@ constexpr Honoured kHonoured[] = {
      "max_direct_response_body_size_bytes typed_per_filter_config ignore_port_in_host_matching "
      "request_mirror_policies"},
     {"envoy.config.route.v3.RouteMatch",
-     "prefix path safe_regex path_separated_prefix case_sensitive runtime_fraction headers query_parameters"},
+     "prefix path safe_regex path_separated_prefix case_sensitive runtime_fraction headers query_parameters grpc"},
     {"envoy.config.route.v3.VirtualHost",
      "name domains routes require_tls rate_limits request_headers_to_add request_headers_to_remove "
      "response_headers_to_add response_headers_to_remove typed_per_filter_config retry_policy "
@@ -245,7 +246,7 @@ constexpr FieldRule kNoted[] = {
     {"envoy.config.route.v3.RateLimit", "disable_key", kIgnored, kNoRuntime},
     {"envoy.config.route.v3.RetryPolicy", "retry_on", kUsed,
      "5xx, gateway-error, reset, reset-before-request, connect-failure, retriable-4xx, refused-stream, "
-     "retriable-status-codes"},
+     "retriable-status-codes; of gRPC answers cancelled, deadline-exceeded, internal, resource-exhausted, unavailable"},
     {"envoy.config.route.v3.RetryPolicy", "host_selection_retry_max_attempts", kIgnored,
      "there are no host predicates that could refuse a host"},
     {"envoy.config.route.v3.Route", "metadata", kIgnored, kMetadata},

@@ -23,6 +23,11 @@ constexpr std::string_view kRetryConditions[] = {
     "retriable-4xx",
     "refused-stream",
     "retriable-status-codes",
+    "cancelled",
+    "deadline-exceeded",
+    "internal",
+    "resource-exhausted",
+    "unavailable",
 };
 
 std::string_view trim(std::string_view text) {
@@ -134,6 +139,23 @@ void rewrites(const route::RouteAction& action, ForwardSpec& spec, const FieldPa
   spec.append_x_forwarded_host = action.append_x_forwarded_host();
 }
 
+void durations(const route::RouteAction& action, ForwardSpec& spec, const FieldPath& path, Translation& t) {
+  const route::RouteAction::MaxStreamDuration& most = action.max_stream_duration();
+  const FieldPath at = path.field("max_stream_duration");
+  if (most.has_max_stream_duration())
+    spec.max_stream_duration_ms = duration_ms(most.max_stream_duration(), at.field("max_stream_duration"), t);
+  if (most.has_grpc_timeout_header_max())
+    spec.grpc_timeout_header_max_ms =
+        duration_ms(most.grpc_timeout_header_max(), at.field("grpc_timeout_header_max"), t);
+  if (most.has_grpc_timeout_header_offset())
+    spec.grpc_timeout_header_offset_ms =
+        duration_ms(most.grpc_timeout_header_offset(), at.field("grpc_timeout_header_offset"), t);
+  if (action.has_max_grpc_timeout())
+    spec.max_grpc_timeout_ms = duration_ms(action.max_grpc_timeout(), path.field("max_grpc_timeout"), t);
+  if (action.has_grpc_timeout_offset())
+    spec.grpc_timeout_offset_ms = duration_ms(action.grpc_timeout_offset(), path.field("grpc_timeout_offset"), t);
+}
+
 }  // namespace
 
 RetryPolicySpec retry_policy_spec(const route::RetryPolicy& policy, const FieldPath& path, Translation& t) {
@@ -190,9 +212,7 @@ ForwardSpec forward_spec(const route::RouteAction& action, const std::string& sc
   if (action.has_timeout()) spec.timeout_ms = duration_ms(action.timeout(), path.field("timeout"), t);
   if (action.has_idle_timeout())
     spec.idle_timeout_ms = duration_ms(action.idle_timeout(), path.field("idle_timeout"), t);
-  if (action.max_stream_duration().has_max_stream_duration())
-    spec.max_stream_duration_ms = duration_ms(action.max_stream_duration().max_stream_duration(),
-                                              path.field("max_stream_duration").field("max_stream_duration"), t);
+  durations(action, spec, path, t);
   if (action.has_retry_policy()) spec.retry = retry_policy_spec(action.retry_policy(), path.field("retry_policy"), t);
   spec.mirrors = mirror_specs(action.request_mirror_policies(), path, t);
   if (action.priority() != core::DEFAULT) t.fault(path.field("priority"), "only DEFAULT is supported");

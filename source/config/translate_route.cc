@@ -72,6 +72,7 @@ RouteMatchSpec route_match(const route::RouteMatch& match, const FieldPath& path
        [&](const auto& m, const FieldPath& at) { spec.query_parameters.push_back(query_match_spec(m, at, t)); });
   if (match.has_runtime_fraction())
     spec.runtime_fraction = runtime_fraction_spec(match.runtime_fraction(), path.field("runtime_fraction"), t);
+  spec.grpc = match.has_grpc();
   return spec;
 }
 

@@ -234,7 +234,10 @@ bool is_number(const config::FormatOperator& op) {
     case Kind::kUpstreamRequestAttemptCount:
     case Kind::kConnectionId:
     case Kind::kConfigVersion:
+    case Kind::kGrpcStatusNumber:
       return true;
+    case Kind::kGrpcStatus:
+      return op.arg == "NUMBER";
     default:
       return false;
   }

@@ -25,6 +25,7 @@ HttpStats::HttpStats(stats::Registry& registry, const std::string& stat_prefix)
   rq_tx_reset = counter("downstream_rq_tx_reset");
   rq_timeout = counter("downstream_rq_timeout");
   rq_idle_timeout = counter("downstream_rq_idle_timeout");
+  rq_max_duration_reached = counter("downstream_rq_max_duration_reached");
   rq_header_timeout = counter("downstream_rq_header_timeout");
   rq_too_large = counter("downstream_rq_too_large");
   rq_non_relative_path = counter("downstream_rq_non_relative_path");

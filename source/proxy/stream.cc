@@ -3,13 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
+#include <charconv>
 
 #include "base/check.h"
+#include "base/grpc.h"
 #include "proxy/downstream_connection.h"
 #include "proxy/request_headers.h"
 
 namespace outrigger::proxy {
 namespace {
+
+constexpr int64_t kNsPerMs = 1'000'000;
 
 double ms_between(int64_t from_ns, int64_t to_ns) { return static_cast<double>(to_ns - from_ns) / 1e6; }
 
@@ -64,7 +69,7 @@ void Stream::on_headers(HeaderMap& headers, bool end_stream) {
   set_idle_timeout(config.stream_idle_timeout_ms);
   if (config.request_timeout_ms != 0 && !end_stream)
     worker_.loop().timers().arm(request_timeout_, config.request_timeout_ms);
-  if (config.max_stream_duration_ms != 0) worker_.loop().timers().arm(duration_timeout_, config.max_stream_duration_ms);
+  client_timeout_ms_ = grpc_timeout_ms(headers);
 
   const RequestContext context{connection_.remote(), connection_.remote_ip(), worker_.loop()};
   if (auto refused = prepare_request(headers, config, context, info_); refused) {
@@ -107,6 +112,7 @@ void Stream::match_route() {
       forward != nullptr && forward->idle_timeout_ms.has_value()) {
     set_idle_timeout(*forward->idle_timeout_ms);
   }
+  limit_duration();
 }
 
 void Stream::on_data(Buffer& data, bool end_stream) {
@@ -224,7 +230,9 @@ void Stream::local_reply(const LocalReply& reply) {
   char digits[8];
   *fmt::format_to(digits, "{}", reply.status) = '\0';
   headers->add(HeaderId::kStatus, digits);
-  const bool has_body = !reply.body.empty() && reply.status >= 200 && reply.status != 204 && reply.status != 304;
+  const bool grpc = grpc_request();
+  const bool has_body =
+      !grpc && !reply.body.empty() && reply.status >= 200 && reply.status != 204 && reply.status != 304;
   if (has_body) {
     char length[24];
     char* end = fmt::format_to(length, "{}", reply.body.size());
@@ -232,12 +240,34 @@ void Stream::local_reply(const LocalReply& reply) {
     headers->set_view(HeaderId::kContentType, "text/plain");
   }
   if (reply.edit) reply.edit(*headers);
+  if (grpc) make_grpc(*headers, reply);
   headers_[kResponse] = headers;
   head_ends_response_ = !has_body;
   pass_headers(kResponse, stage_count_ - 1);
   if (finished_ || !has_body) return;
   Buffer body(reply.body);
   pass_data(kResponse, stage_count_ - 1, body, true);
+}
+
+bool Stream::grpc_request() const {
+  const HeaderMap* const request = headers_[kRequest];
+  return request != nullptr && is_grpc(request->get(HeaderId::kContentType));
+}
+
+// A gRPC client looks for grpc-status: a head that is all of the answer (its "Trailers-Only").
+void Stream::make_grpc(HeaderMap& headers, const LocalReply& reply) {
+  headers.set_view(HeaderId::kStatus, "200");
+  headers.set_view(HeaderId::kContentType, "application/grpc");
+  headers.remove(HeaderId::kContentLength);
+  char digits[12];
+  const uint32_t status =
+      reply.grpc_status >= 0 ? static_cast<uint32_t>(reply.grpc_status) : grpc_status_of_http(reply.status);
+  const char* const end = std::to_chars(digits, digits + sizeof(digits), status).ptr;
+  headers.set(HeaderId::kGrpcStatus, {digits, static_cast<size_t>(end - digits)});
+  if (reply.body.empty()) return;
+  const std::string_view message = grpc_message(reply.body, arena_);
+  if (message.data() == nullptr) return headers.mark_overflowed();
+  headers.set_view(HeaderId::kGrpcMessage, message);
 }
 
 // Ends it without a whole response: nothing better can be said any more.
@@ -286,15 +316,46 @@ void Stream::on_request_timeout() {
   local_reply({.status = 408, .body = "request timeout", .details = "request_overall_timeout"});
 }
 
+// The route's max_stream_duration (a gRPC client's deadline, if the route looks at it), else the listener's.
+void Stream::limit_duration() {
+  uint64_t ms = hcm().max_stream_duration_ms;
+  bool none = ms == 0;
+  bool clients = false;
+  const route::ForwardAction* const forward = match_.route == nullptr ? nullptr : match_.route->forward();
+  if (forward != nullptr && forward->grpc_timeout_header_max_ms && client_timeout_ms_) {
+    clients = true;
+    none = false;
+    const uint64_t most = *forward->grpc_timeout_header_max_ms;
+    ms = most == 0 ? *client_timeout_ms_ : std::min(*client_timeout_ms_, most);
+    ms -= std::min(ms, forward->grpc_timeout_header_offset_ms);
+    set_grpc_timeout(*headers_[kRequest], ms);
+  } else if (forward != nullptr && forward->max_stream_duration_ms) {
+    ms = *forward->max_stream_duration_ms;
+    none = ms == 0;
+  }
+  if (none) return duration_timeout_.disarm();
+  ms = std::min(ms, event::TimerWheel::kMaxMs);
+  duration_ends_ns_ = info_.start_ns + static_cast<int64_t>(ms) * kNsPerMs;
+  // Clients' deadlines are all different: few distinct durations come up if a power of two is waited for first.
+  worker_.loop().timers().arm(duration_timeout_, clients ? std::bit_floor(ms) : ms);
+}
+
 void Stream::on_max_duration() {
+  if (const int64_t rest_ns = duration_ends_ns_ - worker_.loop().now_ns(); rest_ns > 0) {
+    const auto rest_ms = static_cast<uint64_t>((rest_ns + kNsPerMs - 1) / kNsPerMs);
+    worker_.loop().timers().arm(duration_timeout_, std::bit_floor(rest_ms));
+    return;
+  }
+  worker_.shard().add(http_stats().rq_max_duration_reached);
   if (response_begun_) {
     cut(ResponseFlag::kDurationTimeout, "max_duration_timeout");
     return;
   }
-  local_reply({.status = 504,
-               .body = "stream timeout",
+  local_reply({.status = static_cast<uint16_t>(request_ended_ ? 504 : 408),
+               .body = "downstream duration timeout",
                .details = "max_duration_timeout",
-               .flags = static_cast<uint32_t>(ResponseFlag::kDurationTimeout)});
+               .flags = static_cast<uint32_t>(ResponseFlag::kDurationTimeout),
+               .grpc_status = kGrpcDeadlineExceeded});
 }
 
 // --- the end

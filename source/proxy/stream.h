@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "base/list.h"
@@ -107,6 +108,7 @@ class Stream final : public StreamHandle,
   void after_filter();  // clear_route() takes effect
   bool held_too_much(Direction d, Held& held);
   void update_held(Direction d, int64_t delta);
+  void keep_added(Direction d, Held& held);
 
   // router: the end of the request direction, the beginning of the response direction.
   void route_headers(bool end);
@@ -127,8 +129,8 @@ class Stream final : public StreamHandle,
   // Why an attempt is over: the connection could not be made; the host reset it, and said that it had done nothing; it
   // reset it, or did not answer in time; it answered.
   enum class Outcome : uint8_t { kNotConnected, kRefused, kReset, kAnswered };
-  bool retry_allowed(Outcome outcome, uint16_t status);
-  bool try_again(Outcome outcome, uint16_t status = 0);
+  bool retry_allowed(Outcome outcome, uint16_t status, const HeaderMap* answer);
+  bool try_again(Outcome outcome, uint16_t status = 0, const HeaderMap* answer = nullptr);
   void end_attempt(bool reset);
   void upstream_1xx(HeaderMap& headers);
   void upstream_headers(HeaderMap& headers, bool end);
@@ -152,7 +154,10 @@ class Stream final : public StreamHandle,
   void set_idle_timeout(uint64_t ms);
   void on_idle_timeout();
   void on_request_timeout();
+  void limit_duration();
   void on_max_duration();
+  bool grpc_request() const;
+  void make_grpc(HeaderMap& headers, const LocalReply& reply);
   const config::HcmSpec& hcm() const { return chain_->spec.hcm; }
   const HttpStats& http_stats() const { return *chain_->stats; }
   route::FormatContext format_context() const;
@@ -178,6 +183,8 @@ class Stream final : public StreamHandle,
   int current_stage_ = 0;
   size_t held_bytes_[2] = {0, 0};
 
+  Buffer added_;  // StreamHandle::add_data
+
   Buffer to_upstream_;  // what the router has and the upstream has not yet
   Buffer replay_;       // the request's body so far, while a retry is possible
   HeaderMap* upstream_trailers_ = nullptr;
@@ -193,7 +200,10 @@ class Stream final : public StreamHandle,
   event::Timeout per_try_timeout_;
   event::Timeout duration_timeout_;
   event::Timeout retry_timer_;
-  uint64_t idle_ms_ = 0;   // 0: none
+  std::optional<uint64_t> client_timeout_ms_;  // grpc-timeout, as the client has set it
+  uint64_t route_timeout_ms_ = 0;              // 0: none
+  int64_t duration_ends_ns_ = 0;               // duration_timeout_ is armed again if it comes before that
+  uint64_t idle_ms_ = 0;                       // 0: none
   int64_t active_ns_ = 0;  // the last event; an idle timeout that comes too early is armed again for the rest
 
   bool finished_ = false;

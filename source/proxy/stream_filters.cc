@@ -16,6 +16,7 @@ HeaderMap* StreamHandle::response_headers() { return self(this).headers_[proxy::
 void StreamHandle::reply(const LocalReply& reply) { self(this).local_reply(reply); }
 void StreamHandle::resume_request(Filter& who) { self(this).resume(proxy::Stream::kRequest, who); }
 void StreamHandle::resume_response(Filter& who) { self(this).resume(proxy::Stream::kResponse, who); }
+void StreamHandle::add_data(Buffer&& data) { self(this).added_.append(std::move(data)); }
 void StreamHandle::clear_route() { self(this).route_cleared_ = true; }
 const FilterPart* StreamHandle::route_config(uint16_t filter_id) const {
   return self(this).match_.filter_config(filter_id);
@@ -100,8 +101,10 @@ void Stream::pass_data(Direction d, int at, Buffer& data, bool end) {
       update_held(d, static_cast<int64_t>(data.size()));
       held->seen.append(std::move(data));
       held->end_seen = end;
+      const size_t before = held->seen.size();
       const Verdict verdict = call_data(d, *stage.filter, held->seen, end);
       if (stopped(d)) return;
+      update_held(d, static_cast<int64_t>(held->seen.size()) - static_cast<int64_t>(before));
       if (verdict == Verdict::kPause) {
         held->buffering = false;
       } else if (verdict == Verdict::kContinue || end) {
@@ -140,14 +143,23 @@ void Stream::pass_trailers(Direction d, int at, HeaderMap& trailers) {
       if (!held->buffering) return;
       held->trailers_seen = true;
       call_trailers(d, *stage.filter, trailers);
-      if (!stopped(d)) let_go(d, at);  // the end of the message lets a buffering filter go
+      if (stopped(d)) return;
+      keep_added(d, *held);
+      let_go(d, at);  // the end of the message lets a buffering filter go
       return;
     }
     const Verdict verdict = call_trailers(d, *stage.filter, trailers);
     if (stopped(d)) return;
-    if (verdict == Verdict::kContinue) continue;
+    if (verdict == Verdict::kContinue) {
+      if (added_.empty()) continue;
+      Buffer added = std::move(added_);
+      pass_data(d, at + step, added, false);
+      if (stopped(d)) return;
+      continue;
+    }
     Held* held = hold(d, at);
     if (held == nullptr) return cut(ResponseFlag::kLocalReset, "stream_memory_exhausted");
+    keep_added(d, *held);
     held->trailers = &trailers;
     held->trailers_seen = held->end = true;
     return;
@@ -157,6 +169,12 @@ void Stream::pass_trailers(Direction d, int at, HeaderMap& trailers) {
   } else {
     send_trailers(trailers);
   }
+}
+
+// What a filter has put before its trailers.
+void Stream::keep_added(Direction d, Held& held) {
+  update_held(d, static_cast<int64_t>(added_.size()));
+  held.seen.append(std::move(added_));
 }
 
 void Stream::resume(Direction d, Filter& who) {

@@ -7,6 +7,7 @@
 #include <charconv>
 
 #include "base/check.h"
+#include "base/grpc.h"
 #include "proxy/aggregate.h"
 #include "proxy/downstream_connection.h"
 #include "route/rewrite.h"
@@ -41,6 +42,32 @@ constexpr UpstreamFailure kStreamReset{ResponseFlag::kUpstreamRemoteReset, 503, 
 constexpr UpstreamFailure kStreamRefused{ResponseFlag::kUpstreamRemoteReset, 503,
                                          OUTRIGGER_RESET("remote_refused_stream_reset")};
 #undef OUTRIGGER_RESET
+
+// RouteAction.max_grpc_timeout: the client's deadline (0: none), less the offset if that leaves anything, and bounded.
+uint64_t grpc_route_timeout_ms(const route::ForwardAction& action, uint64_t client_ms) {
+  uint64_t ms = client_ms;
+  if (action.grpc_timeout_offset_ms < ms) ms -= action.grpc_timeout_offset_ms;
+  const uint64_t most = *action.max_grpc_timeout_ms;
+  return most != 0 && (ms == 0 || ms > most) ? most : ms;
+}
+
+// The condition of retry_on that stands for a gRPC status; empty: none does.
+std::string_view grpc_condition(uint32_t status) {
+  switch (status) {
+    case kGrpcCancelled:
+      return "cancelled";
+    case kGrpcDeadlineExceeded:
+      return "deadline-exceeded";
+    case kGrpcResourceExhausted:
+      return "resource-exhausted";
+    case kGrpcInternal:
+      return "internal";
+    case kGrpcUnavailable:
+      return "unavailable";
+    default:
+      return {};
+  }
+}
 
 constexpr uint32_t flag_bits(ResponseFlag flag) { return static_cast<uint32_t>(flag); }
 
@@ -102,9 +129,14 @@ void Stream::forward(const route::ForwardAction& action, bool end) {
   cluster_->hold();
   info_.cluster = arena_.copy(name.text);
   route::finalize_request(match_, request, format_context(), !hcm().router_suppress_envoy_headers);
-  if (!hcm().router_suppress_envoy_headers && action.timeout_ms != 0) {
+  route_timeout_ms_ = action.timeout_ms;
+  if (action.max_grpc_timeout_ms && grpc_request()) {
+    route_timeout_ms_ = grpc_route_timeout_ms(action, client_timeout_ms_.value_or(0));
+    if (route_timeout_ms_ != 0) set_grpc_timeout(request, route_timeout_ms_);
+  }
+  if (!hcm().router_suppress_envoy_headers && route_timeout_ms_ != 0) {
     char digits[24];
-    const char* digits_end = std::to_chars(digits, digits + sizeof(digits), action.timeout_ms).ptr;
+    const char* digits_end = std::to_chars(digits, digits + sizeof(digits), route_timeout_ms_).ptr;
     request.set(HeaderId::kXEnvoyExpectedRqTimeoutMs, {digits, static_cast<size_t>(digits_end - digits)});
   }
   request.remove(HeaderId::kXEnvoyUpstreamRqTimeoutMs);
@@ -129,7 +161,7 @@ void Stream::start_shadows(const route::ForwardAction& action, bool end) {
     const route::ClusterName name = mirror.cluster_of(*headers_[kRequest]);
     upstream::WorkerCluster* cluster = name.empty() ? nullptr : worker_.find_cluster(name.text, name.hash, pin_);
     if (cluster == nullptr) continue;
-    const uint64_t timeout_ms = action.timeout_ms != 0 ? action.timeout_ms : hcm().stream_idle_timeout_ms;
+    const uint64_t timeout_ms = route_timeout_ms_ != 0 ? route_timeout_ms_ : hcm().stream_idle_timeout_ms;
     shadows_.start(worker_, *cluster, pin_, *headers_[kRequest],
                    {.append_shadow = mirror.append_shadow,
                     .end = end,
@@ -141,8 +173,7 @@ void Stream::start_shadows(const route::ForwardAction& action, bool end) {
 
 // The request's last byte has come to the router: the route timeout runs from here, as Envoy's.
 void Stream::request_complete() {
-  const route::ForwardAction& action = *match_.route->forward();
-  if (action.timeout_ms != 0) worker_.loop().timers().arm(response_timeout_, action.timeout_ms);
+  if (route_timeout_ms_ != 0) worker_.loop().timers().arm(response_timeout_, route_timeout_ms_);
 }
 
 void Stream::route_data(Buffer& data, bool end) {
@@ -291,7 +322,7 @@ void Stream::end_attempt(bool reset) {
   }
 }
 
-bool Stream::retry_allowed(Outcome outcome, uint16_t status) {
+bool Stream::retry_allowed(Outcome outcome, uint16_t status, const HeaderMap* answer) {
   if (retry_ == nullptr || response_begun_ || !replayable_ || attempts_ > retry_->num_retries) return false;
   if (outcome != Outcome::kAnswered) {
     if (wants(*retry_, "reset") || wants(*retry_, "5xx") || wants(*retry_, "gateway-error")) return true;
@@ -305,11 +336,13 @@ bool Stream::retry_allowed(Outcome outcome, uint16_t status) {
   if (wants(*retry_, "retriable-status-codes"))
     for (const uint32_t code : retry_->retriable_status_codes)
       if (code == status) return true;
-  return false;
+  // A status in the trailers comes too late: the response has begun.
+  const auto grpc_status = grpc_status_of(*answer);
+  return grpc_status && wants(*retry_, grpc_condition(*grpc_status));
 }
 
-bool Stream::try_again(Outcome outcome, uint16_t status) {
-  if (!retry_allowed(outcome, status)) {
+bool Stream::try_again(Outcome outcome, uint16_t status, const HeaderMap* answer) {
+  if (!retry_allowed(outcome, status, answer)) {
     if (retry_ != nullptr && attempts_ > retry_->num_retries && attempts_ > 1) {
       info_.set(ResponseFlag::kUpstreamRetryLimitExceeded);
       worker_.shard().add(cluster_->stats().rq_retry_limit_exceeded);
@@ -357,7 +390,7 @@ void Stream::upstream_headers(HeaderMap& headers, bool end) {
   stats::Shard& shard = worker_.shard();
   if (status / 100 >= 1 && status / 100 <= 5) shard.add(member_->stats().rq_class[status / 100]);
   shard.add(member_->stats().rq_completed);
-  if (try_again(Outcome::kAnswered, status)) return;
+  if (try_again(Outcome::kAnswered, status, &headers)) return;
   if (attempts_ > 1 && status < 500) shard.add(cluster_->stats().rq_retry_success);
   headers_[kResponse] = &headers;
   response_begun_ = true;

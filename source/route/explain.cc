@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/grpc.h"
 #include "route/folded_text.h"
 #include "route/route_table_impl.h"
 
@@ -95,6 +96,8 @@ std::optional<Miss> RouteExplainer::miss(const Route& route, const HeaderMap& re
     return Miss{&route, Miss::Why::kFraction,
                 fmt::format("takes {} of {} requests, and this one is not among them (random number {})", f->numerator,
                             f->denominator, random)};
+  if (conditions.grpc && !is_grpc(request.get(HeaderId::kContentType)))
+    return Miss{&route, Miss::Why::kHeader, "wants a gRPC request; content-type is another or absent"};
   for (const config::HeaderMatcher& matcher : conditions.headers) {
     if (matcher.match(request)) continue;
     return Miss{&route, Miss::Why::kHeader,
@@ -115,6 +118,7 @@ std::string RouteExplainer::describe(const Route& route) {
   if (route.conditions_ == nullptr) return out;
   if (const auto& f = route.conditions_->fraction)
     out += fmt::format(", {} of {} requests", f->numerator, f->denominator);
+  if (route.conditions_->grpc) out += ", gRPC";
   for (const config::HeaderMatcher& matcher : route.conditions_->headers) out += ", " + matcher.describe();
   for (const config::QueryMatcher& matcher : route.conditions_->query_parameters) out += ", " + matcher.describe();
   return out;

@@ -9,6 +9,7 @@
 #include <ctime>
 
 #include "base/check.h"
+#include "base/grpc.h"
 
 namespace outrigger::route {
 namespace {
@@ -147,6 +148,22 @@ bool append_text(std::string_view text, TextOut& out) {
   return !text.empty();
 }
 
+// Missing unless the request is gRPC's, as in Envoy.
+bool append_grpc_status(const config::FormatOperator& op, const FormatContext& context, TextOut& out) {
+  if (context.request == nullptr || !is_grpc(context.request->get(HeaderId::kContentType))) return false;
+  const uint16_t http_status = context.info == nullptr ? 0 : context.info->response_code;
+  const uint32_t status = grpc_status_of_response(context.response, context.response_trailers, http_status);
+  std::string_view name;
+  if (op.kind == Kind::kGrpcStatus && op.arg != "NUMBER")
+    name = op.arg == "SNAKE_STRING" ? grpc_status_snake(status) : grpc_status_camel(status);
+  if (name.empty()) {
+    out.append_number(status);
+  } else {
+    out.append(name);
+  }
+  return true;
+}
+
 bool append_milliseconds(int64_t from_ns, int64_t to_ns, TextOut& out) {
   if (from_ns == 0 || to_ns == 0) return false;
   out.append_number(static_cast<uint64_t>(std::max<int64_t>(0, to_ns - from_ns) / 1'000'000));
@@ -274,6 +291,10 @@ bool Formatter::append_value(const config::FormatOperator& op, const FormatConte
       break;
     case Kind::kTrailer:
       found = append_header(op, context.response_trailers, out);
+      break;
+    case Kind::kGrpcStatus:
+    case Kind::kGrpcStatusNumber:
+      found = append_grpc_status(op, context, out);
       break;
     case Kind::kHostname:
       found = append_text(host_name(), out);

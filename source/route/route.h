@@ -73,6 +73,9 @@ struct ForwardAction {
   std::string_view host_rewrite_header;  // lower-case
   uint64_t timeout_ms = 0;               // 0: none
   std::optional<uint64_t> idle_timeout_ms;
+  // As ForwardSpec's.
+  std::optional<uint64_t> max_stream_duration_ms, grpc_timeout_header_max_ms, max_grpc_timeout_ms;
+  uint64_t grpc_timeout_header_offset_ms = 0, grpc_timeout_offset_ms = 0;
   const config::RetryPolicySpec* retry = nullptr;  // nullptr: none
   std::span<const Mirror> mirrors;
   uint16_t cluster_not_found_status = 503;
@@ -136,6 +139,7 @@ class Route : public config::RouteView {
     std::span<const config::HeaderMatcher> headers;
     std::span<const config::QueryMatcher> query_parameters;
     std::optional<config::FractionSpec> fraction;
+    bool grpc = false;
     bool hold(const HeaderMap& request, std::string_view path_with_query, uint64_t random) const;
   };
   union Action {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/grpc.h"
 #include "base/hash.h"
 #include "route/folded_text.h"
 #include "route/route_table_impl.h"
@@ -43,6 +44,7 @@ const WeightedEntry* choose(const ForwardAction& action, uint64_t random) {
 
 bool Route::Conditions::hold(const HeaderMap& request, std::string_view path_with_query, uint64_t random) const {
   if (fraction && random % fraction->denominator >= fraction->numerator) return false;
+  if (grpc && !is_grpc(request.get(HeaderId::kContentType))) return false;
   for (const config::HeaderMatcher& matcher : headers)
     if (!matcher.match(request)) return false;
   for (const config::QueryMatcher& matcher : query_parameters)

@@ -161,11 +161,12 @@ class TableBuilder {
   const Route::Conditions* conditions(const config::RouteMatchSpec& match) {
     const bool always =
         !match.runtime_fraction || match.runtime_fraction->numerator >= match.runtime_fraction->denominator;
-    if (match.headers.empty() && match.query_parameters.empty() && always) return nullptr;
+    if (match.headers.empty() && match.query_parameters.empty() && always && !match.grpc) return nullptr;
     auto* out = t_.pool.make<Route::Conditions>();
     out->headers = append(t_.header_matchers, match.headers);
     out->query_parameters = append(t_.query_matchers, match.query_parameters);
     if (!always) out->fraction = match.runtime_fraction;
+    out->grpc = match.grpc;
     return out;
   }
 
@@ -195,6 +196,11 @@ class TableBuilder {
     action->host_rewrite_header = t_.pool.copy(spec.host_rewrite_header);
     action->timeout_ms = spec.timeout_ms;
     action->idle_timeout_ms = spec.idle_timeout_ms;
+    action->max_stream_duration_ms = spec.max_stream_duration_ms;
+    action->grpc_timeout_header_max_ms = spec.grpc_timeout_header_max_ms;
+    action->grpc_timeout_header_offset_ms = spec.grpc_timeout_header_offset_ms;
+    action->max_grpc_timeout_ms = spec.max_grpc_timeout_ms;
+    action->grpc_timeout_offset_ms = spec.grpc_timeout_offset_ms;
     if (spec.retry) action->retry = &t_.retries.emplace_back(*spec.retry);
     action->mirrors = mirrors(spec.mirrors);
     action->cluster_not_found_status = spec.cluster_not_found_status;

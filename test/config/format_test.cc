@@ -69,6 +69,7 @@ TEST(Format, Mistakes) {
       {"%protocol%", "a lone '%'"},
       {"%NO_SUCH%", "unknown command %NO_SUCH%; known are START_TIME, REQ"},
       {"%DYNAMIC_METADATA(a:b)%", "unknown command"},
+      {"%GRPC_STATUS(HEX)%", "%GRPC_STATUS% takes CAMEL_STRING, SNAKE_STRING or NUMBER"},
       {"%REQ%", "%REQ% needs a header name"},
       {"%REQ()%", "%REQ% needs a header name"},
       {"%REQ(a b)%", "%REQ% needs a header name"},

@@ -34,10 +34,13 @@ TEST(Spec, ConnectionManagersCompareTheirTablesByValue) {
 // HcmSpec compares its members by hand; a member that is added must be added there too. When this fails, extend
 // comparable() in spec.cc, then this number.
 TEST(Spec, ConnectionManagersCompareEveryMember) {
-  EXPECT_EQ(sizeof(HcmSpec), 560u);
+  EXPECT_EQ(sizeof(HcmSpec), 592u);
   HcmSpec h;
   h.http2.max_concurrent_streams = 1;
   EXPECT_NE(h, HcmSpec());
+  HcmSpec u;
+  u.upgrades = {{.type = "websocket"}};
+  EXPECT_NE(u, HcmSpec());
   HcmSpec a;
   a.merge_slashes = true;
   EXPECT_NE(a, HcmSpec());

@@ -172,12 +172,18 @@ TEST(Route, QueryMatches) {
           {.name = "a"}, {.name = "b", .present = false}, {.name = "c", .string = StringMatchSpec{.value = "v"}}}));
 }
 
+TEST(Route, MatchGrpc) {
+  EXPECT_TRUE(match("prefix: /, grpc: {}").grpc);
+  EXPECT_FALSE(match("prefix: /").grpc);
+}
+
 TEST(Route, Forward) {
   EXPECT_EQ(forward("cluster: c"), (ForwardSpec{.cluster = "c"}));
   EXPECT_EQ(forward("cluster_header: X-C").cluster_header, "x-c");
   const ForwardSpec all =
       forward(R"(cluster: c, cluster_not_found_response_code: NOT_FOUND, prefix_rewrite: /x, host_rewrite_literal: h,
-    append_x_forwarded_host: true, timeout: 0s, idle_timeout: 2s, max_stream_duration: {max_stream_duration: 3s}, priority: DEFAULT,
+    append_x_forwarded_host: true, timeout: 0s, idle_timeout: 2s, max_stream_duration: {max_stream_duration: 3s,
+    grpc_timeout_header_max: 4s, grpc_timeout_header_offset: 5s}, max_grpc_timeout: 6s, grpc_timeout_offset: 7s, priority: DEFAULT,
     upgrade_configs: {upgrade_type: websocket, enabled: false})");
   ForwardSpec want{.cluster = "c",
                    .cluster_not_found_status = 404,
@@ -186,7 +192,11 @@ TEST(Route, Forward) {
                    .append_x_forwarded_host = true,
                    .timeout_ms = 0,
                    .idle_timeout_ms = 2000,
-                   .max_stream_duration_ms = 3000};
+                   .max_stream_duration_ms = 3000,
+                   .grpc_timeout_header_max_ms = 4000,
+                   .grpc_timeout_header_offset_ms = 5000,
+                   .max_grpc_timeout_ms = 6000,
+                   .grpc_timeout_offset_ms = 7000};
   EXPECT_EQ(all, want);
   EXPECT_EQ(forward("cluster: c, cluster_not_found_response_code: INTERNAL_SERVER_ERROR").cluster_not_found_status,
             500);
@@ -434,12 +444,18 @@ TEST(Route, ForwardMistakes) {
   bad_forward("cluster: ''", {{"cluster", "must not be empty"}});
   bad_forward("cluster_header: 'a b'", {{"cluster_header", "is not a header name"}});
   bad_forward(
-      "cluster: c, priority: HIGH, timeout: -1s, idle_timeout: -1s, max_stream_duration: {max_stream_duration: -1s}, "
+      "cluster: c, priority: HIGH, timeout: -1s, idle_timeout: -1s, max_stream_duration: {max_stream_duration: -1s, "
+      "grpc_timeout_header_max: -1s, grpc_timeout_header_offset: -1s}, max_grpc_timeout: -1s, grpc_timeout_offset: "
+      "-1s, "
       "upgrade_configs: {upgrade_type: websocket}",
       {{"priority", "only DEFAULT"},
        {"timeout", "negative"},
        {"idle_timeout", "negative"},
        {"max_stream_duration.max_stream_duration", "negative"},
+       {"max_stream_duration.grpc_timeout_header_max", "negative"},
+       {"max_stream_duration.grpc_timeout_header_offset", "negative"},
+       {"max_grpc_timeout", "negative"},
+       {"grpc_timeout_offset", "negative"},
        {"upgrade_configs[0]", "are not supported yet"}});
   bad_forward(R"(cluster: c, prefix_rewrite: "/\n", regex_rewrite: {substitution: a}, host_rewrite_literal: "a\r")",
               {{"prefix_rewrite", "line breaks"},

@@ -62,6 +62,7 @@ void StreamHandle::reply(const LocalReply& reply) {
 
 void StreamHandle::resume_request(Filter&) {}
 void StreamHandle::resume_response(Filter&) {}
+void StreamHandle::add_data(Buffer&& data) { fake(*this).added_.append(std::move(data)); }
 void StreamHandle::clear_route() { fake(*this).matched_route = nullptr; }
 
 const FilterPart* StreamHandle::route_config(uint16_t filter_id) const {
@@ -100,9 +101,20 @@ void FakeStream::destroy_filter() {
   filter_ = nullptr;
 }
 
-Verdict FakeStream::run(const FilterConfig& config) {
+Filter& FakeStream::make(const FilterConfig& config) {
   filter_ = config.create(*this);
   CHECK(filter_ != nullptr);
+  return *filter_;
+}
+
+HeaderMap& FakeStream::set_response(Fields response) {
+  for (const auto& [name, value] : response) response_->add(name, value);
+  has_response_ = true;
+  return *response_;
+}
+
+Verdict FakeStream::run(const FilterConfig& config) {
+  make(config);
   verdict_ = filter_->on_request_headers(*request_, true);
   if (has_response_) CHECK(filter_->on_response_headers(*response_, true) == Verdict::kContinue);
   CHECK(has_response_ == (verdict_ == Verdict::kPause));
@@ -110,8 +122,7 @@ Verdict FakeStream::run(const FilterConfig& config) {
 }
 
 void FakeStream::respond(Fields response) {
-  for (const auto& [name, value] : response) response_->add(name, value);
-  has_response_ = true;
+  set_response(response);
   CHECK(filter_->on_response_headers(*response_, true) == Verdict::kContinue);
 }
 

@@ -30,6 +30,10 @@ class FakeStream : public StreamHandle {
   // Makes the filter and gives it the request's head. If it replies itself, the reply's head goes through its response
   // hook, as in the proxy.
   Verdict run(const FilterConfig& config);
+  // For tests that call the filter's hooks themselves.
+  Filter& make(const FilterConfig& config);
+  HeaderMap& set_response(Fields response);
+  std::string take_added() { return std::exchange(added_, Buffer()).to_string(); }
   // The upstream's answer, through the filter's response hook.
   void respond(Fields response);
   // Another request of the same connection: forgets everything but the per-route configs.
@@ -67,6 +71,7 @@ class FakeStream : public StreamHandle {
   Filter* filter_ = nullptr;
   Verdict verdict_ = Verdict::kContinue;
   Replied replied_;
+  Buffer added_;
 };
 
 // Heap allocations (operator new) of this thread so far.

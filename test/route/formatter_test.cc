@@ -102,6 +102,22 @@ TEST_F(FormatterTest, MissingValues) {
   EXPECT_EQ(format("<%REQ(a)%%DURATION%%RESP(b)%>", Formatter::Missing::kEmpty), "<>");
 }
 
+// Of the trailers, the head or the HTTP status; of gRPC requests only.
+TEST_F(FormatterTest, GrpcStatus) {
+  EXPECT_EQ(format("%GRPC_STATUS% %GRPC_STATUS_NUMBER%"), "- -");
+  request_->add("content-type", "application/grpc+proto");
+  EXPECT_EQ(format("%GRPC_STATUS% %GRPC_STATUS_NUMBER%"), "OK 0");
+  trailers_->set("grpc-status", "4");
+  EXPECT_EQ(format("%GRPC_STATUS% %GRPC_STATUS(CAMEL_STRING)% %GRPC_STATUS(SNAKE_STRING)% %GRPC_STATUS(NUMBER)%"),
+            "DeadlineExceeded DeadlineExceeded DEADLINE_EXCEEDED 4");
+  trailers_->set("grpc-status", "99");
+  EXPECT_EQ(format("%GRPC_STATUS% %GRPC_STATUS_NUMBER%"), "99 99");
+  context_.response_trailers = nullptr;
+  EXPECT_EQ(format("%GRPC_STATUS%"), "Unimplemented");  // 404
+  response_->add("grpc-status", "5");
+  EXPECT_EQ(format("%GRPC_STATUS%"), "NotFound");
+}
+
 TEST_F(FormatterTest, HostNameAndUniqueId) {
   char name[256] = {};
   ASSERT_EQ(gethostname(name, sizeof(name) - 1), 0);

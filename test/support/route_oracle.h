@@ -123,6 +123,8 @@ inline bool oracle_route(const config::RouteMatchSpec& spec, const OracleRequest
   if (!oracle_path(spec.path, path)) return false;
   if (spec.runtime_fraction && request.random % spec.runtime_fraction->denominator >= spec.runtime_fraction->numerator)
     return false;
+  if (spec.grpc && !RE2::FullMatch(request.joined("content-type").value_or(""), "application/grpc([+](?s:.*))?"))
+    return false;
   for (const auto& header : spec.headers)
     if (!oracle_header(header, request)) return false;
   for (const auto& parameter : spec.query_parameters)

@@ -65,6 +65,9 @@ class RouteSamples {
     if (!one_in(30)) request.headers.emplace_back(":path", path);
     for (uint32_t n = choose_(4); n > 0; --n)
       request.headers.emplace_back(header_name(), text({"1", "2", "a", "A", "ab", "", "-5", "+7", "10", "a,1"}));
+    if (one_in(3))
+      request.headers.emplace_back("content-type",
+                                   text({"application/grpc", "application/grpc+x", "application/grpc-web"}));
     if (one_in(6)) request.headers.emplace_back("x-envoy-internal", text({"true", "false"}));
     return request;
   }
@@ -168,6 +171,7 @@ class RouteSamples {
       parameter.present = !one_in(3);
       match.query_parameters.push_back(parameter);
     }
+    match.grpc = one_in(5);
     if (one_in(5)) match.runtime_fraction = config::FractionSpec{choose_(101), pick<uint32_t>({100, 10'000})};
   }
 

@@ -1,0 +1,325 @@
+// Debian's gRPC C++ library as client and server, with the program between them: all kinds of calls, statuses and
+// deadlines; gRPC-Web by hand to the same server.
+#include <grpcpp/generic/async_generic_service.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+
+#include "support/http_client.h"
+#include "support/process.h"
+#include "support/wire_case.h"
+
+namespace outrigger::test {
+namespace {
+
+std::string text_of(const grpc::ByteBuffer& buffer) {
+  std::vector<grpc::Slice> slices;
+  std::string text;
+  if (!buffer.Dump(&slices).ok()) return "not readable";
+  for (const grpc::Slice& slice : slices) text.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+  return text;
+}
+
+grpc::ByteBuffer bytes_of(const std::string& text) {
+  const grpc::Slice slice(text);
+  return grpc::ByteBuffer(&slice, 1);
+}
+
+// A service whose methods do what their names say, on bytes.
+class Service : public grpc::CallbackGenericService {
+ public:
+  Service() {
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+    builder.RegisterCallbackGenericService(this);
+    server_ = builder.BuildAndStart();
+  }
+  ~Service() override { server_->Shutdown(std::chrono::system_clock::now()); }
+  uint16_t port() const { return static_cast<uint16_t>(port_); }
+
+  std::atomic<int> calls = 0, cancelled = 0;
+
+ private:
+  // Reads a message, answers with so many as the method wants, and so on.
+  class Reactor : public grpc::ServerGenericBidiReactor {
+   public:
+    Reactor(Service& service, grpc::GenericCallbackServerContext& context) : service_(service) {
+      method_ = context.method().substr(context.method().rfind('/') + 1);
+      const int call = ++service_.calls;
+      context.AddTrailingMetadata("x-call", "here");
+      if (method_ == "Fails") return Finish({grpc::StatusCode::NOT_FOUND, "nö such thing"});
+      if (method_ == "FailsFirst" && call == 1) return Finish({grpc::StatusCode::UNAVAILABLE, "not yet"});
+      hangs_ = method_ == "Hangs" || method_ == "Late";
+      if (!hangs_) StartRead(&request_);
+    }
+    void OnReadDone(bool ok) override {
+      if (ok) {
+        ++messages_;
+        text_ = text_of(request_);
+        if (method_ == "Gathers") return StartRead(&request_);
+        to_write_ = method_ == "Scatters" ? 100 : 1;
+        return write();
+      }
+      if (method_ != "Gathers") return Finish(grpc::Status::OK);
+      text_ = std::to_string(messages_);
+      to_write_ = 1;
+      write();
+    }
+    void OnWriteDone(bool ok) override {
+      if (!ok) return Finish({grpc::StatusCode::UNKNOWN, "not written"});
+      if (--to_write_ > 0) return write();
+      if (method_ == "Gathers") return Finish(grpc::Status::OK);
+      StartRead(&request_);
+    }
+    void OnCancel() override {
+      ++service_.cancelled;
+      if (hangs_) Finish({grpc::StatusCode::CANCELLED, "cancelled"});
+    }
+    void OnDone() override { delete this; }
+
+   private:
+    void write() {
+      answer_ = bytes_of(text_);
+      StartWrite(&answer_);
+    }
+    Service& service_;
+    std::string method_, text_;
+    grpc::ByteBuffer request_, answer_;
+    int messages_ = 0, to_write_ = 0;
+    bool hangs_ = false;
+  };
+  grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext* context) override {
+    return new Reactor(*this, *context);
+  }
+
+  int port_ = 0;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+// One call, an operation at a time.
+class Call {
+ public:
+  Call(const std::shared_ptr<grpc::Channel>& channel, const std::string& method, int deadline_ms = 20'000)
+      : stub_(channel) {
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(deadline_ms));
+    call_ = stub_.PrepareCall(&context, "/demo.Bytes/" + method, &queue_);
+    call_->StartCall(this);
+    done();
+  }
+  bool write(const std::string& text) {
+    call_->Write(bytes_of(text), this);
+    return done();
+  }
+  void writes_done() {
+    call_->WritesDone(this);
+    done();
+  }
+  std::optional<std::string> read() {
+    grpc::ByteBuffer buffer;
+    call_->Read(&buffer, this);
+    if (!done()) return std::nullopt;
+    return text_of(buffer);
+  }
+  grpc::Status finish() {
+    grpc::Status status;
+    call_->Finish(&status, this);
+    done();
+    return status;
+  }
+  // A whole unary call: the answer, or the status.
+  std::string unary(const std::string& text) {
+    write(text);
+    writes_done();
+    const auto answer = read();
+    const grpc::Status status = finish();
+    return status.ok() ? answer.value_or("nothing")
+                       : std::to_string(status.error_code()) + ": " + status.error_message();
+  }
+
+  grpc::ClientContext context;
+
+ private:
+  bool done() {
+    void* tag = nullptr;
+    bool ok = false;
+    return queue_.Next(&tag, &ok) && ok;
+  }
+  grpc::GenericStub stub_;
+  grpc::CompletionQueue queue_;
+  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> call_;
+};
+
+constexpr const char* kHttp2Cluster = R"(typed_extension_protocol_options:
+  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+    "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+    explicit_http_config: {http2_protocol_options: {}}
+)";
+constexpr const char* kFilters = R"(- name: envoy.filters.http.grpc_web
+  typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.grpc_web.v3.GrpcWeb}
+- name: envoy.filters.http.grpc_stats
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig
+    stats_for_all_methods: true
+)";
+constexpr const char* kRoutes = R"(- match: {path: /demo.Bytes/Denied}
+  direct_response: {status: 403, body: {inline_string: "not you"}}
+- match: {path: /demo.Bytes/FailsFirst}
+  route: {cluster: upstream, retry_policy: {retry_on: unavailable}}
+- match: {path: /demo.Bytes/Hangs, grpc: {}}
+  route: {cluster: upstream, timeout: 0s, max_stream_duration: {grpc_timeout_header_max: 0s, grpc_timeout_header_offset: 0s}}
+- match: {path: /demo.Bytes/Late}
+  route: {cluster: upstream, max_stream_duration: {max_stream_duration: 0.05s}}
+- match: {prefix: /demo.Bytes/, grpc: {}}
+  route: {cluster: upstream, timeout: 0s}
+- match: {prefix: /empty/}
+  route: {cluster: empty}
+)";
+
+class GrpcThroughTheProxy : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    WireCase config;
+    config.config = {{"cluster", kHttp2Cluster},
+                     {"clusters", "- name: empty\n  type: STATIC\n"},
+                     {"filters", kFilters},
+                     {"routes", kRoutes},
+                     {"hcm", "http_protocol_options: {enable_trailers: true}\n"}};
+    std::string yaml = config.bootstrap(service_.port(), dir_ / "log");
+    const std::string code = "%RESPONSE_CODE% ";
+    yaml.replace(yaml.find(code), code.size(), "%GRPC_STATUS% " + code);
+    proxy_ = std::make_unique<ProxyProcess>(yaml);
+    ASSERT_TRUE(proxy_->started()) << proxy_->output();
+    ASSERT_TRUE(proxy_->wait_ready()) << proxy_->output();
+    port_ = proxy_->listener_port("main");
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+    arguments.SetMaxReceiveMessageSize(-1);
+    channel_ = grpc::CreateCustomChannel("ipv4:127.0.0.1:" + std::to_string(port_), grpc::InsecureChannelCredentials(),
+                                         arguments);
+  }
+  // A gRPC message on the wire.
+  static std::string framed(const std::string& text, char flags = 0) {
+    const auto size = static_cast<uint32_t>(text.size());
+    std::string out(1, flags);
+    for (int shift = 24; shift >= 0; shift -= 8) out += static_cast<char>(size >> shift);
+    return out + text;
+  }
+
+  TempDir dir_;
+  Service service_;
+  std::unique_ptr<ProxyProcess> proxy_;
+  uint16_t port_ = 0;
+  std::shared_ptr<grpc::Channel> channel_;
+};
+
+TEST_F(GrpcThroughTheProxy, EveryKindOfCall) {
+  EXPECT_EQ(Call(channel_, "Echoes").unary("hello"), "hello");
+  const std::string large(3'000'000, 'L');
+  EXPECT_TRUE(Call(channel_, "Echoes").unary(large) == large);
+
+  Call up(channel_, "Gathers");
+  for (int i = 0; i < 500; ++i) ASSERT_TRUE(up.write(std::string(i, 'u')));
+  up.writes_done();
+  EXPECT_EQ(up.read(), "500");
+  EXPECT_TRUE(up.finish().ok());
+
+  Call down(channel_, "Scatters");
+  down.write(std::string(10'000, 'd'));
+  down.writes_done();
+  for (int i = 0; i < 100; ++i) ASSERT_EQ(down.read().value_or("").size(), 10'000u);
+  EXPECT_EQ(down.read(), std::nullopt);
+  EXPECT_TRUE(down.finish().ok());
+
+  Call both(channel_, "Echoes");
+  for (int i = 0; i < 300; ++i) {
+    ASSERT_TRUE(both.write(std::to_string(i)));
+    ASSERT_EQ(both.read(), std::to_string(i));
+  }
+  both.writes_done();
+  EXPECT_EQ(both.read(), std::nullopt);
+  EXPECT_TRUE(both.finish().ok());
+  EXPECT_EQ(both.context.GetServerTrailingMetadata().count("x-call"), 1u);
+
+  EXPECT_EQ(proxy_->stat("cluster.upstream.grpc.demo.Bytes.Echoes.success"), 3u);
+  EXPECT_EQ(proxy_->stat("cluster.upstream.grpc.demo.Bytes.Echoes.request_message_count"), 302u);
+  EXPECT_EQ(proxy_->stat("cluster.upstream.grpc.demo.Bytes.Scatters.response_message_count"), 100u);
+}
+
+TEST_F(GrpcThroughTheProxy, StatusesOfServersAndOfTheProxyItself) {
+  EXPECT_EQ(Call(channel_, "Fails").unary("x"), "5: nö such thing");
+  EXPECT_EQ(Call(channel_, "Denied").unary("x"), "7: not you");
+  EXPECT_EQ(Call(channel_, "../../empty/x").unary("x"), "14: no healthy upstream");
+  EXPECT_EQ(Call(channel_, "../../nowhere").unary("x").substr(0, 3), "12:");
+  service_.calls = 0;
+  EXPECT_EQ(Call(channel_, "FailsFirst").unary("again"), "again");
+  EXPECT_EQ(proxy_->stat("cluster.upstream.upstream_rq_retry"), 1u);
+  EXPECT_TRUE(wait_until([&] {
+    return read_file(dir_ / "log").rfind("NotFound 200 - via_upstream\nPermissionDenied 200 - direct_response\n", 0) ==
+           0;
+  })) << read_file(dir_ / "log");
+}
+
+TEST_F(GrpcThroughTheProxy, DeadlinesAndCancellation) {
+  EXPECT_EQ(Call(channel_, "Late").unary("x"), "4: downstream duration timeout");
+  // The client's deadline: whoever is first, the upstream's call is cancelled.
+  EXPECT_EQ(Call(channel_, "Hangs", 100).unary("x").substr(0, 2), "4:");
+  EXPECT_TRUE(wait_until([&] { return service_.cancelled >= 1; }));
+  const int before = service_.cancelled;
+  Call call(channel_, "Hangs");
+  ASSERT_TRUE(call.write("x"));
+  ASSERT_TRUE(wait_until([&] { return service_.calls == 3; }));
+  call.context.TryCancel();
+  EXPECT_EQ(call.finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(wait_until([&] { return service_.cancelled > before; }));
+}
+
+TEST_F(GrpcThroughTheProxy, OverHttp1WhenTheClientCan) {
+  HttpClient client(port_);
+  const HttpMessage answer =
+      client.request("POST", "/demo.Bytes/Echoes",
+                     {{"host", "x"}, {"content-type", "application/grpc"}, {"te", "trailers"}}, framed("hi"));
+  EXPECT_EQ(answer.status(), 200) << answer.error;
+  EXPECT_EQ(answer.body, framed("hi"));
+  ASSERT_FALSE(answer.trailers.empty());
+  EXPECT_EQ(answer.trailers[0], (std::pair<std::string, std::string>("grpc-status", "0")));
+}
+
+TEST_F(GrpcThroughTheProxy, GrpcWebInBinary) {
+  HttpClient client(port_);
+  HttpMessage answer = client.request("POST", "/demo.Bytes/Echoes",
+                                      {{"host", "x"}, {"content-type", "application/grpc-web+proto"}}, framed("hi"));
+  EXPECT_EQ(answer.status(), 200) << answer.error;
+  EXPECT_EQ(answer.header("content-type"), "application/grpc-web+proto");
+  EXPECT_EQ(answer.body.substr(0, 7), framed("hi"));
+  EXPECT_EQ(answer.body[7], '\x80');
+  EXPECT_NE(answer.body.find("grpc-status:0\r\n", 12), std::string::npos);
+  EXPECT_TRUE(answer.trailers.empty());
+
+  answer = client.request("POST", "/demo.Bytes/Fails", {{"host", "x"}, {"content-type", "application/grpc-web"}});
+  EXPECT_EQ(answer.header("grpc-status"), "5") << answer.raw_head;
+  answer = client.request("POST", "/demo.Bytes/Denied", {{"host", "x"}, {"content-type", "application/grpc-web"}});
+  EXPECT_EQ(answer.header("grpc-status"), "7");
+  EXPECT_EQ(answer.header("content-type"), "application/grpc-web+proto");
+  EXPECT_EQ(proxy_->stat("cluster.upstream.grpc.demo.Bytes.Echoes.success"), 1u);
+}
+
+TEST_F(GrpcThroughTheProxy, GrpcWebInText) {
+  HttpClient client(port_);
+  client.send(
+      "POST /demo.Bytes/Echoes HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc-web-text\r\n"
+      "accept: application/grpc-web-text\r\ntransfer-encoding: chunked\r\n\r\n");
+  for (const char* piece : {"AAAAA", "AJ", "oa", "Q=="}) client.send(chunk(piece));  // framed("hi")
+  client.send(chunk(""));
+  const HttpMessage answer = client.read_response();
+  EXPECT_EQ(answer.status(), 200) << answer.error;
+  EXPECT_EQ(answer.header("content-type"), "application/grpc-web-text+proto");
+  EXPECT_EQ(answer.body.substr(0, 12), "AAAAAAJoaQ==");
+  EXPECT_EQ(answer.body.substr(12, 4), "gAAA");
+  EXPECT_TRUE(wait_until([&] { return read_file(dir_ / "log").rfind("OK 200", 0) == 0; })) << read_file(dir_ / "log");
+}
+
+}  // namespace
+}  // namespace outrigger::test
