@@ -4,9 +4,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <deque>
 #include <list>
 
 #include "base/log.h"
+#include "event/clock.h"
 #include "http/h1_codec.h"
 #include "net/connection.h"
 
@@ -14,6 +16,7 @@ namespace outrigger::admin {
 namespace {
 
 constexpr size_t kPieceBytes = 64 * 1024;
+constexpr int64_t kPieceNs = 1'000'000;
 
 int hex_digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -91,6 +94,8 @@ struct AdminServer::Impl {
 
   void accept(int fd, const net::Address& local, const net::Address& remote);
   void forget(Client& client);
+  void write_later(Client& client);
+  void write_one();
 
   event::Loop* loop = nullptr;
   Handler handler;
@@ -98,6 +103,9 @@ struct AdminServer::Impl {
   std::shared_ptr<net::SocketSet> sockets;
   std::unique_ptr<net::Acceptor> acceptor;
   std::list<std::unique_ptr<Client>> clients;
+  // Those that have a piece to write: one of them a turn, so that many large pages make no long turn either.
+  std::deque<Client*> writers;
+  event::Timeout writers_timer{[](void* self) { static_cast<Impl*>(self)->write_one(); }, this};
 };
 
 class AdminServer::Impl::Client final : public event::Deferred,
@@ -118,6 +126,29 @@ class AdminServer::Impl::Client final : public event::Deferred,
   }
   void close_now() { connection_->close(net::Close::kNow); }
 
+  // The next piece: so much as takes no longer than a turn of the loop should. The next one follows when the connection
+  // takes it, and after those of others.
+  void write_piece() {
+    waiting_ = false;
+    if (!sending_ || connection_->above_watermark()) return;
+    std::string piece;
+    bool more = true;
+    if (response_.producer != nullptr) {
+      const int64_t until_ns = event::steady_ns() + kPieceNs;
+      do more = response_.producer(piece);
+      while (more && piece.size() < kPieceBytes && event::steady_ns() < until_ns);
+    } else {
+      piece = response_.body.substr(sent_, kPieceBytes);
+      sent_ += piece.size();
+      more = sent_ < response_.body.size();
+    }
+    touch();
+    info_.response_bytes += piece.size();
+    sending_ = more;
+    if (!more || !piece.empty()) stream_->encode_data(Buffer(piece), !more);
+    write_soon();
+  }
+
  private:
   // ConnectionHandler
   void on_read(net::Connection&, Block* block, const char* data, size_t size) override {
@@ -125,14 +156,10 @@ class AdminServer::Impl::Client final : public event::Deferred,
     codec_->on_read(block, data, size);
   }
   void on_eof(net::Connection&) override { codec_->on_eof(); }
-  void on_write_watermark(net::Connection&, bool above) override {
-    above_ = above;
-    codec_->on_write_watermark(above);
-  }
+  void on_write_watermark(net::Connection&, bool above) override { codec_->on_write_watermark(above); }
   void on_close(net::Connection&, const Error*) override {
     codec_->on_close();
     idle_.disarm();
-    again_.disarm();
     owner_.forget(*this);
   }
 
@@ -172,7 +199,7 @@ class AdminServer::Impl::Client final : public event::Deferred,
   }
   void on_reset(http::ResetReason, std::string_view) override { finish(); }
   void on_write_watermark(bool above) override {
-    if (!above) pump();
+    if (!above) write_soon();
   }
 
   void answer() {
@@ -216,34 +243,20 @@ class AdminServer::Impl::Client final : public event::Deferred,
     const bool end = head_only || (response_.producer == nullptr && response_.body.empty());
     sending_ = !end;
     stream_->encode_headers(headers, end);
-    if (sending_) pump();
+    // A short page leaves with its head.
+    if (sending_) write_piece();
   }
 
-  // As much as the connection takes; the rest when it has drained, or in the next turn.
-  void pump() {
-    while (sending_ && !connection_->above_watermark()) {
-      std::string piece;
-      bool more = true;
-      if (response_.producer != nullptr) {
-        while (more && piece.size() < kPieceBytes) more = response_.producer(piece);
-      } else {
-        piece = response_.body.substr(sent_, kPieceBytes);
-        sent_ += piece.size();
-        more = sent_ < response_.body.size();
-      }
-      touch();
-      info_.response_bytes += piece.size();
-      sending_ = more;
-      stream_->encode_data(Buffer(piece), !more);
-    }
-    if (sending_ && !above_) owner_.loop->timers().arm(again_, 0);
+  void write_soon() {
+    if (!sending_ || waiting_ || connection_->above_watermark()) return;
+    waiting_ = true;
+    owner_.write_later(*this);
   }
 
   void finish() {
     if (stream_ == nullptr) return;
     stream_ = nullptr;
     sending_ = false;
-    again_.disarm();
     response_ = {};
     info_.end_ns = owner_.loop->now_ns();
     for (const auto& log : owner_.options.access_logs)
@@ -265,9 +278,8 @@ class AdminServer::Impl::Client final : public event::Deferred,
   AdminResponse response_;
   size_t sent_ = 0;
   bool sending_ = false;
-  bool above_ = false;
+  bool waiting_ = false;  // among the writers
   event::Timeout idle_{[](void* self) { static_cast<Client*>(self)->close_now(); }, this};
-  event::Timeout again_{[](void* self) { static_cast<Client*>(self)->pump(); }, this};
 };
 
 // ---- the server ----
@@ -280,7 +292,21 @@ void AdminServer::Impl::accept(int fd, const net::Address& local, const net::Add
   clients.push_back(std::make_unique<Client>(*this, fd, local, remote));
 }
 
+void AdminServer::Impl::write_later(Client& client) {
+  writers.push_back(&client);
+  if (!writers_timer.armed()) loop->timers().arm(writers_timer, 0);
+}
+
+void AdminServer::Impl::write_one() {
+  Client& client = *writers.front();
+  writers.pop_front();
+  client.write_piece();
+  if (!writers.empty() && !writers_timer.armed()) loop->timers().arm(writers_timer, 0);
+}
+
 void AdminServer::Impl::forget(Client& client) {
+  std::erase(writers, &client);
+  if (writers.empty()) writers_timer.disarm();
   const auto at = std::find_if(clients.begin(), clients.end(), [&](const auto& c) { return c.get() == &client; });
   loop->defer_delete(std::move(*at));
   clients.erase(at);

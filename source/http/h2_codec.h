@@ -38,8 +38,7 @@ struct H2Options {
 
 // Envoy's names; `prefix` is "http.{http}.http2." or "cluster.{cluster}.http2.".
 struct H2Stats {
-  H2Stats() = default;
-  H2Stats(stats::Group& group, std::string_view prefix);
+  H2Stats(stats::Layout& layout, std::string_view prefix);
   stats::Counter rx_reset, tx_reset, rx_messaging_error, header_overflow, goaway_sent, keepalive_timeout;
   stats::Counter control_flood, empty_frames_flood, priority_flood, window_update_flood, continuation_flood,
       premature_reset_flood, header_bomb;

@@ -28,8 +28,8 @@ bool peers_fault(uint32_t error_code) {
 
 }  // namespace
 
-H2Stats::H2Stats(stats::Group& group, std::string_view prefix) {
-  const auto counter = [&](const char* name) { return group.counter(std::string(prefix) + name); };
+H2Stats::H2Stats(stats::Layout& layout, std::string_view prefix) {
+  const auto counter = [&](const char* name) { return layout.counter(std::string(prefix) + name); };
   rx_reset = counter("rx_reset");
   tx_reset = counter("tx_reset");
   rx_messaging_error = counter("rx_messaging_error");
@@ -43,7 +43,7 @@ H2Stats::H2Stats(stats::Group& group, std::string_view prefix) {
   continuation_flood = counter("continuation_flood");
   premature_reset_flood = counter("premature_reset_flood");
   header_bomb = counter("header_bomb");
-  streams_active = group.gauge(std::string(prefix) + "streams_active");
+  streams_active = layout.gauge(std::string(prefix) + "streams_active");
 }
 
 std::unique_ptr<Codec> make_h2_server_codec(net::Connection& connection, CodecCallbacks& owner,

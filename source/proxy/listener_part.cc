@@ -121,7 +121,7 @@ Result<std::shared_ptr<const HttpChain>> ListenerCompiler::compile_chain(const c
       chain->access_logs.push_back(std::move(*log));
     }
   }
-  chain->stats = std::make_unique<HttpStats>(stats_, hcm.stat_prefix);
+  chain->stats = std::make_unique<HttpStats>(stats_, stats::Labels{{"http", hcm.stat_prefix}});
   return chain;
 }
 

@@ -4,10 +4,9 @@
 
 namespace outrigger::proxy {
 
-HttpStats::HttpStats(stats::Registry& registry, const std::string& stat_prefix)
-    : group(registry, {{"http", stat_prefix}}) {
-  const auto counter = [&](const char* tail) { return group.counter(std::string("http.{http}.") + tail); };
-  const auto gauge = [&](const char* tail) { return group.gauge(std::string("http.{http}.") + tail); };
+HttpHandles::HttpHandles(stats::Layout& layout) : http2(layout, "http.{http}.http2.") {
+  const auto counter = [&](const char* tail) { return layout.counter(std::string("http.{http}.") + tail); };
+  const auto gauge = [&](const char* tail) { return layout.gauge(std::string("http.{http}.") + tail); };
   cx_total = counter("downstream_cx_total");
   cx_destroy = counter("downstream_cx_destroy");
   cx_idle_timeout = counter("downstream_cx_idle_timeout");
@@ -18,8 +17,8 @@ HttpStats::HttpStats(stats::Registry& registry, const std::string& stat_prefix)
   rq_total = counter("downstream_rq_total");
   rq_completed = counter("downstream_rq_completed");
   for (int c = 1; c < 6; ++c) {
-    rq_class[c] = group.counter("http.{http}.downstream_rq_{response_code_class}xx",
-                                {{"response_code_class", std::to_string(c)}});
+    rq_class[c] = layout.counter("http.{http}.downstream_rq_{response_code_class}xx",
+                                 {{"response_code_class", std::to_string(c)}});
   }
   rq_rx_reset = counter("downstream_rq_rx_reset");
   rq_tx_reset = counter("downstream_rq_tx_reset");
@@ -36,8 +35,7 @@ HttpStats::HttpStats(stats::Registry& registry, const std::string& stat_prefix)
   rs_too_large = counter("rs_too_large");
   failed_path_normalization = counter("downstream_rq_failed_path_normalization");
   rq_active = gauge("downstream_rq_active");
-  rq_time = group.histogram("http.{http}.downstream_rq_time");
-  http2 = http::H2Stats(group, "http.{http}.http2.");
+  rq_time = layout.histogram("http.{http}.downstream_rq_time");
 }
 
 void HttpChain::references(References& to) const {

@@ -22,9 +22,8 @@
 namespace outrigger::proxy {
 
 // Envoy's names, below "http.<stat_prefix>.".
-struct HttpStats {
-  HttpStats(stats::Registry& registry, const std::string& stat_prefix);
-  stats::Group group;
+struct HttpHandles {
+  explicit HttpHandles(stats::Layout& layout);
   stats::Counter cx_total, cx_destroy, cx_idle_timeout, cx_protocol_error, cx_drain_close, cx_delayed_close_timeout;
   stats::Gauge cx_active;
   stats::Counter rq_total, rq_completed, rq_class[6], rq_rx_reset, rq_tx_reset, rq_timeout, rq_idle_timeout,
@@ -34,6 +33,7 @@ struct HttpStats {
   stats::Histogram rq_time;
   http::H2Stats http2;
 };
+using HttpStats = stats::Block<HttpHandles>;
 
 // One filter chain, compiled: the HTTP connection manager's config. `identity` names what connections are bound to
 // (match, codec, transport): a connection whose chain keeps its identity lives on through any other change.

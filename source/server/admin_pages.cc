@@ -90,13 +90,13 @@ const AdminPages::Page AdminPages::kPages[] = {
     {"/listeners", &AdminPages::listeners, true, false, "listeners and their addresses; ?format=json"},
     {"/logging", &AdminPages::logging, true, true,
      "the log level; POST ?level=trace|debug|info|warning|error|critical|off"},
-    {"/metrics", &AdminPages::prometheus, true, false, "all metrics for Prometheus"},
+    {"/metrics", &AdminPages::prometheus, true, false, "all metrics for Prometheus; ?filter=RE2, ?usedonly"},
     {"/quitquitquit", &AdminPages::quit, false, true, "POST: end the process"},
     {"/ready", &AdminPages::ready, true, false, "200 LIVE, or 503 and what it is"},
     {"/reopen_logs", &AdminPages::reopen_logs, false, true, "POST: open access log files again by name (also SIGUSR1)"},
     {"/server_info", &AdminPages::server_info, true, false, "version, state, options, config versions (JSON)"},
     {"/stats", &AdminPages::stats, true, false, "metrics; ?format=json|prometheus, ?filter=RE2, ?usedonly"},
-    {"/stats/prometheus", &AdminPages::prometheus, true, false, "all metrics for Prometheus"},
+    {"/stats/prometheus", &AdminPages::prometheus, true, false, "all metrics for Prometheus; ?filter=RE2, ?usedonly"},
     {"/xds", &AdminPages::xds, true, false, "the streams to control planes, by type (JSON)"},
 };
 
@@ -137,9 +137,7 @@ AdminResponse AdminPages::stats(const AdminRequest& request) {
   return format != nullptr && *format == "prometheus" ? prometheus(request) : stats_page(request, registry_);
 }
 
-AdminResponse AdminPages::prometheus(const AdminRequest&) {
-  return {.content_type = "text/plain; version=0.0.4; charset=utf-8", .body = registry_.prometheus()};
-}
+AdminResponse AdminPages::prometheus(const AdminRequest& request) { return prometheus_page(request, registry_); }
 
 AdminResponse AdminPages::config_dump(const AdminRequest& request) { return config_dump_page(request, state_); }
 AdminResponse AdminPages::clusters(const AdminRequest& request) { return clusters_page(request, state_); }

@@ -59,9 +59,10 @@ class AdminPages {
 };
 
 // The bodies that are long enough for files of their own.
-AdminResponse stats_page(const AdminRequest& request, const stats::Registry& registry);  // admin_stats.cc
-AdminResponse config_dump_page(const AdminRequest& request, const ServerState& state);   // admin_config_dump.cc
-AdminResponse clusters_page(const AdminRequest& request, const ServerState& state);      // admin_clusters.cc
+AdminResponse stats_page(const AdminRequest& request, const stats::Registry& registry);       // admin_stats.cc
+AdminResponse prometheus_page(const AdminRequest& request, const stats::Registry& registry);  // admin_stats.cc
+AdminResponse config_dump_page(const AdminRequest& request, const ServerState& state);        // admin_config_dump.cc
+AdminResponse clusters_page(const AdminRequest& request, const ServerState& state);           // admin_clusters.cc
 AdminResponse explain_page(const AdminRequest& request, const ServerState& state,
                            event::Loop& loop);  // admin_explain.cc
 

@@ -1,8 +1,9 @@
 #include "stats/names.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 
 #include "base/check.h"
@@ -72,6 +73,27 @@ const std::string* find_label(const Labels& labels, std::string_view name) {
   return nullptr;
 }
 
+// Calls f(name, value) for each label of a text.
+template <class F>
+void each_label(std::string_view text, F&& f) {
+  const auto take = [&text] {
+    const size_t end = text.find('\0');
+    const std::string_view piece = text.substr(0, end);
+    text.remove_prefix(end + 1);
+    return piece;
+  };
+  while (!text.empty()) {
+    const std::string_view name = take();
+    f(name, take());
+  }
+}
+
+template <class F>
+void each_label(const LabelTexts& labels, F&& f) {
+  each_label(labels.block, f);
+  each_label(labels.more, f);
+}
+
 // Calls text(piece) and label(name) for the parts of a template, in order.
 template <class Text, class Label>
 void walk(std::string_view family, Text&& text, Label&& label) {
@@ -87,29 +109,100 @@ void walk(std::string_view family, Text&& text, Label&& label) {
 }
 
 void append_escaped(std::string& out, std::string_view value) {
-  for (const char c : value) {
-    if (c == '\\' || c == '"') out.push_back('\\');
-    if (c == '\n') {
-      out += "\\n";
-    } else {
-      out.push_back(c);
-    }
+  while (!value.empty()) {
+    const size_t plain = std::min(value.find_first_of("\\\"\n"), value.size());
+    out += value.substr(0, plain);
+    if (plain == value.size()) return;
+    out.push_back('\\');
+    out.push_back(value[plain] == '\n' ? 'n' : value[plain]);
+    value.remove_prefix(plain + 1);
   }
 }
 
-// `{a="b",le="5"}`, or nothing.
-void append_labels(std::string& out, const Labels& labels, std::string_view le = {}) {
-  if (labels.empty() && le.empty()) return;
-  char before = '{';
-  for (const auto& [name, value] : labels) {
-    out.push_back(std::exchange(before, ','));
-    out += prometheus_label(name);
+void append_prometheus_label(std::string& out, std::string_view label) {
+  for (const auto& [ours, theirs] : kPrometheusLabels) {
+    if (label != ours) continue;
+    out += theirs;
+    return;
+  }
+  out += "envoy_";
+  append_name(out, label);
+}
+
+// `a="b",c="d"`, or nothing.
+void append_labels(std::string& out, const LabelTexts& labels) {
+  bool first = true;
+  each_label(labels, [&](std::string_view name, std::string_view value) {
+    if (!std::exchange(first, false)) out.push_back(',');
+    append_prometheus_label(out, name);
     out += "=\"";
     append_escaped(out, value);
     out.push_back('"');
+  });
+}
+
+void append_number(std::string& out, uint64_t value) {
+  const fmt::format_int text(value);
+  out.append(text.data(), text.size());
+}
+
+std::string_view type_name(Kind kind) {
+  switch (kind) {
+    case Kind::kCounter:
+      return "counter";
+    case Kind::kGauge:
+      return "gauge";
+    case Kind::kHistogram:
+      return "histogram";
   }
-  if (!le.empty()) fmt::format_to(std::back_inserter(out), "{}le=\"{}\"", before, le);
-  out.push_back('}');
+  return "";
+}
+
+// `le="0.5"} ` and so on.
+const std::array<std::string, kBuckets>& bucket_tails() {
+  static const auto tails = [] {
+    std::array<std::string, kBuckets> all;
+    for (uint32_t i = 0; i + 1 < kBuckets; ++i) all[i] = fmt::format("le=\"{}\"}} ", kBucketBounds[i]);
+    all[kBuckets - 1] = "le=\"+Inf\"} ";
+    return all;
+  }();
+  return tails;
+}
+
+void append_prometheus(std::string& out, const Sample& sample) {
+  thread_local std::string labels;
+  labels.clear();
+  append_labels(labels, sample.labels);
+  const auto begin = [&](std::string_view suffix) {
+    out.append(sample.prometheus).append(suffix);
+    if (!labels.empty()) out.append(1, '{').append(labels).append(1, '}');
+    out.push_back(' ');
+  };
+  if (sample.kind != Kind::kHistogram) {
+    begin("");
+    if (sample.kind == Kind::kGauge && static_cast<int64_t>(sample.value) < 0) {
+      out.push_back('-');
+      append_number(out, 0 - sample.value);
+    } else {
+      append_number(out, sample.value);
+    }
+    out.push_back('\n');
+    return;
+  }
+  if (!labels.empty()) labels.push_back(',');
+  uint64_t below = 0;
+  for (uint32_t i = 0; i < kBuckets; ++i) {
+    below += sample.buckets[i];
+    out.append(sample.prometheus).append("_bucket{").append(labels).append(bucket_tails()[i]);
+    append_number(out, below);
+    out.push_back('\n');
+  }
+  if (!labels.empty()) labels.pop_back();
+  begin("_sum");
+  fmt::format_to(std::back_inserter(out), "{}\n", sample.sum_ms);
+  begin("_count");
+  append_number(out, sample.count);
+  out.push_back('\n');
 }
 
 }  // namespace
@@ -124,27 +217,44 @@ Labels merge_labels(const Labels& base, const Labels& more) {
   return out;
 }
 
-bool names_all_labels(std::string_view family, const Labels& labels) {
+std::string label_text(const Labels& labels) {
+  std::string text;
+  for (const auto& [name, value] : labels) text.append(name).append(1, '\0').append(value).append(1, '\0');
+  return text;
+}
+
+std::string label_names(std::string_view label_text) {
+  std::string names;
+  each_label(label_text, [&](std::string_view name, std::string_view) { names.append(name).append(1, '\0'); });
+  return names;
+}
+
+bool names_all_labels(std::string_view family, const LabelTexts& labels) {
   bool all = true;
   walk(
       family, [](std::string_view) {},
-      [&](std::string_view name) { all = all && find_label(labels, name) != nullptr; });
+      [&](std::string_view wanted) {
+        bool found = false;
+        each_label(labels, [&](std::string_view name, std::string_view) { found = found || name == wanted; });
+        all = all && found;
+      });
   return all;
 }
 
-std::string text_name(std::string_view family, const Labels& labels) {
-  std::string out;
-  std::vector<std::string_view> named;
+void append_text_name(std::string& out, std::string_view family, const LabelTexts& labels) {
   walk(
       family, [&](std::string_view text) { out += text; },
-      [&](std::string_view name) {
-        if (const std::string* value = find_label(labels, name); value != nullptr) out += *value;
-        named.push_back(name);
+      [&](std::string_view wanted) {
+        each_label(labels, [&](std::string_view name, std::string_view value) {
+          if (name == wanted) out += value;
+        });
       });
-  for (const auto& [name, value] : labels)
-    if (std::find(named.begin(), named.end(), name) == named.end())
-      out.append(".").append(name).append(".").append(value);
-  return out;
+  each_label(labels, [&](std::string_view name, std::string_view value) {
+    bool named = false;
+    walk(
+        family, [](std::string_view) {}, [&](std::string_view label) { named = named || label == name; });
+    if (!named) out.append(".").append(name).append(".").append(value);
+  });
 }
 
 std::string prometheus_name(std::string_view family) {
@@ -166,43 +276,20 @@ std::string prometheus_name(std::string_view family) {
 }
 
 std::string prometheus_label(std::string_view label) {
-  for (const auto& [ours, theirs] : kPrometheusLabels)
-    if (label == ours) return std::string(theirs);
-  std::string out = "envoy_";
-  append_name(out, label);
+  std::string out;
+  append_prometheus_label(out, label);
   return out;
 }
 
-void write_prometheus_type(std::string& out, std::string_view name, Kind kind) {
-  const char* type = kind == Kind::kCounter ? "counter" : kind == Kind::kGauge ? "gauge" : "histogram";
-  fmt::format_to(std::back_inserter(out), "# TYPE {} {}\n", name, type);
-}
-
-void write_prometheus(std::string& out, std::string_view name, const Sample& sample) {
-  auto at = std::back_inserter(out);
-  if (sample.kind != Kind::kHistogram) {
-    out += name;
-    append_labels(out, *sample.labels);
-    if (sample.kind == Kind::kCounter) {
-      fmt::format_to(at, " {}\n", sample.value);
-    } else {
-      fmt::format_to(at, " {}\n", static_cast<int64_t>(sample.value));
+bool PrometheusText::write(std::string& out, size_t count) {
+  return cursor_.next(count, [&](const Sample& sample) {
+    if (wanted_ != nullptr && !wanted_(sample)) return;
+    if (last_name_ != sample.prometheus) {
+      last_name_ = sample.prometheus;
+      out.append("# TYPE ").append(last_name_).append(1, ' ').append(type_name(sample.kind)).append(1, '\n');
     }
-    return;
-  }
-  uint64_t below = 0;
-  for (uint32_t i = 0; i < kBuckets; ++i) {
-    below += sample.buckets[i];
-    fmt::format_to(at, "{}_bucket", name);
-    append_labels(out, *sample.labels, i + 1 == kBuckets ? "+Inf" : fmt::format("{}", kBucketBounds[i]));
-    fmt::format_to(at, " {}\n", below);
-  }
-  fmt::format_to(at, "{}_sum", name);
-  append_labels(out, *sample.labels);
-  fmt::format_to(at, " {}\n", sample.sum_ms);
-  fmt::format_to(at, "{}_count", name);
-  append_labels(out, *sample.labels);
-  fmt::format_to(at, " {}\n", sample.count);
+    append_prometheus(out, sample);
+  });
 }
 
 }  // namespace outrigger::stats

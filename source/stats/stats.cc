@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <deque>
 #include <iterator>
+#include <limits>
+#include <map>
 #include <new>
+#include <unordered_map>
 #include <utility>
 
 #include "base/check.h"
@@ -61,199 +63,164 @@ void Shard::zero(uint32_t cell, uint32_t count) {
   }
 }
 
+// ---- Layout
+
+namespace {
+
+uint32_t cells_of(Kind kind) { return kind == Kind::kHistogram ? kHistogramCells : 1; }
+
+}  // namespace
+
+uint32_t Layout::add(Kind kind, std::string_view family, const Labels& more) {
+  const auto place = static_cast<uint32_t>(place_);
+  const uint32_t cell = (place << kPlaceShift) + cells_[place] + 1;
+  cells_[place] += cells_of(kind);
+  entries_.push_back({.kind = kind, .cell = cell, .family = std::string(family), .more = label_text(more)});
+  return cell;
+}
+
 // ---- Registry
 
 namespace {
 
-// A template, for good: their number is the program's.
-struct Family {
-  Kind kind;
-  std::string name;
-  std::string prometheus;
-};
+constexpr uint32_t kNoCells = UINT32_MAX;
 
-// The labels of one group, shared by its metrics, which it lists: a metric is found by walking them.
-struct LabelSet {
-  Labels labels;
-  std::string key;
-  std::vector<uint32_t> metrics;
-};
+struct Table;
 
-// 24 bytes, since there are many: 10,000 clusters have half a million.
-struct Metric {
-  std::shared_ptr<LabelSet> labels;  // nullptr: free
-  uint32_t family = 0;
+// What a block has of its own: for each place the number before its first cell. They are many: a cluster has one.
+struct Cells {
+  Table* table = nullptr;
+  const std::string* labels = nullptr;  // its key in the table
   uint32_t refs = 0;
+  uint32_t before[Layout::kPlaces] = {};  // kNoCells: there were none left
+};
+using Blocks = std::map<std::string, Cells, std::less<>>;  // by the text of their labels
+
+// All blocks of one layout.
+struct Table {
+  const Layout* layout;
+  Blocks blocks;
+  std::string checked;  // the names of the labels that its families were checked with
 };
 
-uint32_t cells_of(Kind kind) { return kind == Kind::kHistogram ? kHistogramCells : 1; }
-
-std::string key_of(const Labels& labels) {
-  std::string key;
-  for (const auto& [name, value] : labels) key.append(name).append(1, '\0').append(value).append(1, '\0');
-  return key;
-}
-
-// A metric as it was when the lock was held.
-struct Row {
-  uint32_t family_rank;
-  uint32_t labels_rank;
-  const Family* family;
-  std::shared_ptr<const LabelSet> labels;
-  uint64_t value;  // of a histogram: the index of its first cell in `cells`
+// The metrics of one family, of all blocks.
+struct Column {
+  Table* table;
+  uint32_t first, end;  // of the layout's entries
+  Kind kind;
+  std::string family, prometheus;
 };
 
-struct Reading {
-  std::vector<Row> rows;
-  std::vector<uint64_t> cells;
-};
+// Cells of one size that are free, and where the next are taken from. Each place has a chunk that it fills, so that
+// cells which one thread writes do not lie among those of others.
+class CellSpace {
+ public:
+  // The first of `count` cells for `place`; kNoCells: there are no more.
+  uint32_t take(size_t place, uint32_t count) {
+    if (const auto it = free_.find(count); it != free_.end() && !it->second.empty()) {
+      const uint32_t first = it->second.back();
+      it->second.pop_back();
+      return first;
+    }
+    auto& [next, end] = open_[place];
+    if (next + count > end) {
+      const uint32_t chunks = (count + Shard::kChunkCells - 1) / Shard::kChunkCells;
+      if (next_chunk_ + chunks > Shard::kMaxChunks) return kNoCells;
+      next = next_chunk_ * Shard::kChunkCells;
+      next_chunk_ += chunks;
+      end = next_chunk_ * Shard::kChunkCells;
+      if (next == 0) next = 1;  // the sink
+    }
+    return std::exchange(next, next + count);
+  }
+  void give(uint32_t first, uint32_t count) { free_[count].push_back(first); }
 
-Sample sample_of(const Reading& reading, const Row& row) {
-  Sample sample{row.family->kind, row.family->name, &row.labels->labels, row.value, {}, 0, 0};
-  if (sample.kind != Kind::kHistogram) return sample;
-  sample.value = 0;
-  const auto first = reading.cells.begin() + static_cast<ptrdiff_t>(row.value);
-  sample.buckets.assign(first, first + kBuckets);
-  for (const uint64_t n : sample.buckets) sample.count += n;
-  sample.sum_ms = static_cast<double>(*(first + kBuckets)) / 1000;
-  return sample;
-}
+ private:
+  std::unordered_map<uint32_t, std::vector<uint32_t>> free_;
+  std::pair<uint32_t, uint32_t> open_[Layout::kPlaces];
+  uint32_t next_chunk_ = 0;
+};
 
 }  // namespace
 
 struct Registry::Impl {
   mutable std::mutex mutex;
-  std::deque<Family> families;
-  std::unordered_map<std::string, uint32_t> family_ids;
+  std::unordered_map<const Layout*, Table> tables;
+  std::unordered_map<std::string, std::unique_ptr<Layout>> singles;  // layouts of groups' metrics, by family
+  std::map<std::string, Column> by_family;
+  std::map<std::string, Column*> by_prometheus;  // key: Prometheus name, '\0', family
   std::unordered_map<std::string, Kind> prometheus_kinds;
-  std::unordered_map<std::string_view, std::weak_ptr<LabelSet>> label_sets;  // by their own key; all have metrics
-  std::deque<Metric> metrics;                                                // they are many: no slack
-  std::vector<uint32_t> cells;                                               // of metrics, apart: by the same index
-  std::vector<uint32_t> free_metrics;
-  std::vector<uint32_t> free_cells, free_histograms;
-  uint32_t next_cell = 1;
+  CellSpace space;
+  size_t size = 0;
   bool full = false;
 
-  uint32_t family_id(Kind kind, std::string_view name);
-  std::shared_ptr<LabelSet> label_set(Labels labels);
-  uint32_t take_cells(Kind kind);
-  void release(uint32_t id);
-  Reading read(const std::vector<std::unique_ptr<Shard>>& shards, bool by_prometheus_name) const;
+  const Layout& single(Kind kind, std::string_view family);
+  Table& table(const Layout& layout);
+  void take_cells(const Layout& layout, Cells& cells, const std::vector<std::unique_ptr<Shard>>& shards);
+  void release(Cells& cells);
 };
 
-uint32_t Registry::Impl::family_id(Kind kind, std::string_view name) {
-  if (const auto it = family_ids.find(std::string(name)); it != family_ids.end()) {
-    CHECK(families[it->second].kind == kind);
-    return it->second;
+// A group's metric: a block of its own, with all of its labels.
+const Layout& Registry::Impl::single(Kind kind, std::string_view family) {
+  std::unique_ptr<Layout>& layout = singles[std::string(family)];
+  if (layout == nullptr) {
+    layout = std::make_unique<Layout>();
+    layout->add(kind, family, {});
   }
-  std::string prometheus = prometheus_name(name);
-  const auto [known, fresh] = prometheus_kinds.emplace(prometheus, kind);
-  CHECK(fresh || known->second == kind);  // two families may share a Prometheus name (…_rq, …_rq_{code}), not its type
-  const auto id = static_cast<uint32_t>(families.size());
-  families.push_back(Family{kind, std::string(name), std::move(prometheus)});
-  family_ids.emplace(name, id);
-  return id;
+  CHECK(layout->entries_[0].kind == kind);
+  return *layout;
 }
 
-std::shared_ptr<LabelSet> Registry::Impl::label_set(Labels labels) {
-  std::string key = key_of(labels);
-  if (const auto it = label_sets.find(key); it != label_sets.end()) return it->second.lock();
-  auto set = std::make_shared<LabelSet>();
-  set->labels = std::move(labels);
-  set->key = std::move(key);
-  label_sets.emplace(set->key, set);
-  return set;
+Table& Registry::Impl::table(const Layout& layout) {
+  const auto [at, fresh] = tables.try_emplace(&layout);
+  Table& table = at->second;
+  if (!fresh) return table;
+  table.layout = &layout;
+  const auto& entries = layout.entries_;
+  for (uint32_t i = 0, end = 0; i < entries.size(); i = end) {
+    while (end < entries.size() && entries[end].family == entries[i].family) ++end;
+    const Kind kind = entries[i].kind;
+    Column column{&table, i, end, kind, entries[i].family, prometheus_name(entries[i].family)};
+    // Two families may share a Prometheus name (…_rq, …_rq_{code}), not its type.
+    CHECK(prometheus_kinds.emplace(column.prometheus, kind).first->second == kind);
+    const auto [known, is_new] = by_family.emplace(column.family, std::move(column));
+    CHECK(is_new);
+    by_prometheus.emplace(known->second.prometheus + '\0' + known->first, &known->second);
+  }
+  return table;
 }
 
-// 0, the sink, when there are no more.
-uint32_t Registry::Impl::take_cells(Kind kind) {
-  auto& list = kind == Kind::kHistogram ? free_histograms : free_cells;
-  if (!list.empty()) {
-    const uint32_t cell = list.back();
-    list.pop_back();
-    return cell;
+void Registry::Impl::take_cells(const Layout& layout, Cells& cells, const std::vector<std::unique_ptr<Shard>>& shards) {
+  for (size_t place = 0; place < Layout::kPlaces; ++place) {
+    const uint32_t count = layout.cells_[place];
+    if (count == 0) continue;
+    const uint32_t first = space.take(place, count);
+    if (first == kNoCells && !std::exchange(full, true))
+      OUTRIGGER_LOG(kError, "stats", "no room for more metrics: new ones do not count");
+    cells.before[place] = first == kNoCells ? kNoCells : first - 1;
+    if (first == kNoCells) continue;
+    for (const auto& shard : shards) shard->zero(first, count);
   }
-  const uint32_t count = cells_of(kind);
-  if (next_cell + count > Shard::kMaxChunks * Shard::kChunkCells) {
-    if (!full) OUTRIGGER_LOG(kError, "stats", "no room for more metrics: new ones do not count");
-    full = true;
-    return 0;
-  }
-  return std::exchange(next_cell, next_cell + count);
+  size += layout.entries_.size();
 }
 
-void Registry::Impl::release(uint32_t id) {
-  Metric& metric = metrics[id];
-  if (--metric.refs > 0) return;
-  LabelSet& set = *metric.labels;
-  std::erase(set.metrics, id);
-  if (set.metrics.empty()) label_sets.erase(set.key);
-  metric.labels.reset();
-  if (cells[id] != 0)
-    (families[metric.family].kind == Kind::kHistogram ? free_histograms : free_cells).push_back(cells[id]);
-  free_metrics.push_back(id);
-}
-
-// Only the values are read under the lock; sorting and printing half a million metrics takes longer than a builder
-// should wait.
-Reading Registry::Impl::read(const std::vector<std::unique_ptr<Shard>>& shards, bool by_prometheus_name) const {
-  Reading out;
-  const auto sum = [&shards](uint32_t cell) {
-    uint64_t total = 0;
-    if (cell != 0)
-      for (const auto& shard : shards) total += shard->read(cell);
-    return total;
-  };
-  std::vector<const Family*> order;
-  {
-    std::lock_guard lock(mutex);
-    out.rows.reserve(metrics.size() - free_metrics.size());
-    for (size_t id = 0; id < metrics.size(); ++id) {
-      const Metric& metric = metrics[id];
-      if (metric.labels == nullptr) continue;
-      const Family& family = families[metric.family];
-      Row row{metric.family, 0, &family, metric.labels, 0};
-      if (family.kind == Kind::kHistogram) {
-        row.value = out.cells.size();
-        for (uint32_t i = 0; i < kHistogramCells; ++i) out.cells.push_back(sum(cells[id] == 0 ? 0 : cells[id] + i));
-      } else {
-        row.value = sum(cells[id]);
-      }
-      out.rows.push_back(std::move(row));
-    }
-    for (const Family& family : families) order.push_back(&family);
+void Registry::Impl::release(Cells& cells) {
+  if (--cells.refs > 0) return;
+  const Layout& layout = *cells.table->layout;
+  for (size_t place = 0; place < Layout::kPlaces; ++place) {
+    if (layout.cells_[place] != 0 && cells.before[place] != kNoCells)
+      space.give(cells.before[place] + 1, layout.cells_[place]);
   }
-
-  // Ranks first, so that the rows are sorted by numbers.
-  std::vector<uint32_t> by_rank(order.size()), family_rank(order.size());
-  for (uint32_t i = 0; i < by_rank.size(); ++i) by_rank[i] = i;
-  std::sort(by_rank.begin(), by_rank.end(), [&](uint32_t a, uint32_t b) {
-    const int c = by_prometheus_name ? order[a]->prometheus.compare(order[b]->prometheus) : 0;
-    return c != 0 ? c < 0 : order[a]->name < order[b]->name;
-  });
-  for (uint32_t i = 0; i < by_rank.size(); ++i) family_rank[by_rank[i]] = i;
-  std::vector<const LabelSet*> sets;
-  for (const Row& row : out.rows) sets.push_back(row.labels.get());
-  std::sort(sets.begin(), sets.end());
-  sets.erase(std::unique(sets.begin(), sets.end()), sets.end());
-  std::sort(sets.begin(), sets.end(), [](const LabelSet* a, const LabelSet* b) { return a->labels < b->labels; });
-  std::unordered_map<const LabelSet*, uint32_t> labels_rank;
-  for (uint32_t i = 0; i < sets.size(); ++i) labels_rank.emplace(sets[i], i);
-  for (Row& row : out.rows) {
-    row.family_rank = family_rank[row.family_rank];
-    row.labels_rank = labels_rank[row.labels.get()];
-  }
-  std::sort(out.rows.begin(), out.rows.end(), [](const Row& a, const Row& b) {
-    return std::pair(a.family_rank, a.labels_rank) < std::pair(b.family_rank, b.labels_rank);
-  });
-  return out;
+  size -= layout.entries_.size();
+  Blocks& blocks = cells.table->blocks;
+  blocks.erase(blocks.find(*cells.labels));
 }
 
 Registry::Registry(uint32_t workers) : impl_(std::make_unique<Impl>()) {
   for (uint32_t i = 0; i <= workers; ++i) shards_.push_back(std::make_unique<Shard>());
 }
 
-Registry::~Registry() { CHECK(impl_->metrics.size() == impl_->free_metrics.size()); }
+Registry::~Registry() { CHECK(impl_->size == 0); }
 
 void Registry::add(Counter c, uint64_t n) {
   std::lock_guard lock(others_mutex_);
@@ -275,85 +242,118 @@ void Registry::record(Histogram h, double ms) {
   shards_.back()->record(h, ms);
 }
 
+bool Registry::Cursor::next(size_t count, const std::function<void(const Sample&)>& f) {
+  const Impl& impl = *registry_.impl_;
+  const auto tell = [&](const Column& column, const std::string& labels, const Cells& cells) {
+    for (uint32_t i = column.first; i < column.end; ++i) {
+      const Layout::Entry& entry = column.table->layout->entries_[i];
+      const uint32_t before = cells.before[entry.cell >> Layout::kPlaceShift];
+      const uint32_t cell = before + (entry.cell & ((1u << Layout::kPlaceShift) - 1));
+      const auto sum = [&](uint32_t n) {
+        uint64_t total = 0;
+        if (before != kNoCells)
+          for (const auto& shard : registry_.shards_) total += shard->read(cell + n);
+        return total;
+      };
+      Sample sample{.kind = column.kind,
+                    .family = column.family,
+                    .prometheus = column.prometheus,
+                    .labels = {labels, entry.more}};
+      if (column.kind == Kind::kHistogram) {
+        for (uint32_t b = 0; b < kBuckets; ++b) sample.count += sample.buckets[b] = sum(b);
+        sample.sum_ms = static_cast<double>(sum(kBuckets)) / 1000;
+      } else {
+        sample.value = sum(0);
+      }
+      f(sample);
+      if (count > 0) --count;
+    }
+  };
+  // The rest of the column that it stopped in, then the next columns; nothing is held from one call to the next.
+  const auto walk = [&](const auto& columns, const auto& column_of) {
+    auto at = inside_ ? columns.find(column_) : columns.upper_bound(column_);
+    for (; at != columns.end(); ++at) {
+      const Column& column = column_of(at->second);
+      const Blocks& blocks = column.table->blocks;
+      for (auto block = inside_ ? blocks.upper_bound(block_) : blocks.begin(); block != blocks.end(); ++block) {
+        if (count == 0) return true;
+        tell(column, block->first, block->second);
+        block_ = block->first;
+        if (!std::exchange(inside_, true)) column_ = at->first;
+      }
+      column_ = at->first;
+      inside_ = false;
+    }
+    return false;
+  };
+  std::lock_guard lock(impl.mutex);
+  return order_ == Order::kFamily ? walk(impl.by_family, [](const Column& c) -> const Column& { return c; })
+                                  : walk(impl.by_prometheus, [](const Column* c) -> const Column& { return *c; });
+}
+
 void Registry::for_each(const std::function<void(const Sample&)>& f) const {
-  const Reading reading = impl_->read(shards_, false);
-  for (const Row& row : reading.rows) f(sample_of(reading, row));
+  Cursor(*this, Cursor::Order::kFamily).next(std::numeric_limits<size_t>::max(), f);
 }
 
 size_t Registry::size() const {
   std::lock_guard lock(impl_->mutex);
-  return impl_->metrics.size() - impl_->free_metrics.size();
-}
-
-std::string Registry::text_name(const Sample& sample) { return stats::text_name(sample.family, *sample.labels); }
-
-std::string Registry::prometheus() const {
-  const Reading reading = impl_->read(shards_, true);
-  std::string out;
-  const std::string* last = nullptr;
-  for (const Row& row : reading.rows) {
-    const std::string& name = row.family->prometheus;
-    if (last == nullptr || *last != name) write_prometheus_type(out, name, row.family->kind);
-    last = &name;
-    write_prometheus(out, name, sample_of(reading, row));
-  }
-  return out;
+  return impl_->size;
 }
 
 uint64_t Registry::value(std::string_view name) const {
   uint64_t found = 0;
+  std::string at;
   for_each([&](const Sample& sample) {
-    if (text_name(sample) == name) found = sample.kind == Kind::kHistogram ? sample.count : sample.value;
+    at.clear();
+    append_text_name(at, sample.family, sample.labels);
+    if (at == name) found = sample.kind == Kind::kHistogram ? sample.count : sample.value;
   });
   return found;
 }
 
-// ---- Group
+// ---- Block, Group
+
+BlockBase::BlockBase(Registry& registry, const Layout& layout, const Labels& labels) : registry_(registry) {
+  const std::string key = label_text(merge_labels(labels, {}));
+  Registry::Impl& impl = *registry.impl_;
+  std::lock_guard lock(impl.mutex);
+  Table& table = impl.table(layout);
+  const auto [at, fresh] = table.blocks.try_emplace(key);
+  if (fresh) {
+    if (std::string names = label_names(key); names != table.checked || table.blocks.size() == 1) {
+      for (const Layout::Entry& entry : layout.entries_) CHECK(names_all_labels(entry.family, {key, entry.more}));
+      table.checked = std::move(names);
+    }
+    at->second.table = &table;
+    at->second.labels = &at->first;
+    impl.take_cells(layout, at->second, registry.shards_);
+  }
+  ++at->second.refs;
+  cells_ = &at->second;
+}
+
+BlockBase::~BlockBase() {
+  std::lock_guard lock(registry_.impl_->mutex);
+  registry_.impl_->release(*static_cast<Cells*>(cells_));
+}
+
+uint32_t BlockBase::cell(uint32_t in_layout) const {
+  if (in_layout == 0) return 0;
+  const uint32_t before = static_cast<const Cells*>(cells_)->before[in_layout >> Layout::kPlaceShift];
+  return before == kNoCells ? 0 : before + (in_layout & ((1u << Layout::kPlaceShift) - 1));
+}
 
 Group::Group(Registry& registry, Labels labels) : registry_(registry), labels_(std::move(labels)) {}
-
-Group::~Group() {
-  std::lock_guard lock(registry_.impl_->mutex);
-  for (const uint32_t id : metrics_) registry_.impl_->release(id);
-}
-
-Counter Group::counter(std::string_view family, const Labels& more) { return {make(Kind::kCounter, family, more)}; }
-Gauge Group::gauge(std::string_view family, const Labels& more) { return {make(Kind::kGauge, family, more)}; }
-Histogram Group::histogram(std::string_view family, const Labels& more) {
-  return {make(Kind::kHistogram, family, more)};
-}
+Group::~Group() = default;
 
 uint32_t Group::make(Kind kind, std::string_view family, const Labels& more) {
-  Labels labels = merge_labels(labels_, more);
-  CHECK(names_all_labels(family, labels));
-  Registry::Impl& impl = *registry_.impl_;
-  std::lock_guard lock(impl.mutex);
-  const uint32_t family_id = impl.family_id(kind, family);
-  std::shared_ptr<LabelSet> set = impl.label_set(std::move(labels));
-  for (const uint32_t id : set->metrics) {
-    if (impl.metrics[id].family != family_id) continue;
-    ++impl.metrics[id].refs;
-    metrics_.push_back(id);
-    return impl.cells[id];
+  const Layout* layout = nullptr;
+  {
+    std::lock_guard lock(registry_.impl_->mutex);
+    layout = &registry_.impl_->single(kind, family);
   }
-  uint32_t id = static_cast<uint32_t>(impl.metrics.size());
-  if (impl.free_metrics.empty()) {
-    impl.metrics.emplace_back();
-    impl.cells.emplace_back();
-  } else {
-    id = impl.free_metrics.back();
-    impl.free_metrics.pop_back();
-  }
-  impl.cells[id] = impl.take_cells(kind);
-  if (impl.cells[id] != 0)
-    for (const auto& shard : registry_.shards_) shard->zero(impl.cells[id], cells_of(kind));
-  set->metrics.push_back(id);
-  Metric& metric = impl.metrics[id];
-  metric.family = family_id;
-  metric.refs = 1;
-  metric.labels = std::move(set);
-  metrics_.push_back(id);
-  return impl.cells[id];
+  metrics_.push_back(std::make_unique<BlockBase>(registry_, *layout, merge_labels(labels_, more)));
+  return metrics_.back()->cell(1);
 }
 
 }  // namespace outrigger::stats

@@ -10,22 +10,28 @@
 //
 // Label values are taken as Envoy takes them: ':' becomes '_'; bytes that are not UTF-8 and control characters do too.
 //
-// Thread rule: Registry and Group on any non-worker thread (it locks); Shard::add/set/record on the shard's own thread.
-// Handles are plain numbers; they stay valid until the Group that made them is destroyed. A Group belongs to a compiled
-// part and dies with it on the builder thread, when no worker can use it any more.
-// Use:  stats::Group group(registry, {{"cluster", name}});  stats::Counter total =
-// group.counter("cluster.{cluster}.upstream_rq_total");
-//       shard.add(total);                                    // on a worker
+// What there are many of (clusters) has its metrics described once, by a struct of handles, and each one of it is a
+// Block: names and extra labels are shared, its own are its labels and its cells. Single metrics are made by a Group.
+//
+// Thread rule: Registry, Group and Block on any non-worker thread (it locks); Shard::add/set/record on the shard's own
+// thread. Handles are plain numbers; they stay valid until the Group or Block that made them is destroyed. These belong
+// to a compiled part and die with it on the builder thread, when no worker can use them any more.
+// Use:  struct Handles { explicit Handles(Layout& l) : total(l.counter("cluster.{cluster}.upstream_rq_total")) {}
+//                        Counter total; };
+//       stats::Block<Handles> stats(registry, {{"cluster", name}});
+//       shard.add(stats.total);                              // on a worker
 #pragma once
 
+#include <array>
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
-#include <unordered_map>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -48,8 +54,8 @@ inline constexpr uint32_t kHistogramCells = kBuckets + 1;  // the buckets, then 
 
 class Shard {
  public:
-  static constexpr uint32_t kChunkCells = 512;
-  static constexpr uint32_t kMaxChunks = 16384;
+  static constexpr uint32_t kChunkCells = 64;  // what a worker pays for the first cell that it writes: 512 B
+  static constexpr uint32_t kMaxChunks = 131072;
 
   Shard();
   ~Shard();
@@ -81,16 +87,53 @@ class Shard {
 enum class Kind : uint8_t { kCounter, kGauge, kHistogram };
 using Labels = std::vector<std::pair<std::string, std::string>>;
 
-// One metric as a reader sees it.
+// The labels of a metric: its block's, and those that its family has more.
+struct LabelTexts {
+  std::string_view block, more;  // "name\0value\0" for each, see names.h
+};
+
+// One metric as a reader sees it, while it is told of it.
 struct Sample {
   Kind kind;
-  std::string_view family;        // the template
-  const Labels* labels;           // sorted by name
-  uint64_t value = 0;             // counter, gauge (as int64_t)
-  std::vector<uint64_t> buckets;  // histogram, not cumulative
+  std::string_view family;      // the template
+  std::string_view prometheus;  // its name
+  LabelTexts labels;
+  uint64_t value = 0;                           // counter, gauge (as int64_t)
+  std::array<uint64_t, kBuckets> buckets = {};  // histogram, not cumulative
   double sum_ms = 0;
   uint64_t count = 0;  // the sum of the buckets
   bool used() const { return value != 0 || count != 0; }
+};
+
+// The metrics of one kind of thing: families, and where their cells lie in a block. It lives as long as the program.
+class Layout {
+ public:
+  // Cells that are written together lie together, so that a worker has no memory for those that it never writes.
+  enum class Place : uint8_t { kOften, kSeldom, kNoWorker };
+  static constexpr size_t kPlaces = 3;
+
+  // `place` holds from here on.
+  void at(Place place) { place_ = place; }
+  // Handles in a block yet to be made. One family's metrics follow each other.
+  Counter counter(std::string_view family, const Labels& more = {}) { return {add(Kind::kCounter, family, more)}; }
+  Gauge gauge(std::string_view family, const Labels& more = {}) { return {add(Kind::kGauge, family, more)}; }
+  Histogram histogram(std::string_view family, const Labels& more = {}) {
+    return {add(Kind::kHistogram, family, more)};
+  }
+
+ private:
+  friend class BlockBase;
+  friend class Registry;
+  struct Entry {
+    Kind kind;
+    uint32_t cell;  // the place, then 1 and up
+    std::string family, more;
+  };
+  static constexpr uint32_t kPlaceShift = 28;
+  uint32_t add(Kind kind, std::string_view family, const Labels& more);
+  std::vector<Entry> entries_;
+  std::array<uint32_t, kPlaces> cells_ = {};
+  Place place_ = Place::kOften;
 };
 
 class Registry {
@@ -107,14 +150,27 @@ class Registry {
   void add(Gauge g, int64_t n);
   void record(Histogram h, double ms);
 
-  // Every live metric, sorted by family, then labels. The registry is locked only while the values are read.
-  void for_each(const std::function<void(const Sample&)>& f) const;
-  size_t size() const;                                 // live metrics
-  static std::string text_name(const Sample& sample);  // "cluster.backend.upstream_rq_total"
-  std::string prometheus() const;                      // text format 0.0.4
-  uint64_t value(std::string_view text_name) const;    // tests: 0 if absent; of a histogram, the count
+  // Visits all metrics, some at a time, whatever comes and goes meanwhile: sorted by family or by Prometheus name, then
+  // by labels. It holds names, no metrics: a page that nobody reads costs nothing.
+  class Cursor {
+   public:
+    enum class Order : uint8_t { kFamily, kPrometheus };
+    Cursor(const Registry& registry, Order order) : registry_(registry), order_(order) {}
+    // Calls f for the next `count` or a few more; false: those were the last. The registry is locked meanwhile.
+    bool next(size_t count, const std::function<void(const Sample&)>& f);
+
+   private:
+    const Registry& registry_;
+    const Order order_;
+    std::string column_, block_;  // where the last one was
+    bool inside_ = false;         // `column_` has more
+  };
+  void for_each(const std::function<void(const Sample&)>& f) const;  // all at once, by family
+  size_t size() const;                                               // live metrics
+  uint64_t value(std::string_view text_name) const;                  // tests: 0 if absent; of a histogram, the count
 
  private:
+  friend class BlockBase;
   friend class Group;
   struct Impl;
   std::unique_ptr<Impl> impl_;
@@ -122,9 +178,47 @@ class Registry {
   std::mutex others_mutex_;  // writes to the last shard
 };
 
-// Metrics that share labels and a life. Metrics with the same family and labels in two live groups are one metric
-// (reference counted), so a changed cluster goes on counting where its old version stopped. A family has one kind, and
-// every label that its template names (CHECKed). Labels that the template does not name are put at the end of the name.
+// Blocks of one layout with the same labels are one (reference counted), so a changed cluster goes on counting where
+// its old version stopped. A family has one kind and one layout, and every label that its template names (CHECKed).
+// Labels that the template does not name are put at the end of the name.
+class BlockBase {
+ public:
+  BlockBase(Registry& registry, const Layout& layout, const Labels& labels);
+  ~BlockBase();
+  BlockBase(const BlockBase&) = delete;
+  BlockBase& operator=(const BlockBase&) = delete;
+  uint32_t cell(uint32_t in_layout) const;
+
+ private:
+  Registry& registry_;
+  void* cells_;  // in the registry
+};
+
+// `Handles`: nothing but handles, made by a constructor from Layout&.
+template <class Handles>
+class Block : public Handles {
+ public:
+  Block(Registry& registry, const Labels& labels) : Handles(plan().handles), base_(registry, plan().layout, labels) {
+    static_assert(std::is_trivially_copyable_v<Handles>);
+    using Cells = std::array<uint32_t, sizeof(Handles) / sizeof(uint32_t)>;
+    Cells cells = std::bit_cast<Cells>(static_cast<Handles&>(*this));
+    for (uint32_t& cell : cells) cell = base_.cell(cell);
+    static_cast<Handles&>(*this) = std::bit_cast<Handles>(cells);
+  }
+
+ private:
+  struct Plan {
+    Layout layout;
+    Handles handles{layout};
+  };
+  static const Plan& plan() {
+    static const Plan& plan = *new Plan();
+    return plan;
+  }
+  BlockBase base_;
+};
+
+// Single metrics with labels and a life in common. Those with the same family and labels in two live groups are one.
 class Group {
  public:
   Group(Registry& registry, Labels labels);
@@ -132,15 +226,17 @@ class Group {
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
 
-  Counter counter(std::string_view family, const Labels& more = {});
-  Gauge gauge(std::string_view family, const Labels& more = {});
-  Histogram histogram(std::string_view family, const Labels& more = {});
+  Counter counter(std::string_view family, const Labels& more = {}) { return {make(Kind::kCounter, family, more)}; }
+  Gauge gauge(std::string_view family, const Labels& more = {}) { return {make(Kind::kGauge, family, more)}; }
+  Histogram histogram(std::string_view family, const Labels& more = {}) {
+    return {make(Kind::kHistogram, family, more)};
+  }
 
  private:
   uint32_t make(Kind kind, std::string_view family, const Labels& more);
   Registry& registry_;
   Labels labels_;
-  std::vector<uint32_t> metrics_;
+  std::vector<std::unique_ptr<BlockBase>> metrics_;
 };
 
 }  // namespace outrigger::stats

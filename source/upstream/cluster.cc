@@ -2,26 +2,35 @@
 
 namespace outrigger::upstream {
 
-ClusterStats::ClusterStats(stats::Registry& registry, const std::string& name, bool with_http2)
-    : group(registry, {{"cluster", name}}) {
-  const auto counter = [&](const char* tail) { return group.counter(std::string("cluster.{cluster}.") + tail); };
-  const auto gauge = [&](const char* tail) { return group.gauge(std::string("cluster.{cluster}.") + tail); };
+// What every request and connection counts lies together, so that a worker that uses the cluster pays for one chunk.
+ClusterHandles::ClusterHandles(stats::Layout& layout) {
+  const auto counter = [&](const char* tail) { return layout.counter(std::string("cluster.{cluster}.") + tail); };
+  const auto gauge = [&](const char* tail) { return layout.gauge(std::string("cluster.{cluster}.") + tail); };
+  layout.at(stats::Layout::Place::kOften);
   cx_total = counter("upstream_cx_total");
+  cx_destroy_local = counter("upstream_cx_destroy_local");
+  cx_destroy_remote = counter("upstream_cx_destroy_remote");
+  cx_active = gauge("upstream_cx_active");
+  rq_total = counter("upstream_rq_total");
+  rq_completed = counter("upstream_rq_completed");
+  rq_pending_total = counter("upstream_rq_pending_total");
+  for (int c = 1; c < 6; ++c)
+    rq_class[c] = layout.counter("cluster.{cluster}.upstream_rq_{response_code_class}xx",
+                                 {{"response_code_class", std::to_string(c)}});
+  rq_active = gauge("upstream_rq_active");
+  rq_pending_active = gauge("upstream_rq_pending_active");
+  rq_time = layout.histogram("cluster.{cluster}.upstream_rq_time");
+  cx_connect_ms = layout.histogram("cluster.{cluster}.upstream_cx_connect_ms");
+  layout.at(stats::Layout::Place::kSeldom);
   cx_connect_fail = counter("upstream_cx_connect_fail");
   cx_connect_timeout = counter("upstream_cx_connect_timeout");
   cx_overflow = counter("upstream_cx_overflow");
-  cx_destroy_local = counter("upstream_cx_destroy_local");
-  cx_destroy_remote = counter("upstream_cx_destroy_remote");
   cx_idle_timeout = counter("upstream_cx_idle_timeout");
   cx_max_requests = counter("upstream_cx_max_requests");
   cx_max_duration = counter("upstream_cx_max_duration_reached");
   cx_protocol_error = counter("upstream_cx_protocol_error");
   cx_none_healthy = counter("upstream_cx_none_healthy");
-  cx_active = gauge("upstream_cx_active");
-  rq_total = counter("upstream_rq_total");
-  rq_completed = counter("upstream_rq_completed");
   rq_timeout = counter("upstream_rq_timeout");
-  rq_pending_total = counter("upstream_rq_pending_total");
   rq_pending_overflow = counter("upstream_rq_pending_overflow");
   rq_pending_failure_eject = counter("upstream_rq_pending_failure_eject");
   rq_cancelled = counter("upstream_rq_cancelled");
@@ -33,16 +42,15 @@ ClusterStats::ClusterStats(stats::Registry& registry, const std::string& name, b
   rq_retry_limit_exceeded = counter("upstream_rq_retry_limit_exceeded");
   rq_per_try_timeout = counter("upstream_rq_per_try_timeout");
   rq_shadow_overflow = counter("upstream_rq_shadow_overflow");
-  for (int c = 1; c < 6; ++c)
-    rq_class[c] = group.counter("cluster.{cluster}.upstream_rq_{response_code_class}xx",
-                                {{"response_code_class", std::to_string(c)}});
-  rq_active = gauge("upstream_rq_active");
-  rq_pending_active = gauge("upstream_rq_pending_active");
+  layout.at(stats::Layout::Place::kNoWorker);
   membership_total = gauge("membership_total");
   membership_healthy = gauge("membership_healthy");
-  rq_time = group.histogram("cluster.{cluster}.upstream_rq_time");
-  cx_connect_ms = group.histogram("cluster.{cluster}.upstream_cx_connect_ms");
-  if (with_http2) http2 = std::make_unique<http::H2Stats>(group, "cluster.{cluster}.http2.");
+}
+
+ClusterStats::ClusterStats(stats::Registry& registry, const std::string& name, bool with_http2)
+    : Block(registry, {{"cluster", name}}) {
+  if (with_http2)
+    http2 = std::make_unique<stats::Block<ClusterHttp2Handles>>(registry, stats::Labels{{"cluster", name}});
 }
 
 std::shared_ptr<const Cluster> Cluster::compile(const config::ClusterSpec& spec, stats::Registry& registry,

@@ -33,9 +33,8 @@ inline bool take(std::atomic<int32_t>& count, uint32_t limit) {
 inline void give(std::atomic<int32_t>& count) { count.fetch_sub(1, std::memory_order_relaxed); }
 
 // Envoy's names, below "cluster.<name>.".
-struct ClusterStats {
-  ClusterStats(stats::Registry& registry, const std::string& name, bool with_http2);
-  stats::Group group;
+struct ClusterHandles {
+  explicit ClusterHandles(stats::Layout& layout);
   stats::Counter cx_total, cx_connect_fail, cx_connect_timeout, cx_overflow, cx_destroy_local, cx_destroy_remote,
       cx_idle_timeout, cx_max_requests, cx_max_duration, cx_protocol_error, cx_none_healthy;
   stats::Gauge cx_active;
@@ -46,7 +45,13 @@ struct ClusterStats {
   stats::Gauge rq_active, rq_pending_active;
   stats::Gauge membership_total, membership_healthy;
   stats::Histogram rq_time, cx_connect_ms;
-  std::unique_ptr<http::H2Stats> http2;  // of clusters that may speak it
+};
+struct ClusterHttp2Handles : http::H2Stats {
+  explicit ClusterHttp2Handles(stats::Layout& layout) : H2Stats(layout, "cluster.{cluster}.http2.") {}
+};
+struct ClusterStats : stats::Block<ClusterHandles> {
+  ClusterStats(stats::Registry& registry, const std::string& name, bool with_http2);
+  std::unique_ptr<const stats::Block<ClusterHttp2Handles>> http2;  // of clusters that may speak it
 };
 
 class Cluster {

@@ -109,14 +109,17 @@ void Sink::answer(bool end) {
   stream->encode_data(Buffer(end ? "an answer" : ""), true);
 }
 
+struct Handles : H2Stats {
+  explicit Handles(stats::Layout& layout) : H2Stats(layout, "http.{http}.http2.") {}
+};
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 2) return 0;
   static event::Loop& loop = *new event::Loop;
   static stats::Registry& registry = *new stats::Registry(1);
-  static stats::Group& group = *new stats::Group(registry, {{"http", "f"}});
-  static const H2Stats& stats = *new H2Stats(group, "http.{http}.http2.");
+  static const H2Stats& stats = *new stats::Block<Handles>(registry, {{"http", "f"}});
   int fds[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0) std::abort();
   Owner owner;

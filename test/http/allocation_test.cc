@@ -73,10 +73,13 @@ struct QuietOwner final : net::ConnectionHandler, CodecCallbacks {
 
 enum class Version { kHttp1, kHttp2 };
 
+struct Http2Handles : H2Stats {
+  explicit Http2Handles(stats::Layout& layout) : H2Stats(layout, "http.{http}.http2.") {}
+};
+
 void run_requests(Version version, bool chunked, size_t body_size) {
   stats::Registry registry(1);
-  stats::Group group(registry, {{"http", "in"}});
-  const H2Stats h2_stats(group, "http.{http}.http2.");
+  const stats::Block<Http2Handles> h2_stats(registry, {{"http", "in"}});
   const H2Counting h2_counting{&h2_stats, &registry.worker_shard(0)};
   event::Loop loop;
   net::ConnectionOptions net_options;

@@ -56,8 +56,10 @@ class H2CodecTest : public H1CodecTest {
   uint64_t count(const std::string& name) { return registry.value("http.in.http2." + name); }
 
   stats::Registry registry{1};
-  stats::Group group{registry, {{"http", "in"}}};
-  H2Stats stats{group, "http.{http}.http2."};
+  struct Handles : H2Stats {
+    explicit Handles(stats::Layout& layout) : H2Stats(layout, "http.{http}.http2.") {}
+  };
+  stats::Block<Handles> stats{registry, {{"http", "in"}}};
   H2Options h2_options;
   test::Socket peer;
   h2::Reader reader;

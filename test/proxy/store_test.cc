@@ -612,7 +612,7 @@ TEST_F(MatchTest, UnixSocketsMatchWhatAsksForNoAddress) {
 
 TEST(HttpStatsTest, HasEnvoysNames) {
   stats::Registry registry(1);
-  HttpStats stats(registry, "ingress");
+  HttpStats stats(registry, {{"http", "ingress"}});
   registry.add(stats.cx_total);
   registry.add(stats.no_route, 2);
   registry.add(stats.rq_class[2], 3);

@@ -72,6 +72,23 @@ TEST_F(Admin, MetricsAreWellFormed) {
   }
 }
 
+TEST_F(Admin, AMonitorAsksForTheMetricsThatItWants) {
+  EXPECT_EQ(test::http_get(proxy_.port("main"), "/").status(), 200);
+  const HttpMessage some = proxy_.admin("/metrics?filter=%5Ecluster%5C.back_end%5C.upstream_rq_(total%7Ctimeout)$");
+  EXPECT_EQ(some.header("transfer-encoding"), "chunked");  // written as it is read, whatever its size
+  EXPECT_EQ(some.body,
+            "# TYPE envoy_cluster_upstream_rq_timeout counter\n"
+            "envoy_cluster_upstream_rq_timeout{envoy_cluster_name=\"back_end\"} 0\n"
+            "# TYPE envoy_cluster_upstream_rq_total counter\n"
+            "envoy_cluster_upstream_rq_total{envoy_cluster_name=\"back_end\"} 1\n");
+  const HttpMessage used = proxy_.admin("/metrics?usedonly&filter=upstream_rq_t");
+  EXPECT_TRUE(contains(used, "envoy_cluster_upstream_rq_total{"));
+  EXPECT_FALSE(contains(used, "envoy_cluster_upstream_rq_timeout{"));
+  EXPECT_EQ(proxy_.admin("/metrics?filter=(").status(), 400);
+  EXPECT_EQ(proxy_.admin("/stats").header("transfer-encoding"), "chunked");
+  EXPECT_EQ(proxy_.admin("/metrics?filter=nothing_has_this_name").body, "");
+}
+
 // A turn that a page has shown is still shown by the next page: several readers see the same.
 TEST_F(Admin, TheLongestTurnOfEachLoopIsToldToEveryReader) {
   ASSERT_TRUE(proxy_.live());
@@ -183,9 +200,10 @@ TEST_F(Admin, OneConnectionServesManyRequestsAndHeads) {
   ASSERT_TRUE(proxy_.live());
   HttpClient client(proxy_->admin_port());
   EXPECT_EQ(client.get("/ready").status(), 200);
-  const HttpMessage head = client.request("HEAD", "/stats");
+  const HttpMessage head = client.request("HEAD", "/server_info");
   EXPECT_EQ(head.status(), 200);
   EXPECT_TRUE(head.header("content-length").has_value());
+  EXPECT_EQ(client.request("HEAD", "/stats").status(), 200);
   EXPECT_EQ(client.request("POST", "/logging?level=info", {}, "hello").status(), 200);
   EXPECT_EQ(client.get("/ready").status(), 200);
 }

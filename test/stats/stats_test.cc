@@ -8,6 +8,9 @@
 #include <cmath>
 #include <cstdio>
 #include <fstream>
+#include <functional>
+#include <memory>
+#include <set>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -23,6 +26,20 @@ std::vector<std::string> lines_of(const std::string& text) {
   std::istringstream in(text);
   for (std::string line; std::getline(in, line);) lines.push_back(line);
   return lines;
+}
+
+std::string prometheus(const Registry& registry) {
+  std::string out;
+  PrometheusText text(registry);
+  while (text.write(out, 1)) {
+  }
+  return out;
+}
+
+std::string text_name(const Sample& sample) {
+  std::string out;
+  append_text_name(out, sample.family, sample.labels);
+  return out;
 }
 
 TEST(Stats, CountersAddUpOverShards) {
@@ -53,7 +70,7 @@ TEST(Stats, GaugesGoUpAndDownAcrossShards) {
   registry.set(state, 3);
   registry.add(state, -5);
   EXPECT_EQ(static_cast<int64_t>(registry.value("server.state")), -2);
-  EXPECT_NE(registry.prometheus().find("envoy_server_state -2\n"), std::string::npos);
+  EXPECT_NE(prometheus(registry).find("envoy_server_state -2\n"), std::string::npos);
 }
 
 TEST(Stats, ADefaultHandleCountsNowhere) {
@@ -109,7 +126,7 @@ TEST(Stats, EqualMetricsOfTwoGroupsAreOneAndGoOnCounting) {
   EXPECT_EQ(registry.size(), 1u);
   new_group.reset();
   EXPECT_EQ(registry.size(), 0u);
-  EXPECT_EQ(registry.prometheus(), "");
+  EXPECT_EQ(prometheus(registry), "");
 }
 
 TEST(Stats, CellsAreUsedAgainFromZero) {
@@ -156,7 +173,7 @@ TEST(Stats, ManyMetricsSpreadOverChunks) {
     registry.worker_shard(0).record(histograms[i], i);
   }
   registry.for_each([&](const Sample& s) {
-    const uint64_t i = std::stoul(s.labels->at(0).second);
+    const uint64_t i = std::stoul(std::string(s.labels.block.substr(2)));  // "n", its end, the value
     if (s.kind == Kind::kCounter) {
       EXPECT_EQ(s.value, i);
     } else {
@@ -175,8 +192,111 @@ TEST(Stats, SamplesComeSorted) {
   a.counter("z.{cluster}");
   a.counter("m.{cluster}");
   std::vector<std::string> names;
-  registry.for_each([&](const Sample& s) { names.push_back(Registry::text_name(s)); });
+  registry.for_each([&](const Sample& s) { names.push_back(text_name(s)); });
   EXPECT_EQ(names, (std::vector<std::string>{"m.a", "m.b", "z.a", "z.b"}));
+}
+
+struct ThingHandles {
+  explicit ThingHandles(Layout& layout) {
+    often = layout.counter("thing.{thing}.often");
+    time = layout.histogram("thing.{thing}.time");
+    for (int c = 1; c < 3; ++c)
+      classes[c] =
+          layout.counter("thing.{thing}.rq_{response_code_class}xx", {{"response_code_class", std::to_string(c)}});
+    layout.at(Layout::Place::kSeldom);
+    seldom = layout.counter("thing.{thing}.seldom");
+    layout.at(Layout::Place::kNoWorker);
+    members = layout.gauge("thing.{thing}.members");
+  }
+  Counter often, classes[3], seldom;
+  Histogram time;
+  Gauge members;
+};
+using Thing = Block<ThingHandles>;
+
+TEST(StatsBlocks, CountAsSingleMetricsDo) {
+  Registry registry(2);
+  const Thing a(registry, {{"thing", "a"}}), b(registry, {{"thing", "b"}});
+  EXPECT_EQ(registry.size(), 12u);
+  EXPECT_EQ(a.classes[0].cell, 0u);  // never made: the sink
+  registry.worker_shard(0).add(a.often);
+  registry.worker_shard(1).add(a.often, 2);
+  registry.worker_shard(0).add(a.classes[2], 4);
+  registry.worker_shard(1).add(b.seldom, 5);
+  registry.worker_shard(0).record(b.time, 3);
+  registry.set(b.members, 6);
+  EXPECT_EQ(registry.value("thing.a.often"), 3u);
+  EXPECT_EQ(registry.value("thing.b.often"), 0u);
+  EXPECT_EQ(registry.value("thing.a.rq_2xx"), 4u);
+  EXPECT_EQ(registry.value("thing.a.rq_1xx"), 0u);
+  EXPECT_EQ(registry.value("thing.b.seldom"), 5u);
+  EXPECT_EQ(registry.value("thing.b.time"), 1u);
+  EXPECT_EQ(registry.value("thing.b.members"), 6u);
+  EXPECT_NE(prometheus(registry).find("envoy_thing_rq_xx{envoy_thing=\"a\",envoy_response_code_class=\"2\"} 4\n"),
+            std::string::npos);
+}
+
+TEST(StatsBlocks, EqualOnesAreOneAndCellsAreUsedAgainFromZero) {
+  Registry registry(1);
+  auto old_thing = std::make_unique<Thing>(registry, Labels{{"thing", "a"}});
+  registry.worker_shard(0).add(old_thing->often, 3);
+  registry.worker_shard(0).record(old_thing->time, 3);
+  auto new_thing = std::make_unique<Thing>(registry, Labels{{"thing", "a"}});
+  const uint32_t cell = new_thing->often.cell;
+  EXPECT_EQ(old_thing->often.cell, cell);
+  old_thing.reset();
+  EXPECT_EQ(registry.value("thing.a.often"), 3u);
+  new_thing.reset();
+  EXPECT_EQ(registry.size(), 0u);
+  const Thing other(registry, {{"thing", "b"}});
+  EXPECT_EQ(other.often.cell, cell);
+  EXPECT_EQ(registry.value("thing.b.often"), 0u);
+  EXPECT_EQ(registry.value("thing.b.time"), 0u);
+}
+
+// So one thing in use is one chunk of a worker.
+TEST(StatsBlocks, WhatIsWrittenTogetherLiesInOneChunk) {
+  Registry registry(1);
+  std::vector<std::unique_ptr<Thing>> things;
+  for (int i = 0; i < 50; ++i)
+    things.push_back(std::make_unique<Thing>(registry, Labels{{"thing", std::to_string(i)}}));
+  for (const auto& thing : things) {
+    EXPECT_EQ(thing->often.cell / Shard::kChunkCells, thing->classes[2].cell / Shard::kChunkCells);
+    EXPECT_NE(thing->often.cell / Shard::kChunkCells, thing->seldom.cell / Shard::kChunkCells);
+    EXPECT_NE(thing->often.cell / Shard::kChunkCells, thing->members.cell / Shard::kChunkCells);
+    EXPECT_NE(thing->seldom.cell / Shard::kChunkCells, thing->members.cell / Shard::kChunkCells);
+  }
+}
+
+// A reader that stops everywhere, while the metric that it stopped at goes and others come.
+TEST(StatsBlocks, ACursorGoesOnWhereItStopped) {
+  Registry registry(1);
+  std::vector<std::unique_ptr<Thing>> things;
+  for (int i = 0; i < 20; ++i)
+    things.push_back(std::make_unique<Thing>(registry, Labels{{"thing", std::to_string(100 + i)}}));
+  Group single(registry, {});
+  single.counter("alone");
+  single.counter("zero");
+  const auto names = [&](auto order, size_t count, const std::function<void()>& between) {
+    std::vector<std::string> all;
+    Registry::Cursor cursor(registry, order);
+    while (cursor.next(count, [&](const Sample& s) { all.push_back(text_name(s)); })) between();
+    return all;
+  };
+  for (const auto order : {Registry::Cursor::Order::kFamily, Registry::Cursor::Order::kPrometheus}) {
+    const std::vector<std::string> all = names(order, SIZE_MAX, [] {});
+    EXPECT_EQ(all.size(), 122u);
+    for (const size_t count : {1u, 3u, 7u, 100u}) EXPECT_EQ(names(order, count, [] {}), all);
+  }
+  std::vector<std::string> seen = names(Registry::Cursor::Order::kFamily, 1, [&] {
+    if (things.size() > 10) things.erase(things.begin());
+  });
+  const std::set<std::string> distinct(seen.begin(), seen.end());
+  EXPECT_EQ(distinct.size(), seen.size());
+  for (int i = 110; i < 120; ++i)
+    for (const char* tail : {"often", "time", "rq_1xx", "rq_2xx", "seldom", "members"})
+      EXPECT_TRUE(distinct.contains("thing." + std::to_string(i) + "." + tail)) << i << tail;
+  EXPECT_TRUE(distinct.contains("zero"));
 }
 
 TEST(StatsDeathTest, OurMistakesAreChecked) {
@@ -234,7 +354,9 @@ TEST(StatsNames, TextAndPrometheus) {
       {"server.x", {{"zone", "eu"}}, "server.x.zone.eu", "envoy_server_x"},
   };
   for (const auto& c : cases) {
-    EXPECT_EQ(text_name(c.family, c.labels), c.text);
+    std::string text;
+    append_text_name(text, c.family, {label_text(c.labels), {}});
+    EXPECT_EQ(text, c.text);
     EXPECT_EQ(prometheus_name(c.family), c.prometheus);
   }
   EXPECT_EQ(prometheus_label("cluster"), "envoy_cluster_name");
@@ -266,7 +388,7 @@ TEST(StatsNames, PrometheusText) {
   registry.record(h, 0.7);
   registry.record(h, 20);
   const std::string c = "envoy_cluster_name=\"quo\\\"te\\\\\"";
-  const std::vector<std::string> lines = lines_of(registry.prometheus());
+  const std::vector<std::string> lines = lines_of(prometheus(registry));
   const std::vector<std::string> expected_start = {
       "# TYPE envoy_cluster_membership_total gauge",
       "envoy_cluster_membership_total{" + c + "} 2",
@@ -301,7 +423,7 @@ TEST(StatsNames, PromtoolReadsIt) {
   registry.add(http.counter("http.{http}.downstream_rq_{response_code_class}xx", {{"response_code_class", "2"}}), 1);
   registry.set(http.gauge("http.{http}.downstream_cx_active"), -3);
   const std::string file = testing::TempDir() + "outrigger-metrics-" + std::to_string(getpid());
-  std::ofstream(file) << registry.prometheus();
+  std::ofstream(file) << prometheus(registry);
   FILE* tool = popen(("promtool check metrics 2>&1 < " + file).c_str(), "r");
   ASSERT_NE(tool, nullptr);
   std::string output;
@@ -336,7 +458,7 @@ TEST(StatsThreads, WritersReadersAndBuildersAtOnce) {
       for (uint64_t i = 0; i < kEach / 2; ++i) registry.add(c);
     });
   std::thread reader([&] {
-    while (!done) registry.prometheus();
+    while (!done) prometheus(registry);
   });
   std::thread builder([&] {
     for (int i = 0; !done; ++i) {
