@@ -41,7 +41,7 @@ enum class ResponseFlag : uint32_t {
 #undef OUTRIGGER_FLAG
 };
 
-enum class Protocol : uint8_t { kHttp10, kHttp11, kHttp2 };
+enum class Protocol : uint8_t { kHttp10, kHttp11, kHttp2, kNone };  // kNone: bytes, not HTTP
 
 struct StreamInfo {
   uint64_t snapshot_version = 0;

@@ -80,10 +80,12 @@ constexpr Honoured kHonoured[] = {
     {"envoy.config.listener.v3.Filter", "name"},
     {"envoy.config.listener.v3.FilterChain", "filter_chain_match filters transport_socket name"},
     {"envoy.config.listener.v3.FilterChainMatch",
-     "destination_port prefix_ranges direct_source_prefix_ranges source_type source_prefix_ranges source_ports"},
+     "destination_port prefix_ranges direct_source_prefix_ranges source_type source_prefix_ranges source_ports "
+     "server_names application_protocols"},
     {"envoy.config.listener.v3.Listener",
      "name address additional_addresses filter_chains default_filter_chain per_connection_buffer_limit_bytes "
-     "tcp_backlog_size"},
+     "tcp_backlog_size listener_filters_timeout continue_on_listener_filters_timeout transparent"},
+    {"envoy.config.listener.v3.ListenerFilter", "name typed_config"},
     {"envoy.config.route.v3.DirectResponseAction", "status body"},
     {"envoy.config.route.v3.FilterConfig", "config is_optional disabled"},
     {"envoy.config.route.v3.HeaderMatcher",
@@ -151,6 +153,15 @@ constexpr Honoured kHonoured[] = {
     {"envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
      "name typed_config is_optional disabled"},
     {"envoy.extensions.filters.network.http_connection_manager.v3.Rds", "config_source route_config_name"},
+    {"envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+     "allow_requests_without_proxy_protocol disallowed_versions"},
+    {"envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+     "close_connection_on_client_hello_parsing_errors"},
+    {"envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+     "stat_prefix cluster weighted_clusters idle_timeout access_log max_connect_attempts "
+     "max_downstream_connection_duration"},
+    {"envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster", "clusters"},
+    {"envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight", "name weight"},
     {"envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext", "match_typed_subject_alt_names"},
     {"envoy.extensions.transport_sockets.tls.v3.CommonTlsContext", "tls_certificates validation_context"},
     {"envoy.extensions.transport_sockets.tls.v3.TlsCertificate", "certificate_chain private_key"},
@@ -172,8 +183,6 @@ constexpr FieldUse kRefused = FieldUse::kRefused;
 constexpr std::string_view kHcm = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 constexpr std::string_view kNoRuntime = "there is no runtime layer; the configured value counts";
 constexpr std::string_view kMetadata = "free-form data that nothing here reads";
-constexpr std::string_view kNeedsInspector =
-    "needs the TLS inspector, which is not supported yet; match on addresses and ports";
 constexpr std::string_view kNoUpgrades = "only entries with enabled: false; upgrades are not supported yet";
 
 // Fields about which there is something to say.
@@ -224,25 +233,21 @@ constexpr FieldRule kNoted[] = {
      "load is spread without regard to localities"},
     {"envoy.config.endpoint.v3.LocalityLbEndpoints", "priority", kUsed, "0 only"},
     {"envoy.config.listener.v3.ApiListener", "api_listener", kUsed, "in the control plane, for gRPC clients"},
-    {"envoy.config.listener.v3.Filter", "typed_config", kUsed, "HttpConnectionManager only, one in each chain"},
+    {"envoy.config.listener.v3.Filter", "typed_config", kUsed, "HttpConnectionManager or TcpProxy, one in each chain"},
     {"envoy.config.listener.v3.FilterChain", "metadata", kIgnored, kMetadata},
     {"envoy.config.listener.v3.FilterChain", "transport_socket_connect_timeout", kIgnored,
      "plain connections have no handshake"},
-    {"envoy.config.listener.v3.FilterChainMatch", "server_names", kRefused, kNeedsInspector},
-    {"envoy.config.listener.v3.FilterChainMatch", "transport_protocol", kUsed,
-     "\"raw_buffer\" only; \"tls\" needs the TLS inspector"},
-    {"envoy.config.listener.v3.FilterChainMatch", "application_protocols", kRefused, kNeedsInspector},
+    {"envoy.config.listener.v3.FilterChainMatch", "transport_protocol", kUsed, "\"raw_buffer\" and \"tls\""},
     {"envoy.config.listener.v3.Listener", "stat_prefix", kIgnored, "metrics carry the listener's name"},
     {"envoy.config.listener.v3.Listener", "metadata", kIgnored, kMetadata},
     {"envoy.config.listener.v3.Listener", "drain_type", kIgnored,
      "listeners drain when they change or go; there is no health check to fail"},
-    {"envoy.config.listener.v3.Listener", "listener_filters", kRefused, "no listener filter is supported yet"},
+    {"envoy.config.listener.v3.Listener", "listener_filters", kUsed,
+     "TlsInspector (added where a chain asks for what it sees), ProxyProtocol, OriginalDst; each once"},
     {"envoy.config.listener.v3.Listener", "traffic_direction", kIgnored, "informational"},
     {"envoy.config.listener.v3.Listener", "api_listener", kUsed, "in the control plane, for gRPC clients"},
     {"envoy.config.listener.v3.Listener", "enable_reuse_port", kUsed,
      "true only: every worker has a socket of its own"},
-    {"envoy.config.listener.v3.ListenerFilter", "name", kRefused, "see listener_filters"},
-    {"envoy.config.listener.v3.ListenerFilter", "typed_config", kRefused, "see listener_filters"},
     {"envoy.config.route.v3.RateLimit", "disable_key", kIgnored, kNoRuntime},
     {"envoy.config.route.v3.RetryPolicy", "retry_on", kUsed,
      "5xx, gateway-error, reset, reset-before-request, connect-failure, retriable-4xx, refused-stream, "
@@ -264,6 +269,10 @@ constexpr FieldRule kNoted[] = {
      "rewrite the host in the route instead"},
     {"envoy.extensions.filters.http.router.v3.Router", "dynamic_stats", kIgnored,
      "the router's metrics are always kept"},
+    {"envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol", "stat_prefix", kIgnored,
+     "metrics carry the listener's name"},
+    {"envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector", "initial_read_buffer_size", kIgnored,
+     "what is read grows with what comes"},
     {kHcm, "http_filters", kUsed, "the router is last"},
     {kHcm, "upgrade_configs", kUsed, kNoUpgrades},
     {kHcm, "stream_error_on_invalid_http_message", kIgnored, "a malformed HTTP/1 message always ends its connection"},

@@ -148,16 +148,45 @@ struct FilterChainMatchSpec {
   bool operator==(const FilterChainMatchSpec&) const = default;
 };
 
+// envoy.filters.network.tcp_proxy.
+struct TcpProxySpec {
+  struct Target {
+    std::string cluster;
+    uint32_t weight = 1;
+    bool operator==(const Target&) const = default;
+  };
+  std::string stat_prefix;
+  std::vector<Target> targets;              // at least one
+  uint64_t idle_timeout_ms = 3'600'000;     // 0: none
+  uint64_t max_connection_duration_ms = 0;  // 0: none
+  uint32_t max_connect_attempts = 1;
+  std::vector<AccessLogSpec> access_logs;
+  bool operator==(const TcpProxySpec&) const = default;
+};
+
 struct FilterChainSpec {
   std::string name;
   FilterChainMatchSpec match;
   HcmSpec hcm;
+  std::optional<TcpProxySpec> tcp;  // instead of the connection manager
   bool operator==(const FilterChainSpec&) const = default;
+};
+
+struct ListenerFilterSpec {
+  enum class Kind : uint8_t { kTlsInspector, kProxyProtocol, kOriginalDst } kind = Kind::kTlsInspector;
+  bool close_on_bad_hello = false;        // kTlsInspector
+  bool header_required = true;            // kProxyProtocol
+  bool takes_v1 = true, takes_v2 = true;  // kProxyProtocol
+  bool operator==(const ListenerFilterSpec&) const = default;
 };
 
 struct ListenerSpec {
   std::string name;
   std::vector<AddressSpec> addresses;  // >= 1
+  std::vector<ListenerFilterSpec> listener_filters;
+  uint64_t listener_filters_timeout_ms = 15'000;  // 0: none
+  bool continue_on_listener_filters_timeout = false;
+  bool transparent = false;  // IP_TRANSPARENT: takes connections that TPROXY sends here, on any address
   std::vector<FilterChainSpec> filter_chains;
   std::optional<FilterChainSpec> default_filter_chain;
   uint32_t per_connection_buffer_limit_bytes = 1024 * 1024;
@@ -184,7 +213,7 @@ struct EndpointsSpec {  // ClusterLoadAssignment
 };
 
 struct ClusterSpec {
-  enum class Discovery : uint8_t { kStatic, kStrictDns, kEds, kAggregate };
+  enum class Discovery : uint8_t { kStatic, kStrictDns, kEds, kAggregate, kOriginalDst };
   enum class Lb : uint8_t { kRoundRobin, kLeastRequest, kRandom };
   std::string name;
   std::string alt_stat_name;

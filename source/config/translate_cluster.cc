@@ -108,6 +108,12 @@ void hosts(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Transl
     case Cluster::STRICT_DNS:
       spec.discovery = ClusterSpec::Discovery::kStrictDns;
       break;
+    case Cluster::ORIGINAL_DST:
+      spec.discovery = ClusterSpec::Discovery::kOriginalDst;
+      if (from.has_load_assignment())
+        t.fault(assignment, "a cluster of type ORIGINAL_DST has no hosts of its own; remove this");
+      if (from.has_eds_cluster_config()) t.fault(path.field("eds_cluster_config"), "needs type: EDS");
+      return;
     default:
       spec.discovery = ClusterSpec::Discovery::kStatic;
   }
@@ -121,8 +127,10 @@ void hosts(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Transl
 }
 
 void load_balancer(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Translation& t) {
-  if ((from.lb_policy() == Cluster::CLUSTER_PROVIDED) != from.has_cluster_type())
-    t.fault(path.field("lb_policy"), "an aggregate cluster needs CLUSTER_PROVIDED, and no other has it");
+  const bool provides = from.has_cluster_type() || spec.discovery == ClusterSpec::Discovery::kOriginalDst;
+  if ((from.lb_policy() == Cluster::CLUSTER_PROVIDED) != provides)
+    t.fault(path.field("lb_policy"),
+            "aggregate clusters and those of type ORIGINAL_DST need CLUSTER_PROVIDED, and no others have it");
   spec.lb = from.lb_policy() == Cluster::LEAST_REQUEST ? ClusterSpec::Lb::kLeastRequest : ClusterSpec::Lb::kRoundRobin;
   if (from.lb_config_case() != Cluster::kLeastRequestLbConfig) return;
   const FieldPath at = path.field("least_request_lb_config");

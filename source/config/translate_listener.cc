@@ -1,13 +1,18 @@
 // Listeners and filter chains.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <unordered_set>
 
 #include "config/any.h"
 #include "config/names.h"
 #include "config/translation.h"
 #include "envoy/config/listener/v3/listener.pb.h"
+#include "envoy/extensions/filters/listener/original_dst/v3/original_dst.pb.h"
+#include "envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol.pb.h"
+#include "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.pb.h"
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb.h"
+#include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb.h"
 
 namespace outrigger::config {
 namespace listener = envoy::config::listener::v3;
@@ -15,9 +20,22 @@ namespace listener = envoy::config::listener::v3;
 namespace {
 
 using envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+using envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 
 void port_in_match(uint32_t port, const FieldPath& path, Translation& t) {
   if (port == 0 || port > 65'535) t.fault(path, fmt::format("is {}, must be from 1 to 65535", port));
+}
+
+std::string lower_case(std::string text) {
+  for (char& c : text)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 'a' - 'A');
+  return text;
+}
+
+// A host name, or "*." and one.
+bool valid_server_name(std::string_view name) {
+  if (name.starts_with("*.")) name.remove_prefix(2);
+  return !name.empty() && name.size() <= 253 && name.front() != '.' && name.find('*') == std::string_view::npos;
 }
 
 FilterChainMatchSpec chain_match(const listener::FilterChainMatch& match, const FieldPath& path, Translation& t) {
@@ -47,14 +65,100 @@ FilterChainMatchSpec chain_match(const listener::FilterChainMatch& match, const 
     port_in_match(port, at, t);
     spec.source_ports.push_back(port);
   });
+  each(match.server_names(), path.field("server_names"), [&](const std::string& name, const FieldPath& at) {
+    spec.server_names.push_back(lower_case(name));
+    if (!valid_server_name(name)) t.fault(at, fmt::format("\"{}\" is neither a host name nor \"*.\" and one", name));
+  });
+  each(match.application_protocols(), path.field("application_protocols"),
+       [&](const std::string& protocol, const FieldPath& at) {
+         if (protocol.empty() || protocol.size() > 255) t.fault(at, "must have from 1 to 255 bytes");
+         spec.application_protocols.push_back(protocol);
+       });
   spec.transport_protocol = match.transport_protocol();
-  if (spec.transport_protocol == "tls")
+  if (!spec.transport_protocol.empty() && spec.transport_protocol != "raw_buffer" && spec.transport_protocol != "tls")
     t.fault(path.field("transport_protocol"),
-            "\"tls\" needs the TLS inspector, which is not supported yet; match on addresses and ports");
-  else if (!spec.transport_protocol.empty() && spec.transport_protocol != "raw_buffer")
-    t.fault(path.field("transport_protocol"),
-            fmt::format("\"{}\" is not supported; only \"raw_buffer\" is", spec.transport_protocol));
+            fmt::format("\"{}\" is not supported; \"raw_buffer\" and \"tls\" are", spec.transport_protocol));
   return spec;
+}
+
+bool asks_the_client_hello(const FilterChainSpec& chain) {
+  const FilterChainMatchSpec& match = chain.match;
+  return match.transport_protocol == "tls" || !match.server_names.empty() || !match.application_protocols.empty();
+}
+
+ListenerFilterSpec proxy_protocol_spec(
+    const envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol& from, const FieldPath& path,
+    Translation& t) {
+  ListenerFilterSpec spec{.kind = ListenerFilterSpec::Kind::kProxyProtocol};
+  spec.header_required = !from.allow_requests_without_proxy_protocol();
+  for (const int version : from.disallowed_versions())
+    (version == envoy::config::core::v3::ProxyProtocolConfig::V1 ? spec.takes_v1 : spec.takes_v2) = false;
+  if (!spec.takes_v1 && !spec.takes_v2)
+    t.fault(path.field("disallowed_versions"), "forbids both versions, which leaves none");
+  return spec;
+}
+
+// Nothing of the filter's is there if it had a fault.
+std::optional<ListenerFilterSpec> listener_filter(const listener::ListenerFilter& filter, const FieldPath& path,
+                                                  Translation& t) {
+  namespace filters = envoy::extensions::filters::listener;
+  if (filter.name().empty()) t.fault(path.field("name"), "must not be empty");
+  const FieldPath at = path.field("typed_config");
+  if (filter.config_type_case() != listener::ListenerFilter::kTypedConfig) {
+    t.fault(at, "is required");
+    return {};
+  }
+  const auto is = [&](const auto& message) { return type_name(filter.typed_config()) == message.GetTypeName(); };
+  const auto open = [&](auto& message) {
+    if (!unpack_to(filter.typed_config(), message, at, t.faults)) return false;
+    check_field_use(message, at, t.faults);
+    return true;
+  };
+  filters::tls_inspector::v3::TlsInspector inspector;
+  filters::proxy_protocol::v3::ProxyProtocol proxy_protocol;
+  filters::original_dst::v3::OriginalDst original_dst;
+  if (is(inspector)) {
+    if (!open(inspector)) return {};
+    return ListenerFilterSpec{.kind = ListenerFilterSpec::Kind::kTlsInspector,
+                              .close_on_bad_hello = inspector.close_connection_on_client_hello_parsing_errors()};
+  }
+  if (is(proxy_protocol)) {
+    if (!open(proxy_protocol)) return {};
+    return proxy_protocol_spec(proxy_protocol, at, t);
+  }
+  if (is(original_dst)) {
+    if (!open(original_dst)) return {};
+    return ListenerFilterSpec{.kind = ListenerFilterSpec::Kind::kOriginalDst};
+  }
+  t.fault(at, fmt::format("type {} is not a listener filter that this program has; it has {}, {}, {}",
+                          type_name(filter.typed_config()), inspector.GetTypeName(), proxy_protocol.GetTypeName(),
+                          original_dst.GetTypeName()));
+  return {};
+}
+
+void listener_filters(const listener::Listener& from, ListenerSpec& spec, const FieldPath& path, Translation& t) {
+  const FieldPath all = path.field("listener_filters");
+  const auto has = [&](ListenerFilterSpec::Kind kind) {
+    return std::any_of(spec.listener_filters.begin(), spec.listener_filters.end(),
+                       [&](const ListenerFilterSpec& filter) { return filter.kind == kind; });
+  };
+  each(from.listener_filters(), all, [&](const listener::ListenerFilter& filter, const FieldPath& at) {
+    const auto made = listener_filter(filter, at, t);
+    if (!made) return;
+    if (has(made->kind)) t.fault(at, "is there twice");
+    if (made->kind == ListenerFilterSpec::Kind::kProxyProtocol && has(ListenerFilterSpec::Kind::kTlsInspector))
+      t.fault(at, "must come before the TLS inspector, since its header comes before the ClientHello");
+    spec.listener_filters.push_back(*made);
+  });
+  // As Envoy: whoever chooses by what only the inspector sees gets one.
+  if (std::any_of(spec.filter_chains.begin(), spec.filter_chains.end(), asks_the_client_hello) &&
+      !has(ListenerFilterSpec::Kind::kTlsInspector))
+    spec.listener_filters.push_back({.kind = ListenerFilterSpec::Kind::kTlsInspector});
+  if (from.has_listener_filters_timeout())
+    spec.listener_filters_timeout_ms =
+        duration_ms(from.listener_filters_timeout(), path.field("listener_filters_timeout"), t);
+  spec.transparent = from.transparent().value();
+  spec.continue_on_listener_filters_timeout = from.continue_on_listener_filters_timeout();
 }
 
 FilterChainSpec chain_spec(const listener::FilterChain& chain, const std::string& scope, const FieldPath& path,
@@ -65,7 +169,8 @@ FilterChainSpec chain_spec(const listener::FilterChain& chain, const std::string
   if (chain.has_transport_socket()) check_transport_socket(chain.transport_socket(), path.field("transport_socket"), t);
   const FieldPath filters = path.field("filters");
   if (chain.filters().empty()) {
-    t.fault(filters, fmt::format("needs one filter, of type {}", HttpConnectionManager::descriptor()->full_name()));
+    t.fault(filters, fmt::format("needs one filter, of type {} or {}", HttpConnectionManager::descriptor()->full_name(),
+                                 TcpProxy::descriptor()->full_name()));
     return spec;
   }
   each(chain.filters(), filters, [&](const listener::Filter& filter, const FieldPath& at) {
@@ -76,13 +181,21 @@ FilterChainSpec chain_spec(const listener::FilterChain& chain, const std::string
       return;
     }
     const std::string_view type = type_name(filter.typed_config());
-    if (type != HttpConnectionManager::descriptor()->full_name()) {
-      t.fault(config, fmt::format("type {} is not a network filter that this program has; it has {}", type,
-                                  HttpConnectionManager::descriptor()->full_name()));
+    if (&filter != &chain.filters(chain.filters_size() - 1))
+      t.fault(at, "must be the only network filter: nothing after it would ever run");
+    if (type == TcpProxy::descriptor()->full_name()) {
+      TcpProxy proxy;
+      if (!unpack_to(filter.typed_config(), proxy, config, t.faults)) return;
+      check_field_use(proxy, config, t.faults);
+      spec.tcp = tcp_proxy_spec(proxy, config, t);
       return;
     }
-    if (&filter != &chain.filters(chain.filters_size() - 1))
-      t.fault(at, "the HTTP connection manager must be the only network filter: nothing after it would ever run");
+    if (type != HttpConnectionManager::descriptor()->full_name()) {
+      t.fault(config,
+              fmt::format("type {} is not a network filter that this program has; it has {} and {}", type,
+                          HttpConnectionManager::descriptor()->full_name(), TcpProxy::descriptor()->full_name()));
+      return;
+    }
     HttpConnectionManager manager;
     if (!unpack_to(filter.typed_config(), manager, config, t.faults)) return;
     check_field_use(manager, config, t.faults);
@@ -177,6 +290,7 @@ ListenerSpec listener_spec(const listener::Listener& from, bool named, const Fie
     spec.filter_chains.push_back(chain_spec(chain, scope + chain_name, at, t));
   });
   check_unique(spec.filter_chains, path.field("filter_chains"), t);
+  listener_filters(from, spec, path, t);
   if (from.has_default_filter_chain()) {
     const FieldPath at = path.field("default_filter_chain");
     spec.default_filter_chain = chain_spec(from.default_filter_chain(), scope + "default", at, t);

@@ -68,6 +68,9 @@ class Bootstrap;
 namespace envoy::extensions::filters::network::http_connection_manager::v3 {
 class HttpConnectionManager;
 }
+namespace envoy::extensions::filters::network::tcp_proxy::v3 {
+class TcpProxy;
+}
 namespace envoy::extensions::transport_sockets::tls::v3 {
 class UpstreamTlsContext;
 }
@@ -199,6 +202,9 @@ void http_filters(const envoy::extensions::filters::network::http_connection_man
 Http2Spec http2_spec(const envoy::config::core::v3::Http2ProtocolOptions& from, const FieldPath& path, Translation& t);
 HcmSpec hcm_spec(const envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager& hcm,
                  const std::string& scope, const FieldPath& path, Translation& t);
+
+TcpProxySpec tcp_proxy_spec(const envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy& from,
+                            const FieldPath& path, Translation& t);
 
 // ---- resources ----
 

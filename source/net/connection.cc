@@ -119,7 +119,7 @@ Connection::Connection(event::Loop& loop, ConnectionHandler& handler, const Conn
 Connection::~Connection() { CHECK(state_ == State::kClosed); }
 
 Connection* Connection::accept(event::Loop& loop, int fd, const Address& local, const Address& remote,
-                               ConnectionHandler& handler, const ConnectionOptions& options) {
+                               ConnectionHandler& handler, const ConnectionOptions& options, Buffer first) {
   auto* c = new Connection(loop, handler, options, Origin::kDownstream);
   c->local_ = local;
   c->remote_ = remote;
@@ -128,7 +128,13 @@ Connection* Connection::accept(event::Loop& loop, int fd, const Address& local, 
     c->end(status, "opening");
     return c;
   }
-  c->start_read();
+  if (first.empty()) {
+    c->start_read();
+  } else {
+    c->bytes_read_ = first.size();
+    c->held_ = std::move(first);
+    loop.at_turn_end(*c);
+  }
   return c;
 }
 

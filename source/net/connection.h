@@ -76,9 +76,10 @@ struct ConnectionOptions {
 
 class Connection final : public event::Deferred, public event::TurnEnd {
  public:
-  // An accepted socket. `fd` is taken over; TCP_NODELAY is inherited from the listening socket.
+  // An accepted socket. `fd` is taken over; TCP_NODELAY is inherited from the listening socket. `first`: what has been
+  // read from it already; it is delivered from the turn's end.
   static Connection* accept(event::Loop& loop, int fd, const Address& local, const Address& remote,
-                            ConnectionHandler& handler, const ConnectionOptions& options);
+                            ConnectionHandler& handler, const ConnectionOptions& options, Buffer first = {});
   // Starts to connect; on_connected or on_close comes later, never from inside this call. What is written meanwhile is
   // sent once connected.
   static Connection* connect(event::Loop& loop, const Address& remote, ConnectionHandler& handler,

@@ -53,13 +53,16 @@ Result<void> probe(const Address& address) {
   return {};
 }
 
-Result<int> bind_shared(Address& address) {
+Result<int> bind_shared(Address& address, bool transparent) {
   Guard guard{open_socket(address.get()->sa_family)};
   if (guard.fd < 0) return failed("opening a socket for", address);
   bool ok = set_option(guard.fd, SOL_SOCKET, SO_REUSEADDR) && set_option(guard.fd, SOL_SOCKET, SO_REUSEPORT) &&
             set_option(guard.fd, IPPROTO_TCP, TCP_NODELAY);  // accepted sockets inherit it
   if (address.is_v6()) ok = ok && set_option(guard.fd, IPPROTO_IPV6, IPV6_V6ONLY);
   if (!ok) return failed("setting options for", address);
+  if (transparent && !(address.is_v6() ? set_option(guard.fd, IPPROTO_IPV6, IPV6_TRANSPARENT)
+                                       : set_option(guard.fd, IPPROTO_IP, IP_TRANSPARENT)))
+    return failed("asking for IP_TRANSPARENT (CAP_NET_ADMIN) on", address);
   if (bind(guard.fd, address.get(), address.size()) != 0) return failed("binding", address);
   if (address.port() == 0) {
     sockaddr_storage storage;
@@ -87,13 +90,13 @@ bool has_path(const Address& address) { return address.is_unix() && address.str(
 }  // namespace
 
 Result<std::shared_ptr<SocketSet>> SocketSet::create(const Address& address, uint32_t workers, uint32_t backlog,
-                                                     uint32_t mode) {
+                                                     uint32_t mode, bool transparent) {
   CHECK(workers > 0);
   if (!address.valid() || (address.is_unix() && address.str().empty()))
     return fail(Errc::kInvalidArgument, "no address to listen on");
   std::shared_ptr<SocketSet> set(new SocketSet);
   set->address_ = address;
-  auto opened = address.is_unix() ? set->open_unix(workers, mode) : set->open_ip(workers);
+  auto opened = address.is_unix() ? set->open_unix(workers, mode) : set->open_ip(workers, transparent);
   if (!opened) return tl::unexpected(std::move(opened.error()));
   const int length = backlog == 0 ? kSystemMaximum : static_cast<int>(std::min<uint32_t>(backlog, kSystemMaximum));
   for (const int fd : set->fds_)
@@ -101,10 +104,10 @@ Result<std::shared_ptr<SocketSet>> SocketSet::create(const Address& address, uin
   return set;
 }
 
-Result<void> SocketSet::open_ip(uint32_t workers) {
+Result<void> SocketSet::open_ip(uint32_t workers, bool transparent) {
   if (address_.port() != 0) TRY_VOID(probe(address_));
   for (uint32_t i = 0; i < workers; ++i) {
-    TRY(const int fd, bind_shared(address_));  // the first resolves port 0 for the others
+    TRY(const int fd, bind_shared(address_, transparent));  // the first resolves port 0 for the others
     fds_.push_back(fd);
   }
   return {};

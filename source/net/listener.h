@@ -27,9 +27,10 @@ namespace outrigger::net {
 class SocketSet {
  public:
   // `backlog` 0: the system's maximum (net.core.somaxconn). Unix sockets: one socket shared by dup; `mode` is applied
-  // to the path when not 0, and a stale socket file nobody listens on is replaced.
+  // to the path when not 0, and a stale socket file nobody listens on is replaced. `transparent`: IP_TRANSPARENT, for
+  // what TPROXY sends here (needs CAP_NET_ADMIN).
   static Result<std::shared_ptr<SocketSet>> create(const Address& address, uint32_t workers, uint32_t backlog,
-                                                   uint32_t mode = 0);
+                                                   uint32_t mode = 0, bool transparent = false);
   // Closes; a Unix socket's file is removed if it is still ours.
   ~SocketSet();
   SocketSet(const SocketSet&) = delete;
@@ -41,7 +42,7 @@ class SocketSet {
 
  private:
   SocketSet() = default;
-  Result<void> open_ip(uint32_t workers);
+  Result<void> open_ip(uint32_t workers, bool transparent);
   Result<void> open_unix(uint32_t workers, uint32_t mode);
   Address address_;
   std::vector<int> fds_;

@@ -23,9 +23,13 @@ struct PickedHost {
 
 // A host for a new attempt, by the current endpoints; host nullptr: there is none.
 PickedHost pick_member(WorkerState& worker, upstream::WorkerCluster& aggregate, const PinnedSnapshot* pin);
-inline PickedHost pick_host(WorkerState& worker, upstream::WorkerCluster& cluster, const PinnedSnapshot* pin) {
+// `original`: where the client wanted to go, for clusters of type ORIGINAL_DST; nullptr: it is not known.
+inline PickedHost pick_host(WorkerState& worker, upstream::WorkerCluster& cluster, const PinnedSnapshot* pin,
+                            const net::Address* original) {
   if (!cluster.hosts().members().empty()) [[unlikely]]
     return pick_member(worker, cluster, pin);
+  if (cluster.takes_original()) [[unlikely]]
+    return {&cluster, original == nullptr ? nullptr : cluster.pick_original(*original)};
   return {&cluster, cluster.pick()};
 }
 

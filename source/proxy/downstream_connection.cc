@@ -34,14 +34,15 @@ http::H2Options h2_options(const ActiveChain& chain) {
 
 }  // namespace
 
-DownstreamConnection::DownstreamConnection(WorkerState& worker, ActiveChain& chain, int fd, const net::Address& local,
-                                           const net::Address& remote, std::function<void()> on_gone)
+DownstreamConnection::DownstreamConnection(WorkerState& worker, ActiveChain& chain, Accepted accepted,
+                                           std::function<void()> on_gone)
     : worker_(worker),
       chain_(chain),
       idle_timeout_([](void* self) { static_cast<DownstreamConnection*>(self)->on_idle(); }, this),
       head_timeout_([](void* self) { static_cast<DownstreamConnection*>(self)->on_head_timeout(); }, this),
       drain_timeout_([](void* self) { static_cast<DownstreamConnection*>(self)->on_drain_timeout(); }, this),
-      on_gone_(std::move(on_gone)) {
+      on_gone_(std::move(on_gone)),
+      redirected_(accepted.redirected) {
   char buffer[net::Address::kMaxText];
   const auto put = [&](size_t at, size_t size) {
     const size_t room = sizeof(text_) - at;
@@ -49,16 +50,17 @@ DownstreamConnection::DownstreamConnection(WorkerState& worker, ActiveChain& cha
     std::memcpy(text_ + at, buffer, size);
     return static_cast<uint8_t>(size);
   };
-  remote_size_ = put(0, std::min<size_t>(remote.write_to(buffer), 56));
-  local_size_ = put(remote_size_, std::min<size_t>(local.write_to(buffer), 56));
-  ip_size_ = put(remote_size_ + local_size_, std::min<size_t>(remote.write_ip_to(buffer), 56));
+  remote_size_ = put(0, std::min<size_t>(accepted.remote.write_to(buffer), 56));
+  local_size_ = put(remote_size_, std::min<size_t>(accepted.local.write_to(buffer), 56));
+  ip_size_ = put(remote_size_ + local_size_, std::min<size_t>(accepted.remote.write_ip_to(buffer), 56));
   worker_.shard().add(stats().cx_total);
   worker_.shard().inc(stats().cx_active);
   ++chain_.count;
   chain_.connections.push_back(*this);
   connection_ = net::Connection::accept(
-      worker_.loop(), fd, local, remote, *this,
-      {.write_high_watermark = chain_.buffer_limit, .delayed_close_ms = hcm().delayed_close_timeout_ms});
+      worker_.loop(), accepted.fd, accepted.local, accepted.remote, *this,
+      {.write_high_watermark = chain_.buffer_limit, .delayed_close_ms = hcm().delayed_close_timeout_ms},
+      std::move(accepted.first));
   if (hcm().codec != config::HcmSpec::Codec::kAuto) make_codec(hcm().codec == config::HcmSpec::Codec::kHttp2);
   arm_idle();
 }

@@ -1,53 +1,34 @@
 // DownstreamConnection: one accepted connection: its codec, its streams, its timeouts; bound to a filter chain by
 // identity. With codec_type AUTO the first bytes choose the codec: HTTP/2's preface (RFC 9113 section 3.4), or HTTP/1.
-//
-// ActiveChain is what a worker's connections of one chain share: the chain as the adopted snapshot has it. When a chain
-// changes identity or goes, its ActiveChain drains: each connection ends after the request in hand, idle ones are
-// spread over the drain time.
+// When its chain drains, it ends after the request in hand; idle ones are spread over the drain time.
 //
 // Thread rule: the worker's thread. It frees itself after on_close.
-// Use:  new DownstreamConnection(worker, active_chain, fd, local, remote);
+// Use:  new DownstreamConnection(worker, active_chain, std::move(accepted), on_gone);
 #pragma once
 
 #include <memory>
 #include <string>
 
-#include "base/list.h"
 #include "event/timer.h"
 #include "http/codec.h"
 #include "net/connection.h"
+#include "proxy/chain_connection.h"
+#include "proxy/intake.h"
 #include "proxy/stream.h"
-#include "proxy/worker_state.h"
 
 namespace outrigger::proxy {
-
-struct ChainConnectionTag;
-class DownstreamConnection;
-
-struct ActiveChain {
-  LinkedChain linked;
-  // While draining: the snapshot that `linked` belongs to. Otherwise nullptr: it belongs to the worker's adopted one.
-  PinnedSnapshot* kept = nullptr;
-  uint32_t buffer_limit = 1024 * 1024;
-  std::string default_host;  // for HTTP/1.0; codecs keep a view of it
-  bool draining = false;
-  bool departed = false;  // to be erased when empty
-  uint64_t count = 0;
-  List<DownstreamConnection, ChainConnectionTag> connections;
-};
 
 class DownstreamConnection final : public net::ConnectionHandler,
                                    public http::CodecCallbacks,
                                    public event::Deferred,
-                                   public ListNode<ChainConnectionTag> {
+                                   public ChainConnection {
  public:
-  DownstreamConnection(WorkerState& worker, ActiveChain& chain, int fd, const net::Address& local,
-                       const net::Address& remote, std::function<void()> on_gone);
+  DownstreamConnection(WorkerState& worker, ActiveChain& chain, Accepted accepted, std::function<void()> on_gone);
   ~DownstreamConnection() override;
 
   // Ends it when the request in hand is done; an idle one after `delay_ms`.
-  void drain(uint64_t delay_ms);
-  void close_now();
+  void drain(uint64_t delay_ms) override;
+  void close_now() override;
 
   // For Stream.
   uint64_t id() const { return connection_->id(); }
@@ -55,6 +36,8 @@ class DownstreamConnection final : public net::ConnectionHandler,
   std::string_view remote_text() const { return {text_, remote_size_}; }
   std::string_view remote_ip() const { return {text_ + remote_size_ + local_size_, ip_size_}; }
   std::string_view local_text() const { return {text_ + remote_size_, local_size_}; }
+  // Where the client wanted to go, if the kernel redirected it here; nullptr if not.
+  const net::Address* original_destination() const { return redirected_ ? &connection_->local() : nullptr; }
   uint32_t buffer_limit() const { return chain_.buffer_limit; }
   void on_stream_finished(Stream& stream);
 
@@ -88,6 +71,7 @@ class DownstreamConnection final : public net::ConnectionHandler,
   uint8_t sniffed_ = 0;  // bytes of the preface that have come, without a codec
   bool draining_ = false;
   bool closed_ = false;
+  const bool redirected_;
   uint8_t remote_size_ = 0, local_size_ = 0, ip_size_ = 0;
   char text_[176];
 };

@@ -74,11 +74,15 @@ class Teller {
     } else if (!part.spec.addresses.empty()) {
       if (auto parsed = net::Address::parse(part.spec.addresses[0].host, part.spec.addresses[0].port)) local = *parsed;
     }
-    const int at = part.match(local, remote_);
+    const int at = part.match({.local = local, .remote = remote_, .direct_remote = remote_});
     if (at < 0)
       return fail(Errc::kInvalidArgument, "no filter chain of the listener takes a connection of this client");
     chain_ = &listener.chains[static_cast<size_t>(at)];
     out_.chain = chain_->chain->spec.name.empty() ? fmt::format("filter_chains[{}]", at) : chain_->chain->spec.name;
+    if (chain_->chain->spec.tcp.has_value())
+      return fail(
+          Errc::kInvalidArgument,
+          fmt::format("filter chain {} carries bytes to a cluster (tcp_proxy) and knows no requests", out_.chain));
     return {};
   }
 
@@ -171,6 +175,8 @@ class Teller {
     find_member();
     find_mirrors(action);
     const LinkedCluster target = out_.target();
+    if (linked->cluster->spec().discovery == config::ClusterSpec::Discovery::kOriginalDst)
+      return end(0, "via_upstream", "forwarded to where the client's connection was going, if it was redirected here");
     if (target.cluster == nullptr || target.hosts->all().empty())
       return end(503, "no_healthy_upstream", fmt::format("cluster {} has no host", name.text));
     const upstream::Cluster& cluster = *target.cluster;

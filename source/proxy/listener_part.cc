@@ -41,6 +41,7 @@ std::string identity(const config::FilterChainSpec& spec, const std::string& lis
       .list(match.source_prefix_ranges, cidr)
       .list(match.direct_source_prefix_ranges, cidr);
   id.list(match.server_names, text).list(match.application_protocols, text).list(match.source_ports, number);
+  if (spec.tcp.has_value()) return id.add("tcp").add(spec.tcp->stat_prefix).take();
   const config::HcmSpec& hcm = spec.hcm;
   id.add(hcm.stat_prefix);  // gauges go down where they went up
   id.add(static_cast<uint64_t>(hcm.codec)).add(hcm.max_request_headers_kb).add(hcm.max_headers_count);
@@ -89,8 +90,10 @@ Result<std::shared_ptr<net::SocketSet>> ListenerCompiler::socket(const config::L
     for (size_t i = 0; i < index; ++i) same += spec.addresses[i] == spec.addresses[index] ? 1 : 0;
     key += "#" + std::to_string(same) + "#" + spec.name;
   }
+  if (spec.transparent) key += "#transparent";
   if (auto held = sockets_[key].lock()) return held;
-  auto made = net::SocketSet::create(address, workers_, spec.tcp_backlog_size, spec.addresses[index].mode);
+  auto made =
+      net::SocketSet::create(address, workers_, spec.tcp_backlog_size, spec.addresses[index].mode, spec.transparent);
   if (!made) {
     sockets_.erase(key);
     return fail(made.error().code, address_path(index) + ": " + made.error().detail);
@@ -104,6 +107,22 @@ Result<std::shared_ptr<const HttpChain>> ListenerCompiler::compile_chain(const c
   auto chain = std::make_shared<HttpChain>();
   chain->spec = spec;
   chain->identity = identity(spec, listener);
+  const auto compile_logs = [&](const std::vector<config::AccessLogSpec>& logs) -> Result<void> {
+    for (size_t i = 0; access_log_ != nullptr && i < logs.size(); ++i) {
+      auto log = AccessLogger::compile(logs[i], *access_log_);
+      if (!log) return fail(log.error().code, "access_log[" + std::to_string(i) + "]: " + log.error().detail);
+      chain->access_logs.push_back(std::move(*log));
+    }
+    return {};
+  };
+  if (const auto& tcp = chain->spec.tcp; tcp.has_value()) {
+    uint64_t weights = 0;
+    for (const auto& target : tcp->targets)
+      chain->tcp_targets.push_back({Name(target.cluster), weights += target.weight});
+    chain->tcp_stats = std::make_unique<TcpStats>(stats_, tcp->stat_prefix);
+    TRY_VOID(compile_logs(tcp->access_logs));
+    return chain;
+  }
   const config::HcmSpec& hcm = chain->spec.hcm;
   if (hcm.route_table != nullptr) {
     chain->inline_routes = route::RouteTable::compile(*hcm.route_table);
@@ -114,13 +133,7 @@ Result<std::shared_ptr<const HttpChain>> ListenerCompiler::compile_chain(const c
     const uint16_t id = config::filter_name_id(filter.name);
     chain->filters.push_back({.id = id, .config = filter.config.part.get(), .disabled = filter.disabled});
   }
-  if (access_log_ != nullptr) {
-    for (size_t i = 0; i < hcm.access_logs.size(); ++i) {
-      auto log = AccessLogger::compile(hcm.access_logs[i], *access_log_);
-      if (!log) return fail(log.error().code, "access_log[" + std::to_string(i) + "]: " + log.error().detail);
-      chain->access_logs.push_back(std::move(*log));
-    }
-  }
+  TRY_VOID(compile_logs(hcm.access_logs));
   chain->stats = std::make_unique<HttpStats>(stats_, stats::Labels{{"http", hcm.stat_prefix}});
   return chain;
 }
@@ -130,6 +143,8 @@ Result<std::shared_ptr<const ListenerPart>> ListenerCompiler::compile(const conf
   TRY(const std::vector<net::Address> parsed, addresses(spec));
   auto part = std::make_shared<ListenerPart>();
   part->spec = spec;
+  part->matcher = std::make_unique<ChainMatcher>(spec.filter_chains);
+  part->stats = std::make_unique<ListenerStats>(stats_, spec.name);
   const auto add_chain = [&](const config::FilterChainSpec& chain, const std::string& path) -> Result<void> {
     if (auto equal = find_equal(previous, chain)) {
       part->chains.push_back(std::move(equal));

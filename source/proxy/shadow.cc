@@ -182,7 +182,7 @@ void Shadow::finish() {
 
 void Shadows::start(WorkerState& worker, upstream::WorkerCluster& cluster, const PinnedSnapshot* pin,
                     const HeaderMap& request, const ShadowOptions& options) {
-  const PickedHost picked = pick_host(worker, cluster, pin);
+  const PickedHost picked = pick_host(worker, cluster, pin, nullptr);
   if (picked.host == nullptr) {
     worker.shard().add(cluster.stats().cx_none_healthy);
     return;

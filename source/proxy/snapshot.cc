@@ -1,7 +1,5 @@
 #include "proxy/snapshot.h"
 
-#include <algorithm>
-
 namespace outrigger::proxy {
 
 HttpHandles::HttpHandles(stats::Layout& layout) : http2(layout, "http.{http}.http2.") {
@@ -38,7 +36,42 @@ HttpHandles::HttpHandles(stats::Layout& layout) : http2(layout, "http.{http}.htt
   rq_time = layout.histogram("http.{http}.downstream_rq_time");
 }
 
+ListenerStats::ListenerStats(stats::Registry& registry, const std::string& listener)
+    : group(registry, {{"listener", listener}}), shared(registry, {}) {
+  pre_cx_active = group.gauge("listener.{listener}.downstream_pre_cx_active");
+  pre_cx_timeout = group.counter("listener.{listener}.downstream_pre_cx_timeout");
+  no_filter_chain_match = group.counter("listener.{listener}.no_filter_chain_match");
+  original_dst_restored = group.counter("listener.{listener}.original_dst_restored");
+  tls_found = shared.counter("tls_inspector.tls_found");
+  tls_not_found = shared.counter("tls_inspector.tls_not_found");
+  tls_bad_hello = shared.counter("tls_inspector.client_hello_malformed");
+  sni_found = shared.counter("tls_inspector.sni_found");
+  sni_not_found = shared.counter("tls_inspector.sni_not_found");
+  alpn_found = shared.counter("tls_inspector.alpn_found");
+  alpn_not_found = shared.counter("tls_inspector.alpn_not_found");
+  proxy_v1_found = shared.counter("proxy_proto.versions.v1.found");
+  proxy_v2_found = shared.counter("proxy_proto.versions.v2.found");
+  proxy_error = shared.counter("proxy_proto.error");
+  proxy_disallowed = shared.counter("proxy_proto.disallowed");
+  proxy_not_found_allowed = shared.counter("proxy_proto.not_found_allowed");
+  proxy_not_found_disallowed = shared.counter("proxy_proto.not_found_disallowed");
+}
+
+TcpStats::TcpStats(stats::Registry& registry, const std::string& stat_prefix)
+    : group(registry, {{"tcp", stat_prefix}}) {
+  const auto counter = [&](const char* tail) { return group.counter(std::string("tcp.{tcp}.") + tail); };
+  cx_total = counter("downstream_cx_total");
+  cx_no_route = counter("downstream_cx_no_route");
+  cx_rx_bytes = counter("downstream_cx_rx_bytes_total");
+  cx_tx_bytes = counter("downstream_cx_tx_bytes_total");
+  idle_timeout = counter("idle_timeout");
+  max_duration = counter("max_downstream_connection_duration");
+  connect_attempts_exceeded = counter("upstream_cx_connect_attempts_exceeded");
+  cx_active = group.gauge("tcp.{tcp}.downstream_cx_active");
+}
+
 void HttpChain::references(References& to) const {
+  for (const TcpTarget& target : tcp_targets) to.cluster(target.cluster.text);
   if (!rds_name.empty()) to.route_table(rds_name.text);
   if (inline_routes != nullptr) inline_routes->references(to);
   for (const FilterEntry& filter : filters) {
@@ -50,60 +83,10 @@ void ListenerPart::references(References& to) const {
   for (const auto& chain : chains) chain->references(to);
 }
 
-namespace {
-
-using config::FilterChainMatchSpec;
-using Candidates = std::vector<size_t>;  // indices of filter chains
-
-// Length of the longest of `ranges` that `address` is in; 0: there are no ranges, all match; -1: it is in none.
-int longest(const std::vector<config::CidrSpec>& ranges, const net::Address& address) {
-  if (ranges.empty()) return 0;
-  int best = -1;
-  for (const config::CidrSpec& range : ranges) {
-    const auto prefix = net::Address::parse(range.prefix, 0);
-    if (prefix && address.in_prefix(*prefix, range.length)) best = std::max(best, static_cast<int>(range.length));
-  }
-  return best;
-}
-
-// Keeps the candidates whose rank is the highest; negative ranks do not match at all.
-template <class Rank>
-void keep_best(Candidates& candidates, const std::vector<config::FilterChainSpec>& chains, Rank&& rank) {
-  int best = 0;
-  for (const size_t i : candidates) best = std::max(best, rank(chains[i].match));
-  std::erase_if(candidates, [&](size_t i) { return rank(chains[i].match) != best; });
-}
-
-}  // namespace
-
-// As Envoy, each step keeps the most specific chains of those that the step before left, and none looks back: a chain
-// for this destination port hides all chains for any port, even if a later criterion then fails.
-int ListenerPart::match(const net::Address& local, const net::Address& remote) const {
-  const auto& chains = spec.filter_chains;
-  const int otherwise = spec.default_filter_chain.has_value() ? static_cast<int>(chains.size()) : -1;
-  if (chains.size() == 1 && chains[0].match == FilterChainMatchSpec()) return 0;
-
-  const bool near = remote.is_unix() || remote.is_loopback() || remote.with_port(0) == local.with_port(0);
-  using SourceType = FilterChainMatchSpec::SourceType;
-  const auto exact_or_any = [](bool any, bool exact) { return exact ? 1 : any ? 0 : -1; };
-  Candidates left(chains.size());
-  for (size_t i = 0; i < left.size(); ++i) left[i] = i;
-  keep_best(left, chains, [&](const FilterChainMatchSpec& m) {
-    return exact_or_any(m.destination_port == 0, m.destination_port != 0 && m.destination_port == local.port());
-  });
-  keep_best(left, chains, [&](const FilterChainMatchSpec& m) { return longest(m.prefix_ranges, local); });
-  keep_best(left, chains,
-            [&](const FilterChainMatchSpec& m) { return longest(m.direct_source_prefix_ranges, remote); });
-  keep_best(left, chains, [&](const FilterChainMatchSpec& m) {
-    return exact_or_any(m.source_type == SourceType::kAny,
-                        m.source_type == (near ? SourceType::kSameIpOrLoopback : SourceType::kExternal));
-  });
-  keep_best(left, chains, [&](const FilterChainMatchSpec& m) { return longest(m.source_prefix_ranges, remote); });
-  keep_best(left, chains, [&](const FilterChainMatchSpec& m) {
-    return exact_or_any(m.source_ports.empty(),
-                        std::find(m.source_ports.begin(), m.source_ports.end(), remote.port()) != m.source_ports.end());
-  });
-  return left.empty() ? otherwise : static_cast<int>(left.front());
+int ListenerPart::match(const ConnectionFacts& facts) const {
+  const int index = matcher->match(facts);
+  if (index >= 0 || !spec.default_filter_chain.has_value()) return index;
+  return static_cast<int>(spec.filter_chains.size());
 }
 
 }  // namespace outrigger::proxy

@@ -15,6 +15,7 @@
 #include "http/h2_codec.h"
 #include "net/listener.h"
 #include "proxy/access_log.h"
+#include "proxy/chain_matcher.h"
 #include "route/route_table.h"
 #include "stats/stats.h"
 #include "upstream/cluster.h"
@@ -35,6 +36,25 @@ struct HttpHandles {
 };
 using HttpStats = stats::Block<HttpHandles>;
 
+// Envoy's names: below "listener.<name>.", "tls_inspector." and "proxy_proto.".
+struct ListenerStats {
+  ListenerStats(stats::Registry& registry, const std::string& listener);
+  stats::Group group, shared;
+  stats::Gauge pre_cx_active;
+  stats::Counter pre_cx_timeout, no_filter_chain_match, original_dst_restored;
+  stats::Counter tls_found, tls_not_found, tls_bad_hello, sni_found, sni_not_found, alpn_found, alpn_not_found;
+  stats::Counter proxy_v1_found, proxy_v2_found, proxy_error, proxy_disallowed, proxy_not_found_allowed,
+      proxy_not_found_disallowed;
+};
+
+// Envoy's names, below "tcp.<stat_prefix>.".
+struct TcpStats {
+  TcpStats(stats::Registry& registry, const std::string& stat_prefix);
+  stats::Group group;
+  stats::Counter cx_total, cx_no_route, cx_rx_bytes, cx_tx_bytes, idle_timeout, max_duration, connect_attempts_exceeded;
+  stats::Gauge cx_active;
+};
+
 // One filter chain, compiled: the HTTP connection manager's config. `identity` names what connections are bound to
 // (match, codec, transport): a connection whose chain keeps its identity lives on through any other change.
 struct HttpChain {
@@ -50,6 +70,13 @@ struct HttpChain {
   std::vector<FilterEntry> filters;  // first to last, without the router
   std::vector<std::shared_ptr<const AccessLogger>> access_logs;
   std::unique_ptr<HttpStats> stats;
+  // Instead of all that, where spec.tcp is there.
+  struct TcpTarget {
+    Name cluster;
+    uint64_t weights = 0;  // its own and those of all before it
+  };
+  std::vector<TcpTarget> tcp_targets;
+  std::unique_ptr<TcpStats> tcp_stats;
   void references(References& to) const;
 };
 
@@ -58,8 +85,10 @@ struct ListenerPart {
   config::ListenerSpec spec;
   std::vector<std::shared_ptr<net::SocketSet>> sockets;  // one per address; empty where nothing is bound (validation)
   std::vector<std::shared_ptr<const HttpChain>> chains;  // spec.filter_chains in order, then the default one if any
-  // Index into `chains` for an accepted connection, by Envoy's precedence; -1: no chain matches (close it).
-  int match(const net::Address& local, const net::Address& remote) const;
+  std::unique_ptr<const ChainMatcher> matcher;
+  std::unique_ptr<const ListenerStats> stats;
+  // Index into `chains` for an accepted connection; -1: no chain matches (close it).
+  int match(const ConnectionFacts& facts) const;
   void references(References& to) const;
 };
 

@@ -52,6 +52,9 @@ void Store::Impl::update_hosts(ClusterEntry& entry) {
         list = &known->staged->spec->endpoints;
       }
       break;
+    case ClusterSpec::Discovery::kOriginalDst:
+      from = version.part;
+      break;
     case ClusterSpec::Discovery::kAggregate:
       return;  // update_members()
   }

@@ -252,7 +252,7 @@ void Stream::start_attempt() {
   ++attempts_;
   info_.upstream_attempts = attempts_;
   attempt_start_ns_ = worker_.loop().now_ns();
-  const PickedHost picked = pick_host(worker_, *cluster_, pin_);
+  const PickedHost picked = pick_host(worker_, *cluster_, pin_, connection_.original_destination());
   const upstream::HostSet::Entry* host = picked.host;
   if (host == nullptr) {
     worker_.shard().add(cluster_->stats().cx_none_healthy);

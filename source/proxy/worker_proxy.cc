@@ -8,16 +8,31 @@
 
 #include "base/check.h"
 #include "proxy/downstream_connection.h"
+#include "proxy/tcp_proxy.h"
 #include "proxy/worker_state.h"
 
 namespace outrigger::proxy {
 namespace {
 
-// One worker's listening on the sockets of one listener. The chains stand in the listener's order.
+// One worker's listening on the sockets of one listener. The chains stand in the listener's order. What is in intake
+// when the listener goes still becomes a connection of its chains.
 struct ActiveListener {
   std::shared_ptr<const ListenerPart> part;
   std::vector<std::unique_ptr<net::Acceptor>> acceptors;
   std::vector<ActiveChain*> chains;
+  List<Intake, IntakeTag> intakes;
+  bool gone = false;
+};
+
+// A chain that is no longer in the listener: its connections drain, and are cut at the limit.
+struct DepartedChain {
+  explicit DepartedChain(std::unique_ptr<ActiveChain> leaving)
+      : chain(std::move(leaving)), limit([](void* self) { static_cast<DepartedChain*>(self)->cut(); }, this) {}
+  void cut() {
+    chain->connections.for_each([](ChainConnection& connection) { connection.close_now(); });
+  }
+  std::unique_ptr<ActiveChain> chain;
+  event::Timeout limit;
 };
 
 }  // namespace
@@ -32,18 +47,26 @@ struct WorkerProxy::Impl {
   void update_listener(const std::string& name, const LinkedListener& linked);
   void remove_listener(ActiveListener& listener);
   void drain_chain(ActiveChain& chain, uint64_t over_ms);
-  void accept(ActiveListener& listener, int fd, const net::Address& local, const net::Address& remote);
+  void accept(ActiveListener& listener, Accepted accepted);
+  void on_intake_end(ActiveListener& listener, Intake& intake);
+  void bind(ActiveListener& listener, const ListenerPart& part, Accepted accepted, const ConnectionFacts& facts);
+  void leave(std::unique_ptr<ActiveChain> chain, PinnedSnapshot* before);
   void on_gone();
   void sweep_chains();
   void check_drained();
   void cut_all();
+  static void cut_intakes(ActiveListener& listener) {
+    while (Intake* intake = listener.intakes.front()) intake->abort();
+  }
   size_t connections() const;
 
   WorkerOptions options;
   WorkerState state;
   std::map<std::string, std::unique_ptr<ActiveListener>> listeners;
   std::map<std::string, std::unique_ptr<ActiveChain>> chains;  // by listener and identity
-  std::vector<std::unique_ptr<ActiveChain>> departed;
+  std::vector<std::unique_ptr<DepartedChain>> departed;
+  std::vector<std::unique_ptr<ActiveListener>> departed_listeners;  // with something in intake
+  size_t intakes = 0;
   std::function<void()> drained;
   event::Timeout drain_limit;
 };
@@ -53,8 +76,8 @@ WorkerProxy::WorkerProxy(event::Loop& loop, WorkerOptions options)
 
 WorkerProxy::~WorkerProxy() {
   CHECK(impl_->connections() == 0);
-  for (auto& chain : impl_->departed)
-    if (chain->kept != nullptr) impl_->state.unpin(chain->kept);
+  for (auto& departed : impl_->departed)
+    if (departed->chain->kept != nullptr) impl_->state.unpin(departed->chain->kept);
 }
 
 void WorkerProxy::adopt(std::shared_ptr<const Snapshot> snapshot) { impl_->adopt(std::move(snapshot)); }
@@ -89,6 +112,7 @@ void WorkerProxy::Impl::adopt(std::shared_ptr<const Snapshot> snapshot) {
   for (auto at = listeners.begin(); at != listeners.end();) {
     if (now.listeners.find(at->first) == nullptr) {
       remove_listener(*at->second);
+      if (!at->second->intakes.empty()) departed_listeners.push_back(std::move(at->second));
       at = listeners.erase(at);
     } else {
       ++at;
@@ -109,16 +133,19 @@ void WorkerProxy::Impl::adopt(std::shared_ptr<const Snapshot> snapshot) {
     }
     update_listener(name, linked);
   });
-  for (auto& [key, chain] : old_chains) {
-    chain->kept = before;
-    ++before->pins;
-    chain->departed = true;
-    ActiveChain& leaving = *chain;
-    departed.push_back(std::move(chain));
-    drain_chain(leaving, leaving.linked.chain->spec.hcm.drain_timeout_ms);
-  }
+  for (auto& [key, chain] : old_chains) leave(std::move(chain), before);
   if (before != nullptr) state.unpin(before);
   sweep_chains();
+}
+
+void WorkerProxy::Impl::leave(std::unique_ptr<ActiveChain> chain, PinnedSnapshot* before) {
+  chain->kept = before;
+  ++before->pins;
+  chain->departed = true;
+  departed.push_back(std::make_unique<DepartedChain>(std::move(chain)));
+  DepartedChain& leaving = *departed.back();
+  state.loop().timers().arm(leaving.limit, std::max<uint64_t>(1, options.drain_ms));
+  drain_chain(*leaving.chain, leaving.chain->linked.chain->spec.hcm.drain_timeout_ms);
 }
 
 void WorkerProxy::Impl::update_listener(const std::string& name, const LinkedListener& linked) {
@@ -138,7 +165,7 @@ void WorkerProxy::Impl::update_listener(const std::string& name, const LinkedLis
           listener->acceptors.push_back(std::make_unique<net::Acceptor>(
               state.loop(), set, options.index,
               [this, raw](int fd, const net::Address& local, const net::Address& remote) {
-                accept(*raw, fd, local, remote);
+                accept(*raw, {.fd = fd, .local = local, .remote = remote, .direct_remote = remote, .first = {}});
               }));
   }
   if (before != nullptr) state.release(std::move(before));
@@ -148,25 +175,64 @@ void WorkerProxy::Impl::remove_listener(ActiveListener& listener) {
   if (!state.draining)
     for (auto& acceptor : listener.acceptors) acceptor->accept_rest();
   listener.acceptors.clear();
+  listener.gone = true;
+  if (!listener.intakes.empty())
+    for (ActiveChain* chain : listener.chains) ++chain->count;
   state.release(std::move(listener.part));
 }
 
-void WorkerProxy::Impl::accept(ActiveListener& listener, int fd, const net::Address& local,
-                               const net::Address& remote) {
-  const int index = listener.part->match(local, remote);
+void WorkerProxy::Impl::accept(ActiveListener& listener, Accepted accepted) {
+  if (listener.part->spec.listener_filters.empty()) {
+    const ConnectionFacts facts{
+        .local = accepted.local, .remote = accepted.remote, .direct_remote = accepted.direct_remote};
+    return bind(listener, *listener.part, std::move(accepted), facts);
+  }
+  auto* intake = new Intake(state.loop(), state.shard(), listener.part, std::move(accepted),
+                            [this, &listener](Intake& ended) { on_intake_end(listener, ended); });
+  listener.intakes.push_back(*intake);
+  ++intakes;
+  intake->begin();
+}
+
+void WorkerProxy::Impl::on_intake_end(ActiveListener& listener, Intake& intake) {
+  std::shared_ptr<const ListenerPart> part = intake.take_part();
+  --intakes;
+  if (intake.taken()) {
+    const ConnectionFacts facts = intake.facts();
+    // A listener that has gone had its last part's chains; one that has changed has them anew.
+    bind(listener, listener.gone ? *part : *listener.part, intake.take(), facts);
+  }
+  state.release(std::move(part));
+  if (listener.gone && listener.intakes.empty()) {
+    for (ActiveChain* chain : listener.chains) --chain->count;
+    std::erase_if(departed_listeners, [&](const auto& one) { return one.get() == &listener; });
+  }
+  on_gone();
+}
+
+void WorkerProxy::Impl::bind(ActiveListener& listener, const ListenerPart& part, Accepted accepted,
+                             const ConnectionFacts& facts) {
+  const int index = part.match(facts);
   if (index < 0) {
-    ::close(fd);
+    state.shard().add(part.stats->no_filter_chain_match);
+    ::close(accepted.fd);
     return;
   }
-  new DownstreamConnection(state, *listener.chains[static_cast<size_t>(index)], fd, local, remote,
-                           [this] { on_gone(); });
+  ActiveChain& chain = *listener.chains[static_cast<size_t>(index)];
+  ChainConnection* connection = nullptr;
+  if (chain.linked.chain->spec.tcp.has_value()) {
+    connection = new TcpProxy(state, chain, std::move(accepted), [this] { on_gone(); });
+  } else {
+    connection = new DownstreamConnection(state, chain, std::move(accepted), [this] { on_gone(); });
+  }
+  if (chain.draining) connection->drain(0);
 }
 
 // Idle connections of a leaving chain end spread over `over_ms`, so that their clients do not all come back at once.
 void WorkerProxy::Impl::drain_chain(ActiveChain& chain, uint64_t over_ms) {
   chain.draining = true;
   chain.connections.for_each(
-      [&](DownstreamConnection& connection) { connection.drain(over_ms == 0 ? 0 : state.loop().random() % over_ms); });
+      [&](ChainConnection& connection) { connection.drain(over_ms == 0 ? 0 : state.loop().random() % over_ms); });
 }
 
 void WorkerProxy::Impl::on_gone() {
@@ -175,17 +241,17 @@ void WorkerProxy::Impl::on_gone() {
 }
 
 void WorkerProxy::Impl::sweep_chains() {
-  std::erase_if(departed, [&](const std::unique_ptr<ActiveChain>& chain) {
-    if (chain->count != 0) return false;
-    if (chain->kept != nullptr) state.unpin(chain->kept);
+  std::erase_if(departed, [&](const std::unique_ptr<DepartedChain>& one) {
+    if (one->chain->count != 0) return false;
+    if (one->chain->kept != nullptr) state.unpin(one->chain->kept);
     return true;
   });
 }
 
 size_t WorkerProxy::Impl::connections() const {
-  size_t count = 0;
+  size_t count = intakes;
   for (const auto& [key, chain] : chains) count += chain->count;
-  for (const auto& chain : departed) count += chain->count;
+  for (const auto& one : departed) count += one->chain->count;
   return count;
 }
 
@@ -199,9 +265,11 @@ void WorkerProxy::Impl::check_drained() {
 }
 
 void WorkerProxy::Impl::cut_all() {
-  const auto cut = [](DownstreamConnection& connection) { connection.close_now(); };
+  const auto cut = [](ChainConnection& connection) { connection.close_now(); };
   for (auto& [key, chain] : chains) chain->connections.for_each(cut);
-  for (auto& chain : departed) chain->connections.for_each(cut);
+  for (auto& one : departed) one->cut();
+  for (auto& [name, listener] : listeners) cut_intakes(*listener);
+  while (!departed_listeners.empty()) cut_intakes(*departed_listeners.back());
 }
 
 void WorkerProxy::drain(uint64_t limit_ms, std::function<void()> done) {
@@ -213,7 +281,7 @@ void WorkerProxy::drain(uint64_t limit_ms, std::function<void()> done) {
     listener->acceptors.clear();
   }
   for (auto& [key, chain] : impl.chains) impl.drain_chain(*chain, 0);
-  for (auto& chain : impl.departed) impl.drain_chain(*chain, 0);
+  for (auto& one : impl.departed) impl.drain_chain(*one->chain, 0);
   if (limit_ms == 0) {
     impl.cut_all();
   } else {
@@ -225,9 +293,9 @@ void WorkerProxy::drain(uint64_t limit_ms, std::function<void()> done) {
 void WorkerProxy::shutdown() {
   Impl& impl = *impl_;
   impl.state.draining = true;
+  impl.cut_all();
   for (auto& [name, listener] : impl.listeners) impl.remove_listener(*listener);
   impl.listeners.clear();
-  impl.cut_all();
   impl.state.cut_shadows();
   impl.state.clusters().shutdown();
 }

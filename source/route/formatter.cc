@@ -83,6 +83,8 @@ std::string_view protocol_text(Protocol protocol) {
       return "HTTP/1.1";
     case Protocol::kHttp2:
       return "HTTP/2";
+    case Protocol::kNone:
+      break;
   }
   return "";
 }

@@ -1,5 +1,7 @@
 #include "upstream/worker_clusters.h"
 
+#include <algorithm>
+
 namespace outrigger::upstream {
 
 // --- WorkerCluster
@@ -25,6 +27,23 @@ const HostSet::Entry* WorkerCluster::pick(bool healthy_only) {
   return balancer_->pick(healthy_only ? hosts_->healthy() : hosts_->usable(), owner_.loop_.random());
 }
 
+const HostSet::Entry* WorkerCluster::pick_original(const net::Address& address) {
+  if (originals_.size() >= sweep_originals_at_) {
+    std::erase_if(originals_, [](const auto& one) { return one.second.expired(); });
+    sweep_originals_at_ = std::max<size_t>(64, 2 * originals_.size());
+  }
+  std::weak_ptr<Host>& known = originals_[address];
+  std::shared_ptr<Host> host = known.lock();
+  if (host == nullptr) {
+    host = std::make_shared<Host>();
+    host->address = address;
+    host->text = address.str();
+    known = host;
+  }
+  original_ = {std::move(host), 1, true};
+  return &original_;
+}
+
 void WorkerCluster::release(std::shared_ptr<const void> part) { owner_.release_(std::move(part)); }
 
 HostPool& WorkerCluster::pool(const HostSet::Entry& entry, bool http2_client) {
@@ -40,7 +59,7 @@ bool WorkerCluster::wanted(const HostPool& pool) const {
   using Codec = config::ClusterSpec::Codec;
   const Codec codec = cluster_->spec().codec;
   return !draining_ && (codec == Codec::kAsDownstream || (codec == Codec::kHttp2) == pool.http2()) &&
-         hosts_->contains(&pool.host());
+         (takes_original() || hosts_->contains(&pool.host()));
 }
 
 void WorkerCluster::update(std::shared_ptr<const Cluster> cluster, std::shared_ptr<const HostSet> hosts) {
@@ -94,7 +113,7 @@ struct WorkerCluster::Reaper final : event::Deferred {
 };
 
 void WorkerCluster::maybe_remove(HostPool& pool) {
-  if (!pool.empty() || wanted(pool)) return;
+  if (!pool.empty() || (wanted(pool) && !takes_original())) return;
   auto& pools = pools_[pool.http2()];
   const auto at = pools.find(&pool.host());
   if (at == pools.end()) return;

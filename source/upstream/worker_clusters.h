@@ -38,6 +38,9 @@ class WorkerCluster {
 
   // A host for a new attempt; nullptr: none is usable. `healthy_only`: no panic.
   const HostSet::Entry* pick(bool healthy_only = false);
+  // Of a cluster of type ORIGINAL_DST: the host of that address.
+  const HostSet::Entry* pick_original(const net::Address& address);
+  bool takes_original() const { return cluster_->spec().discovery == config::ClusterSpec::Discovery::kOriginalDst; }
   // Of the version of HTTP that the cluster speaks; `http2_client` decides where it speaks the client's.
   HostPool& pool(const HostSet::Entry& entry, bool http2_client);
 
@@ -63,6 +66,12 @@ class WorkerCluster {
   std::shared_ptr<const HostSet> hosts_;
   std::unique_ptr<LoadBalancer> balancer_;
   std::unordered_map<const Host*, std::unique_ptr<HostPool>> pools_[2];  // HTTP/1, HTTP/2
+  struct AddressHash {
+    size_t operator()(const net::Address& address) const { return address.hash(); }
+  };
+  std::unordered_map<net::Address, std::weak_ptr<Host>, AddressHash> originals_;  // pools and connections hold them
+  size_t sweep_originals_at_ = 64;
+  HostSet::Entry original_;  // that was picked last
   uint32_t users_ = 0;
   bool draining_ = false;
 };

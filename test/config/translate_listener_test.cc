@@ -152,10 +152,9 @@ TEST(Listener, Mistakes) {
 per_connection_buffer_limit_bytes: 0
 tcp_backlog_size: 0
 enable_reuse_port: false
-listener_filters: [{name: envoy.filters.listener.tls_inspector}]
 api_listener: {}
 filter_chains:)"),
-      {{"api_listener", "gRPC clients"}, {"listener_filters", "not supported"}});
+      {{"api_listener", "gRPC clients"}});
   bad(with(kListener, "filter_chains:",
            R"(additional_addresses: [{address: {socket_address: {address: 127.0.0.1, port_value: 8080}}}]
 per_connection_buffer_limit_bytes: 0
@@ -172,15 +171,99 @@ address: {socket_address: {address: 127.0.0.1, port_value: 8080}})",
       {{"filter_chains", "at least one filter chain"}});
 }
 
+// A listener with this filter, instead of the connection manager.
+std::string with_network_filter(std::string_view filter, std::string_view more = {}) {
+  return "\"@type\": type.googleapis.com/envoy.config.listener.v3.Listener\nname: l\n"
+         "address: {socket_address: {address: 127.0.0.1, port_value: 8080}}\n" +
+         std::string(more) + "filter_chains:\n- filters:\n  - name: tcp\n    typed_config: " + std::string(filter) +
+         "\n";
+}
+constexpr std::string_view kTcp = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+constexpr std::string_view kFilters = "type.googleapis.com/envoy.extensions.filters.listener.";
+
+TEST(Listener, TcpProxy) {
+  const ListenerSpec one = good(with_network_filter(
+      R"({"@type": envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: t, cluster: c, idle_timeout: 0s,
+          max_connect_attempts: 3, max_downstream_connection_duration: 60s,
+          access_log: [{name: log, typed_config: {"@type": envoy.extensions.access_loggers.stream.v3.StdoutAccessLog}}]})"));
+  ASSERT_TRUE(one.filter_chains.at(0).tcp);
+  const TcpProxySpec& tcp = *one.filter_chains[0].tcp;
+  EXPECT_EQ(tcp.targets, (std::vector<TcpProxySpec::Target>{{"c", 1}}));
+  EXPECT_EQ(tcp.idle_timeout_ms, 0u);
+  EXPECT_EQ(tcp.max_connect_attempts, 3u);
+  EXPECT_EQ(tcp.max_connection_duration_ms, 60'000u);
+  EXPECT_EQ(tcp.access_logs.size(), 1u);
+  EXPECT_TRUE(one.listener_filters.empty());
+  const ListenerSpec weighted = good(with_network_filter(
+      R"({"@type": envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: t,
+          weighted_clusters: {clusters: [{name: a, weight: 2}, {name: b, weight: 3}]}})"));
+  EXPECT_EQ(weighted.filter_chains.at(0).tcp->targets, (std::vector<TcpProxySpec::Target>{{"a", 2}, {"b", 3}}));
+  EXPECT_EQ(weighted.filter_chains[0].tcp->idle_timeout_ms, 3'600'000u);
+
+  const std::string at = "filter_chains[0].filters[0].typed_config.";
+  bad(with_network_filter("{\"@type\": " + std::string(kTcp) + ", idle_timeout: 1s, max_connect_attempts: 0}"),
+      {{at + "stat_prefix", "must not be empty"},
+       {at + "cluster", "is required (or weighted_clusters)"},
+       {at + "max_connect_attempts", "at least 1"}});
+  bad(with_network_filter("{\"@type\": " + std::string(kTcp) +
+                          ", stat_prefix: t, weighted_clusters: {clusters: [{weight: 1}, {name: b}, {name: b, weight: "
+                          "1}]}}"),
+      {{at + "weighted_clusters.clusters[0].name", "must not be empty"},
+       {at + "weighted_clusters.clusters[1].weight", "at least 1"},
+       {at + "weighted_clusters.clusters[2].name", "named twice"}});
+}
+
+TEST(Listener, ListenerFilters) {
+  const std::string tcp = "{\"@type\": " + std::string(kTcp) + ", stat_prefix: t, cluster: c}";
+  const auto filter = [](std::string_view type, std::string_view more = {}) {
+    return "{name: f, typed_config: {\"@type\": " + std::string(kFilters) + std::string(type) + std::string(more) +
+           "}}";
+  };
+  const std::string inspector = filter("tls_inspector.v3.TlsInspector"),
+                    proxy = filter("proxy_protocol.v3.ProxyProtocol"), original = filter("original_dst.v3.OriginalDst");
+  using Kind = ListenerFilterSpec::Kind;
+  const ListenerSpec all = good(with_network_filter(
+      tcp, "listener_filters: [" + original + ", " +
+               filter("proxy_protocol.v3.ProxyProtocol",
+                      ", allow_requests_without_proxy_protocol: true, disallowed_versions: [V1]") +
+               ", " +
+               filter("tls_inspector.v3.TlsInspector", ", close_connection_on_client_hello_parsing_errors: true") +
+               "]\nlistener_filters_timeout: 2s\ncontinue_on_listener_filters_timeout: true\n"));
+  EXPECT_EQ(all.listener_filters, (std::vector<ListenerFilterSpec>{
+                                      {.kind = Kind::kOriginalDst},
+                                      {.kind = Kind::kProxyProtocol, .header_required = false, .takes_v1 = false},
+                                      {.kind = Kind::kTlsInspector, .close_on_bad_hello = true}}));
+  EXPECT_EQ(all.listener_filters_timeout_ms, 2'000u);
+  EXPECT_TRUE(all.continue_on_listener_filters_timeout);
+
+  // Who chooses by what only the inspector sees gets one.
+  const ListenerSpec implied = good(
+      with(with_network_filter(tcp), "- filters:", "- filter_chain_match: {server_names: [Shop.Example]}\n  filters:"));
+  EXPECT_EQ(implied.listener_filters, (std::vector<ListenerFilterSpec>{{.kind = Kind::kTlsInspector}}));
+  EXPECT_EQ(implied.filter_chains[0].match.server_names, (std::vector<std::string>{"shop.example"}));
+
+  bad(with_network_filter(tcp, "listener_filters: [" + inspector + ", " + proxy + ", " + proxy + "]\n"),
+      {{"listener_filters[1]", "must come before the TLS inspector"},
+       {"listener_filters[2]", "is there twice"},
+       {"listener_filters[2]", "must come before the TLS inspector"}});
+  bad(with_network_filter(tcp,
+                          "listener_filters: [{name: f}, {typed_config: {\"@type\": envoy.config.core.v3.Node}}, " +
+                              filter("proxy_protocol.v3.ProxyProtocol", ", disallowed_versions: [V1, V2]") + "]\n"),
+      {{"listener_filters[0].typed_config", "is required"},
+       {"listener_filters[1].name", "must not be empty"},
+       {"listener_filters[1].typed_config", "is not a listener filter that this program has"},
+       {"listener_filters[2].typed_config.disallowed_versions", "leaves none"}});
+}
+
 TEST(Listener, FilterChainMistakes) {
   bad(with(kListener, "- name: main\n", R"(- name: main
   filter_chain_match:
     destination_port: 0
     prefix_ranges: [{address_prefix: nowhere}, {address_prefix: 10.0.0.0, prefix_len: 33}]
     source_ports: [0, 65536]
-    server_names: [a.example]
-    application_protocols: [h2]
-    transport_protocol: tls
+    server_names: [a.example, "*", "a.*"]
+    application_protocols: [h2, ""]
+    transport_protocol: quic
   transport_socket:
     name: tls
     typed_config: {"@type": type.googleapis.com/envoy.config.core.v3.Node}
@@ -190,9 +273,10 @@ TEST(Listener, FilterChainMistakes) {
        {"filter_chains[0].filter_chain_match.prefix_ranges[1].prefix_len", "at most 32"},
        {"filter_chains[0].filter_chain_match.source_ports[0]", "from 1 to 65535"},
        {"filter_chains[0].filter_chain_match.source_ports[1]", "from 1 to 65535"},
-       {"filter_chains[0].filter_chain_match.server_names", "TLS inspector"},
-       {"filter_chains[0].filter_chain_match.application_protocols", "TLS inspector"},
-       {"filter_chains[0].filter_chain_match.transport_protocol", "TLS inspector"},
+       {"filter_chains[0].filter_chain_match.server_names[1]", "neither a host name"},
+       {"filter_chains[0].filter_chain_match.server_names[2]", "neither a host name"},
+       {"filter_chains[0].filter_chain_match.application_protocols[1]", "from 1 to 255 bytes"},
+       {"filter_chains[0].filter_chain_match.transport_protocol", "\"quic\" is not supported"},
        {"filter_chains[0].transport_socket.typed_config", "is not supported; only"}});
   bad(with(kListener, "- name: main\n", R"(- name: main
   transport_socket:

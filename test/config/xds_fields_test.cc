@@ -90,15 +90,14 @@ TEST(XdsFields, EveryRuleHasAFieldAndThereIsOneForEach) {
 }
 
 TEST(XdsFields, RefusedFieldsAreFaults) {
-  envoy::config::listener::v3::Listener listener;
-  listener.add_listener_filters()->set_name("x");
-  listener.set_stat_prefix("without effect");
-  listener.add_filter_chains()->mutable_filter_chain_match()->add_server_names("a");
+  envoy::config::route::v3::WeightedCluster weighted;
+  weighted.set_runtime_key_prefix("without effect");
+  weighted.add_clusters()->set_name("good");
+  weighted.add_clusters()->set_host_rewrite_literal("a");
   Faults faults;
-  check_field_use(listener, FieldPath("l"), faults);
-  ASSERT_EQ(faults.all().size(), 2u);
-  EXPECT_EQ(faults.all()[0].path, "l.filter_chains[0].filter_chain_match.server_names");
-  EXPECT_EQ(faults.all()[1].path, "l.listener_filters");
+  check_field_use(weighted, FieldPath("w"), faults);
+  ASSERT_EQ(faults.all().size(), 1u);
+  EXPECT_EQ(faults.all()[0].path, "w.clusters[1].host_rewrite_literal");
 }
 
 TEST(XdsFields, DocumentIsCurrent) {

@@ -1,0 +1,231 @@
+#include "proxy/tcp_proxy.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "proxy/aggregate.h"
+
+namespace outrigger::proxy {
+
+TcpProxy::TcpProxy(WorkerState& worker, ActiveChain& chain, Accepted accepted, std::function<void()> on_gone)
+    : worker_(worker),
+      chain_(chain),
+      idle_([](void* self) { static_cast<TcpProxy*>(self)->on_idle(); }, this),
+      age_([](void* self) { static_cast<TcpProxy*>(self)->on_age(); }, this),
+      on_gone_(std::move(on_gone)),
+      original_(accepted.redirected),
+      remote_text_(accepted.remote.str()),
+      direct_text_(accepted.direct_remote.str()),
+      local_text_(accepted.local.str()) {
+  event::Loop& loop = worker_.loop();
+  worker_.shard().add(chain().tcp_stats->cx_total);
+  worker_.shard().inc(chain().tcp_stats->cx_active);
+  ++chain_.count;
+  chain_.connections.push_back(*this);
+  client_.connection =
+      net::Connection::accept(loop, accepted.fd, accepted.local, accepted.remote, client_,
+                              {.write_high_watermark = chain_.buffer_limit}, std::move(accepted.first));
+  client_.connection->pause_read(net::Pause::kBuffer);
+  info_.protocol = Protocol::kNone;
+  info_.start_time_unix_us = loop.wall_us();
+  info_.start_ns = loop.now_ns();
+  info_.snapshot_version = worker_.current()->snapshot->version;
+  info_.connection_id = client_.connection->id();
+  info_.downstream_remote_address = remote_text_;
+  info_.downstream_direct_remote_address = direct_text_;
+  info_.downstream_local_address = local_text_;
+  if (const uint64_t ms = spec().max_connection_duration_ms; ms != 0) loop.timers().arm(age_, ms);
+  progress();
+  connect();
+}
+
+TcpProxy::~TcpProxy() { CHECK(cluster_ == nullptr && target_ == nullptr); }
+
+// ---- the host
+
+// Chooses cluster and host; false: there is none, and what was wrong is noted.
+bool TcpProxy::take_target() {
+  const auto& targets = chain().tcp_targets;
+  const uint64_t at = worker_.loop().random() % targets.back().weights;
+  const auto chosen = std::find_if(targets.begin(), targets.end(), [&](const auto& one) { return at < one.weights; });
+  cluster_name_ = chosen->cluster.text;
+  info_.cluster = cluster_name_;
+  upstream::WorkerCluster* cluster = worker_.find_cluster(chosen->cluster.text, chosen->cluster.hash, chain_.kept);
+  if (cluster == nullptr) {
+    worker_.shard().add(chain().tcp_stats->cx_no_route);
+    fail(ResponseFlag::kNoClusterFound, "cluster_not_found");
+    return false;
+  }
+  const PickedHost picked =
+      pick_host(worker_, *cluster, chain_.kept, original_ ? &client_.connection->local() : nullptr);
+  if (picked.host == nullptr) {
+    worker_.shard().add(cluster->stats().cx_none_healthy);
+    fail(ResponseFlag::kNoHealthyUpstream, "no_healthy_upstream");
+    return false;
+  }
+  const config::ClusterSpec& spec = picked.cluster->cluster().spec();
+  if (!upstream::take(picked.cluster->cluster().state().connections, spec.max_connections)) {
+    worker_.shard().add(picked.cluster->stats().cx_overflow);
+    fail(ResponseFlag::kUpstreamOverflow, "upstream_overflow");
+    return false;
+  }
+  cluster_ = picked.cluster;
+  cluster_->hold();
+  target_ = picked.host->host;
+  target_->active_requests.fetch_add(1, std::memory_order_relaxed);
+  return true;
+}
+
+void TcpProxy::connect() {
+  if (!take_target()) return;
+  ++attempts_;
+  info_.upstream_attempts = attempts_;
+  upstream_text_ = target_->text;
+  info_.upstream_host = upstream_text_;
+  worker_.shard().add(cluster_->stats().cx_total);
+  worker_.shard().inc(cluster_->stats().cx_active);
+  connect_started_ns_ = worker_.loop().now_ns();
+  const config::ClusterSpec& spec = cluster_->cluster().spec();
+  host_.connection = net::Connection::connect(
+      worker_.loop(), target_->address, host_,
+      {.write_high_watermark = spec.per_connection_buffer_limit_bytes, .connect_timeout_ms = spec.connect_timeout_ms});
+}
+
+void TcpProxy::on_upstream_connected() {
+  connected_ = true;
+  worker_.shard().record(cluster_->stats().cx_connect_ms,
+                         static_cast<double>(worker_.loop().now_ns() - connect_started_ns_) / 1e6);
+  upstream_local_text_ = host_.connection->local().str();
+  info_.upstream_local_address = upstream_local_text_;
+  client_.connection->resume_read(net::Pause::kBuffer);
+  if (client_.at_eof) host_.connection->shutdown_write();
+  progress();
+}
+
+// The attempt, or the connection, is over.
+void TcpProxy::leave_host() {
+  if (cluster_ == nullptr) return;
+  upstream::give(cluster_->cluster().state().connections);
+  worker_.shard().dec(cluster_->stats().cx_active);
+  target_->active_requests.fetch_sub(1, std::memory_order_relaxed);
+  target_ = nullptr;
+  std::exchange(cluster_, nullptr)->drop();
+}
+
+void TcpProxy::on_upstream_gone(const Error* error) {
+  const upstream::ClusterStats& stats = cluster_->stats();
+  worker_.shard().add(error != nullptr ? stats.cx_destroy_remote : stats.cx_destroy_local);
+  const bool timeout = error != nullptr && error->code == Errc::kTimeout;
+  if (!connected_ && !ending_) worker_.shard().add(timeout ? stats.cx_connect_timeout : stats.cx_connect_fail);
+  leave_host();
+  if (client_.connection == nullptr || ending_) return;
+  if (connected_) {
+    if (error != nullptr) info_.set(ResponseFlag::kUpstreamConnectionTermination);
+  } else if (attempts_ < spec().max_connect_attempts) {
+    return connect();
+  } else {
+    worker_.shard().add(chain().tcp_stats->connect_attempts_exceeded);
+    info_.set(ResponseFlag::kUpstreamConnectionFailure);
+    info_.response_code_details = timeout ? "connection_timeout" : "connection_failure";
+  }
+  end_both();
+}
+
+// ---- bytes
+
+void TcpProxy::Side::on_read(net::Connection&, Block* block, const char* data, size_t size) {
+  owner.progress();
+  if (other.connection == nullptr) return;
+  other.connection->output().append_shared(block, data, size);
+  other.connection->written();
+}
+
+void TcpProxy::Side::on_eof(net::Connection&) {
+  at_eof = true;
+  owner.progress();
+  if (other.connection == nullptr) {
+    if (this == &owner.host_ || owner.ending_) owner.end_both();
+  } else if (other.at_eof) {
+    owner.end_both();
+  } else if (owner.connected_) {
+    other.connection->shutdown_write();
+  }
+}
+
+void TcpProxy::Side::on_write_watermark(net::Connection&, bool above) {
+  if (other.connection == nullptr) return;
+  if (above) {
+    other.connection->pause_read(net::Pause::kBackpressure);
+  } else {
+    owner.progress();
+    other.connection->resume_read(net::Pause::kBackpressure);
+  }
+}
+
+void TcpProxy::progress() {
+  if (const uint64_t ms = spec().idle_timeout_ms; ms != 0 && !ending_) worker_.loop().timers().arm(idle_, ms);
+}
+
+// ---- the end
+
+void TcpProxy::fail(ResponseFlag flag, std::string_view details) {
+  info_.set(flag);
+  info_.response_code_details = details;
+  end_both();
+}
+
+void TcpProxy::on_idle() {
+  worker_.shard().add(chain().tcp_stats->idle_timeout);
+  fail(ResponseFlag::kStreamIdleTimeout, "idle_timeout");
+}
+
+void TcpProxy::on_age() {
+  worker_.shard().add(chain().tcp_stats->max_duration);
+  fail(ResponseFlag::kDurationTimeout, "max_connection_duration");
+}
+
+void TcpProxy::end_both() {
+  ending_ = true;
+  idle_.disarm();
+  age_.disarm();
+  if (client_.connection != nullptr) client_.connection->close(net::Close::kFlush);
+  if (host_.connection != nullptr) host_.connection->close(connected_ ? net::Close::kFlush : net::Close::kNow);
+}
+
+void TcpProxy::close_now() {
+  ending_ = true;
+  for (Side* side : {&client_, &host_})
+    if (side->connection != nullptr) side->connection->close(net::Close::kNow);
+}
+
+void TcpProxy::on_side_closed(Side& side, const Error* error) {
+  net::Connection& gone = *std::exchange(side.connection, nullptr);
+  if (&side == &client_) {
+    info_.request_bytes = gone.bytes_read();
+    info_.response_bytes = gone.bytes_written();
+    if (error != nullptr && !ending_) info_.set(ResponseFlag::kDownstreamConnectionTermination);
+    end_both();
+  } else {
+    on_upstream_gone(error);
+  }
+  if (client_.connection == nullptr && host_.connection == nullptr) finish();
+}
+
+void TcpProxy::finish() {
+  idle_.disarm();
+  age_.disarm();
+  stats::Shard& shard = worker_.shard();
+  const TcpStats& stats = *chain().tcp_stats;
+  info_.end_ns = worker_.loop().now_ns();
+  shard.add(stats.cx_rx_bytes, info_.request_bytes);
+  shard.add(stats.cx_tx_bytes, info_.response_bytes);
+  shard.dec(stats.cx_active);
+  const route::FormatContext context{.info = &info_};
+  for (const auto& logger : chain().access_logs) logger->log(worker_.index(), context);
+  unlink();
+  --chain_.count;
+  worker_.loop().defer_delete(std::unique_ptr<event::Deferred>(this));
+  if (on_gone_) on_gone_();
+}
+
+}  // namespace outrigger::proxy
