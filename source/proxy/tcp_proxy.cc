@@ -18,8 +18,8 @@ TcpProxy::TcpProxy(WorkerState& worker, ActiveChain& chain, Accepted accepted, s
       direct_text_(accepted.direct_remote.str()),
       local_text_(accepted.local.str()) {
   event::Loop& loop = worker_.loop();
-  worker_.shard().add(chain().tcp_stats->cx_total);
-  worker_.shard().inc(chain().tcp_stats->cx_active);
+  worker_.shard().add(part().tcp_stats->cx_total);
+  worker_.shard().inc(part().tcp_stats->cx_active);
   ++chain_.count;
   chain_.connections.push_back(*this);
   client_.connection =
@@ -45,14 +45,14 @@ TcpProxy::~TcpProxy() { CHECK(cluster_ == nullptr && target_ == nullptr); }
 
 // Chooses cluster and host; false: there is none, and what was wrong is noted.
 bool TcpProxy::take_target() {
-  const auto& targets = chain().tcp_targets;
+  const auto& targets = part().tcp_targets;
   const uint64_t at = worker_.loop().random() % targets.back().weights;
   const auto chosen = std::find_if(targets.begin(), targets.end(), [&](const auto& one) { return at < one.weights; });
   cluster_name_ = chosen->cluster.text;
   info_.cluster = cluster_name_;
   upstream::WorkerCluster* cluster = worker_.find_cluster(chosen->cluster.text, chosen->cluster.hash, chain_.kept);
   if (cluster == nullptr) {
-    worker_.shard().add(chain().tcp_stats->cx_no_route);
+    worker_.shard().add(part().tcp_stats->cx_no_route);
     fail(ResponseFlag::kNoClusterFound, "cluster_not_found");
     return false;
   }
@@ -124,7 +124,7 @@ void TcpProxy::on_upstream_gone(const Error* error) {
   } else if (attempts_ < spec().max_connect_attempts) {
     return connect();
   } else {
-    worker_.shard().add(chain().tcp_stats->connect_attempts_exceeded);
+    worker_.shard().add(part().tcp_stats->connect_attempts_exceeded);
     info_.set(ResponseFlag::kUpstreamConnectionFailure);
     info_.response_code_details = timeout ? "connection_timeout" : "connection_failure";
   }
@@ -175,12 +175,12 @@ void TcpProxy::fail(ResponseFlag flag, std::string_view details) {
 }
 
 void TcpProxy::on_idle() {
-  worker_.shard().add(chain().tcp_stats->idle_timeout);
+  worker_.shard().add(part().tcp_stats->idle_timeout);
   fail(ResponseFlag::kStreamIdleTimeout, "idle_timeout");
 }
 
 void TcpProxy::on_age() {
-  worker_.shard().add(chain().tcp_stats->max_duration);
+  worker_.shard().add(part().tcp_stats->max_duration);
   fail(ResponseFlag::kDurationTimeout, "max_connection_duration");
 }
 
@@ -215,13 +215,13 @@ void TcpProxy::finish() {
   idle_.disarm();
   age_.disarm();
   stats::Shard& shard = worker_.shard();
-  const TcpStats& stats = *chain().tcp_stats;
+  const TcpStats& stats = *part().tcp_stats;
   info_.end_ns = worker_.loop().now_ns();
   shard.add(stats.cx_rx_bytes, info_.request_bytes);
   shard.add(stats.cx_tx_bytes, info_.response_bytes);
   shard.dec(stats.cx_active);
   const route::FormatContext context{.info = &info_};
-  for (const auto& logger : chain().access_logs) logger->log(worker_.index(), context);
+  for (const auto& logger : part().access_logs) logger->log(worker_.index(), context);
   unlink();
   --chain_.count;
   worker_.loop().defer_delete(std::unique_ptr<event::Deferred>(this));

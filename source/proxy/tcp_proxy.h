@@ -42,8 +42,8 @@ class TcpProxy final : public ChainConnection, public event::Deferred {
     bool at_eof = false;  // its peer has sent FIN
   };
 
-  const HttpChain& chain() const { return *chain_.linked.chain; }
-  const config::TcpProxySpec& spec() const { return *chain().spec.tcp; }
+  const HttpChain& part() const { return *chain_.linked.chain; }
+  const config::TcpProxySpec& spec() const { return *part().spec.tcp; }
   void connect();
   bool take_target();
   void fail(ResponseFlag flag, std::string_view details);
