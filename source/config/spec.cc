@@ -27,7 +27,7 @@ auto comparable(const HcmSpec& s) {
                   s.delayed_close_timeout_ms, s.accept_http_10, s.default_host_for_http_10, s.allow_absolute_url,
                   s.enable_trailers, s.http2, s.use_remote_address, s.xff_num_trusted_hops, s.skip_xff_append, s.via,
                   s.generate_request_id, s.preserve_external_request_id, s.always_set_request_id_in_response,
-                  s.forward_client_cert, s.normalize_path, s.merge_slashes, s.escaped_slashes,
+                  s.forward_client_cert, s.client_cert_details, s.normalize_path, s.merge_slashes, s.escaped_slashes,
                   s.strip_matching_host_port, s.strip_any_host_port, s.strip_trailing_host_dot, s.internal_cidrs);
 }
 

@@ -252,6 +252,12 @@ void TlsSession::fail(TlsFailure why, std::string reason) {
   reason_ = std::move(reason);
 }
 
+bool TlsSession::keep_session(SSL_SESSION* session) {
+  if (options_.cache == nullptr) return false;
+  options_.cache->keep(options_.context_id, session);
+  return true;
+}
+
 TlsSession::Step TlsSession::failed() {
   const bool no_certificate = ERR_GET_REASON(ERR_peek_error()) == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE;
   fail(no_certificate ? TlsFailure::kNoCertificate : TlsFailure::kProtocol, openssl_reason());

@@ -112,6 +112,8 @@ class TlsSession {
 
   // Says why verification failed (OpenSSL's callback), or why the connection has ended; the first one counts.
   void fail(TlsFailure why, std::string reason);
+  // Whether the cache has taken the session over.
+  bool keep_session(SSL_SESSION* session);
   TlsFailure failure() const { return failure_; }
   const std::string& reason() const { return reason_; }
 

@@ -39,6 +39,11 @@ HttpStats::HttpStats(stats::Registry& registry, const std::string& stat_prefix)
   http2 = http::H2Stats(group, "http.{http}.http2.");
 }
 
+TransportStats::TransportStats(stats::Registry& registry, const std::string& listener)
+    : group(registry, {{"listener", listener}}),
+      tls(group, "listener.{listener}."),
+      connect_timeout(group.counter("listener.{listener}.downstream_cx_transport_socket_connect_timeout")) {}
+
 void HttpChain::references(References& to) const {
   if (!rds_name.empty()) to.route_table(rds_name.text);
   if (inline_routes != nullptr) inline_routes->references(to);

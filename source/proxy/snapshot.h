@@ -18,6 +18,7 @@
 #include "route/route_table.h"
 #include "stats/stats.h"
 #include "upstream/cluster.h"
+#include "upstream/tls_context.h"
 
 namespace outrigger::proxy {
 
@@ -35,6 +36,14 @@ struct HttpStats {
   http::H2Stats http2;
 };
 
+// Envoy's names, below "listener.<name>.".
+struct TransportStats {
+  TransportStats(stats::Registry& registry, const std::string& listener);
+  stats::Group group;
+  upstream::TlsStats tls;
+  stats::Counter connect_timeout;
+};
+
 // One filter chain, compiled: the HTTP connection manager's config. `identity` names what connections are bound to
 // (match, codec, transport): a connection whose chain keeps its identity lives on through any other change.
 struct HttpChain {
@@ -50,6 +59,8 @@ struct HttpChain {
   std::vector<FilterEntry> filters;  // first to last, without the router
   std::vector<std::shared_ptr<const AccessLogger>> access_logs;
   std::unique_ptr<HttpStats> stats;
+  std::shared_ptr<const upstream::TlsContext> tls;  // nullptr: plain
+  std::unique_ptr<TransportStats> transport_stats;  // with tls
   void references(References& to) const;
 };
 

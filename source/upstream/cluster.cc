@@ -2,7 +2,7 @@
 
 namespace outrigger::upstream {
 
-ClusterStats::ClusterStats(stats::Registry& registry, const std::string& name, bool with_http2)
+ClusterStats::ClusterStats(stats::Registry& registry, const std::string& name, bool with_http2, bool with_tls)
     : group(registry, {{"cluster", name}}) {
   const auto counter = [&](const char* tail) { return group.counter(std::string("cluster.{cluster}.") + tail); };
   const auto gauge = [&](const char* tail) { return group.gauge(std::string("cluster.{cluster}.") + tail); };
@@ -43,16 +43,19 @@ ClusterStats::ClusterStats(stats::Registry& registry, const std::string& name, b
   rq_time = group.histogram("cluster.{cluster}.upstream_rq_time");
   cx_connect_ms = group.histogram("cluster.{cluster}.upstream_cx_connect_ms");
   if (with_http2) http2 = std::make_unique<http::H2Stats>(group, "cluster.{cluster}.http2.");
+  if (with_tls) tls = std::make_unique<TlsStats>(group, "cluster.{cluster}.");
 }
 
 std::shared_ptr<const Cluster> Cluster::compile(const config::ClusterSpec& spec, stats::Registry& registry,
-                                                std::shared_ptr<ClusterState> state) {
+                                                std::shared_ptr<ClusterState> state,
+                                                std::shared_ptr<const TlsContext> tls) {
   auto cluster = std::make_shared<Cluster>();
   cluster->spec_ = spec;
   cluster->state_ = state == nullptr ? std::make_shared<ClusterState>() : std::move(state);
   cluster->stats_ =
       std::make_unique<ClusterStats>(registry, spec.alt_stat_name.empty() ? spec.name : spec.alt_stat_name,
-                                     spec.codec != config::ClusterSpec::Codec::kHttp1);
+                                     spec.codec != config::ClusterSpec::Codec::kHttp1, tls != nullptr);
+  cluster->tls_ = std::move(tls);
   return cluster;
 }
 

@@ -13,6 +13,7 @@
 #include "http/h2_codec.h"
 #include "stats/stats.h"
 #include "upstream/host.h"
+#include "upstream/tls_context.h"
 
 namespace outrigger::upstream {
 
@@ -34,7 +35,7 @@ inline void give(std::atomic<int32_t>& count) { count.fetch_sub(1, std::memory_o
 
 // Envoy's names, below "cluster.<name>.".
 struct ClusterStats {
-  ClusterStats(stats::Registry& registry, const std::string& name, bool with_http2);
+  ClusterStats(stats::Registry& registry, const std::string& name, bool with_http2, bool with_tls);
   stats::Group group;
   stats::Counter cx_total, cx_connect_fail, cx_connect_timeout, cx_overflow, cx_destroy_local, cx_destroy_remote,
       cx_idle_timeout, cx_max_requests, cx_max_duration, cx_protocol_error, cx_none_healthy;
@@ -47,23 +48,27 @@ struct ClusterStats {
   stats::Gauge membership_total, membership_healthy;
   stats::Histogram rq_time, cx_connect_ms;
   std::unique_ptr<http::H2Stats> http2;  // of clusters that may speak it
+  std::unique_ptr<TlsStats> tls;         // of clusters that have it
 };
 
 class Cluster {
  public:
   static std::shared_ptr<const Cluster> compile(const config::ClusterSpec& spec, stats::Registry& registry,
-                                                std::shared_ptr<ClusterState> state);
+                                                std::shared_ptr<ClusterState> state,
+                                                std::shared_ptr<const TlsContext> tls = nullptr);
 
   const config::ClusterSpec& spec() const { return spec_; }
   const std::string& name() const { return spec_.name; }
   ClusterState& state() const { return *state_; }
   const std::shared_ptr<ClusterState>& shared_state() const { return state_; }
   const ClusterStats& stats() const { return *stats_; }
+  const std::shared_ptr<const TlsContext>& tls() const { return tls_; }  // nullptr: plain
 
  private:
   config::ClusterSpec spec_;
   std::shared_ptr<ClusterState> state_;
   std::unique_ptr<ClusterStats> stats_;
+  std::shared_ptr<const TlsContext> tls_;
 };
 
 }  // namespace outrigger::upstream
