@@ -324,10 +324,7 @@ struct HcmSpec {  // HttpConnectionManager
     kSanitizeSet,
     kAlwaysForwardOnly
   } forward_client_cert = ForwardClientCert::kSanitize;
-  struct ClientCertDetails {  // SetCurrentClientCertDetails
-    bool subject = false, cert = false, dns = false, uri = false;
-    bool operator==(const ClientCertDetails&) const = default;
-  } client_cert_details;
+  ClientCertDetailsSpec client_cert_details;
   bool normalize_path = true;  // ours: on by default, as at an edge (Envoy: off)
   bool merge_slashes = false;
   enum class EscapedSlashes : uint8_t {

@@ -50,6 +50,11 @@ struct DownstreamTlsSpec {
   bool operator==(const DownstreamTlsSpec&) const = default;
 };
 
+struct ClientCertDetailsSpec {  // HttpConnectionManager.SetCurrentClientCertDetails
+  bool subject = false, cert = false, dns = false, uri = false;
+  bool operator==(const ClientCertDetailsSpec&) const = default;
+};
+
 struct UpstreamTlsSpec {
   TlsSpec common;
   std::string sni;

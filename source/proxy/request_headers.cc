@@ -195,7 +195,7 @@ void client_certificate_header(HeaderMap& headers, const config::HcmSpec& hcm, c
   if (tls->local != nullptr)
     for (const std::string& name : tls->local->uri_names) append_element(out, "By", name, false);
   append_element(out, "Hash", peer->sha256, false);
-  const config::HcmSpec::ClientCertDetails& details = hcm.client_cert_details;
+  const config::ClientCertDetailsSpec& details = hcm.client_cert_details;
   if (details.cert) append_element(out, "Cert", url_encoded(peer->pem, headers.arena()), true);
   if (details.subject) append_element(out, "Subject", peer->subject, true);
   if (details.uri) {
