@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "outrigger/tls_info.h"
+
 namespace outrigger {
 
 // Envoy's response flags; the letters are %RESPONSE_FLAGS%. X(name, bit, short, long)
@@ -72,8 +74,10 @@ struct StreamInfo {
   std::string_view downstream_remote_address;         // after trusting x-forwarded-for as configured; "ip:port"
   std::string_view downstream_direct_remote_address;  // the peer of the connection
   std::string_view downstream_local_address;
-  std::string_view response_code_details;  // static text, Envoy's %RESPONSE_CODE_DETAILS%
-  std::string_view client_name;            // who the request was authenticated as by a filter; empty: nobody
+  std::string_view upstream_transport_failure;  // why TLS with an upstream failed
+  const TlsInfo* downstream_tls = nullptr;      // nullptr: plain
+  std::string_view response_code_details;       // static text, Envoy's %RESPONSE_CODE_DETAILS%
+  std::string_view client_name;                 // who the request was authenticated as by a filter; empty: nobody
 
   void set(ResponseFlag flag) { response_flags |= static_cast<uint32_t>(flag); }
   bool has(ResponseFlag flag) const { return (response_flags & static_cast<uint32_t>(flag)) != 0; }

@@ -51,6 +51,17 @@ namespace outrigger::config {
   X(DownstreamLocalAddressWithoutPort, "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", N)                \
   X(RouteName, "ROUTE_NAME", N)                                                                   \
   X(RequestedServerName, "REQUESTED_SERVER_NAME", N)                                              \
+  X(DownstreamTlsVersion, "DOWNSTREAM_TLS_VERSION", N)                                            \
+  X(DownstreamTlsCipher, "DOWNSTREAM_TLS_CIPHER", N)                                              \
+  X(DownstreamPeerSubject, "DOWNSTREAM_PEER_SUBJECT", N)                                          \
+  X(DownstreamPeerIssuer, "DOWNSTREAM_PEER_ISSUER", N)                                            \
+  X(DownstreamPeerUriSan, "DOWNSTREAM_PEER_URI_SAN", N)                                           \
+  X(DownstreamPeerDnsSan, "DOWNSTREAM_PEER_DNS_SAN", N)                                           \
+  X(DownstreamPeerSerial, "DOWNSTREAM_PEER_SERIAL", N)                                            \
+  X(DownstreamPeerFingerprint256, "DOWNSTREAM_PEER_FINGERPRINT_256", N)                           \
+  X(DownstreamLocalSubject, "DOWNSTREAM_LOCAL_SUBJECT", N)                                        \
+  X(DownstreamLocalUriSan, "DOWNSTREAM_LOCAL_URI_SAN", N)                                         \
+  X(UpstreamTransportFailureReason, "UPSTREAM_TRANSPORT_FAILURE_REASON", N)                       \
   X(ConnectionId, "CONNECTION_ID", N)                                                             \
   X(Hostname, "HOSTNAME", N)                                                                      \
   X(UniqueId, "UNIQUE_ID", N)                                                                     \

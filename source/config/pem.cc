@@ -42,6 +42,29 @@ std::string certificates_problem(std::string_view pem) {
   return found == 0 ? "holds no certificate in PEM" : "";
 }
 
+std::string revocations_problem(std::string_view pem) {
+  const Bio bio = open(pem);
+  int found = 0;
+  ERR_clear_error();
+  while (X509_CRL* list = PEM_read_bio_X509_CRL(bio.get(), nullptr, no_password, nullptr)) {
+    X509_CRL_free(list);
+    ++found;
+  }
+  const bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+  const std::string reason = last_reason();
+  if (!at_end) return fmt::format("list {} does not parse: {}", found + 1, reason);
+  return found == 0 ? "holds no list of revoked certificates in PEM" : "";
+}
+
+std::string key_kind(std::string_view chain_pem) {
+  const Bio chain = open(chain_pem);
+  const Certificate first = next_certificate(chain.get());
+  const EVP_PKEY* key = first == nullptr ? nullptr : X509_get0_pubkey(first.get());
+  const char* name = key == nullptr ? nullptr : EVP_PKEY_get0_type_name(key);
+  ERR_clear_error();
+  return name == nullptr ? "" : name;
+}
+
 std::string private_key_problem(std::string_view pem, std::string_view chain_pem) {
   ERR_clear_error();
   const Bio bio = open(pem);

@@ -27,6 +27,7 @@ constexpr SensitiveField kFields[] = {
     {"envoy.config.core.v3.GrpcService.GoogleGrpc", "call_credentials"},
     {"envoy.config.core.v3.GrpcService.GoogleGrpc.SslCredentials", "private_key"},
     {"envoy.extensions.transport_sockets.tls.v3.TlsCertificate", "private_key"},
+    {"envoy.extensions.transport_sockets.tls.v3.TlsSessionTicketKeys", "keys"},
 };
 constexpr int kMaxAnyDepth = 32;
 

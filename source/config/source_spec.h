@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/san_match.h"
+
 namespace outrigger::config {
 
 // Bytes from outside. Those of a file are read again at each use.
@@ -21,13 +23,6 @@ struct DataSpec {
 
 // TLS of the way to a control plane: UpstreamTlsContext, SslCredentials. PEM that has been checked.
 struct ChannelTlsSpec {
-  struct SanMatch {  // of a name in the server's certificate
-    enum class Type : uint8_t { kEmail, kDns, kUri, kIp } type = Type::kDns;
-    enum class Kind : uint8_t { kExact, kPrefix, kSuffix, kContains } kind = Kind::kExact;
-    std::string value;
-    bool ignore_case = false;
-    bool operator==(const SanMatch&) const = default;
-  };
   DataSpec trusted_ca;                      // empty: the system's
   DataSpec certificate_chain, private_key;  // both or none
   std::string server_name;                  // SNI and the name that is verified; empty: authority, or the address

@@ -20,6 +20,7 @@
 #include "config/extension.h"
 #include "config/route_spec.h"
 #include "config/source_spec.h"
+#include "config/tls_spec.h"
 
 namespace outrigger::config {
 
@@ -123,6 +124,7 @@ struct HcmSpec {  // HttpConnectionManager
     kSanitizeSet,
     kAlwaysForwardOnly
   } forward_client_cert = ForwardClientCert::kSanitize;
+  ClientCertDetailsSpec client_cert_details;
   bool normalize_path = true;  // ours: on by default, as at an edge (Envoy: off)
   bool merge_slashes = false;
   enum class EscapedSlashes : uint8_t {
@@ -169,6 +171,8 @@ struct FilterChainSpec {
   FilterChainMatchSpec match;
   HcmSpec hcm;
   std::optional<TcpProxySpec> tcp;  // instead of the connection manager
+  std::optional<DownstreamTlsSpec> tls;
+  uint64_t handshake_timeout_ms = 15'000;  // transport_socket_connect_timeout; ours: Envoy has none by default; 0: none
   bool operator==(const FilterChainSpec&) const = default;
 };
 
@@ -232,8 +236,9 @@ struct ClusterSpec {
   uint64_t max_connection_duration_ms = 0;
   uint32_t max_requests_per_connection = 0;  // 0: unlimited
   uint32_t max_response_headers_count = 100;
-  enum class Codec : uint8_t { kHttp1, kHttp2, kAsDownstream } codec = Codec::kHttp1;
+  enum class Codec : uint8_t { kHttp1, kHttp2, kAsDownstream, kByAlpn } codec = Codec::kHttp1;  // kByAlpn needs tls
   Http2Spec http2{.max_concurrent_streams = 1024};
+  std::optional<UpstreamTlsSpec> tls;
   uint64_t dns_refresh_rate_ms = 5'000;
   bool respect_dns_ttl = false;
   enum class DnsFamily : uint8_t { kAuto, kV4Only, kV6Only, kV4Preferred, kAll } dns_family = DnsFamily::kAuto;

@@ -63,8 +63,7 @@ void check_unique(const BootstrapSpec& spec, const FieldPath& path, Translation&
   }
 }
 
-// What static routes name must be there: without CDS, all clusters that there will ever be are in the file. One with
-// TLS is none that requests may be sent to.
+// What static routes name must be there: without CDS, all clusters that there will ever be are in the file.
 class ClusterNames {
  public:
   ClusterNames(const BootstrapSpec& spec, bool complete, Translation& t) : spec_(spec), complete_(complete), t_(t) {
@@ -103,9 +102,7 @@ class ClusterNames {
       check(forward.mirrors[i].cluster, path.field("request_mirror_policies").index(i).field("cluster"));
   }
   void check(const std::string& name, const FieldPath& path) const {
-    if (spec_.channel_tls.contains(name))
-      t_.fault(path, fmt::format("cluster \"{}\" has TLS, which only ways to a control plane may have so far", name));
-    else if (complete_ && !name.empty() && !names_.contains(name))
+    if (complete_ && !name.empty() && !names_.contains(name))
       t_.fault(path, fmt::format("\"{}\" is not among static_resources.clusters, and there is no cds_config", name));
   }
 
@@ -151,7 +148,7 @@ void each_service(const BootstrapSpec& spec, F&& f) {
   for (const ClusterSpec& cluster : spec.clusters) source(cluster.eds_source);
 }
 
-void check_servers(const BootstrapSpec& spec, const FieldPath& path, const FieldPath& node, Translation& t) {
+void check_servers(BootstrapSpec& spec, const FieldPath& path, const FieldPath& node, Translation& t) {
   bool any = false;
   std::unordered_set<std::string_view> used;
   each_service(spec, [&](const GrpcServiceSpec& service) {
@@ -162,10 +159,11 @@ void check_servers(const BootstrapSpec& spec, const FieldPath& path, const Field
     t.fault(node.field("id"), "must not be empty: the control plane knows the proxy by it");
   const FieldPath clusters = path.field("clusters");
   for (size_t i = 0; i < spec.clusters.size(); ++i) {
-    const std::string& name = spec.clusters[i].name;
-    if (spec.channel_tls.contains(name) && !used.contains(name))
-      t.fault(clusters.index(i).field("transport_socket").field("typed_config"),
-              "TLS is not supported yet, but for clusters that an xDS source of this file names");
+    const ClusterSpec& cluster = spec.clusters[i];
+    if (!cluster.tls || !used.contains(cluster.name)) continue;
+    const FieldPath at = clusters.index(i);
+    const FieldPath socket = at.field("transport_socket");
+    spec.channel_tls[cluster.name] = channel_tls_spec(*cluster.tls, socket.field("typed_config"), t);
   }
 }
 

@@ -11,7 +11,6 @@
 #include "envoy/config/core/v3/protocol.pb.h"
 #include "envoy/config/endpoint/v3/endpoint.pb.h"
 #include "envoy/extensions/clusters/aggregate/v3/cluster.pb.h"
-#include "envoy/extensions/transport_sockets/tls/v3/tls.pb.h"
 #include "envoy/extensions/upstreams/http/v3/http_protocol_options.pb.h"
 
 namespace outrigger::config {
@@ -197,6 +196,11 @@ void upstream_options(const google::protobuf::Any& any, ClusterSpec& spec, const
                   path.field("use_downstream_protocol_config").field("http2_protocol_options"), t);
       spec.codec = ClusterSpec::Codec::kAsDownstream;
       return;
+    case UpstreamOptions::kAutoConfig:
+      speak_http2(options.auto_config().http2_protocol_options(), spec,
+                  path.field("auto_config").field("http2_protocol_options"), t);
+      spec.codec = ClusterSpec::Codec::kByAlpn;
+      return;
     default:
       t.fault(at, "is required, with http_protocol_options or http2_protocol_options");
   }
@@ -234,19 +238,6 @@ void dns(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Translat
   }
   spec.respect_dns_ttl = from.respect_dns_ttl();
   spec.dns_family = static_cast<ClusterSpec::DnsFamily>(from.dns_lookup_family());
-}
-
-// A cluster of the bootstrap may have TLS if it is a way to control planes and nothing else; translate_bootstrap.cc
-// looks.
-void transport_socket(const core::TransportSocket& socket, const ClusterSpec& spec, const FieldPath& path,
-                      Translation& t) {
-  envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext context;
-  if (t.bootstrap == nullptr || type_name(socket.typed_config()) != context.GetTypeName())
-    return check_transport_socket(socket, path, t);
-  const FieldPath at = path.field("typed_config");
-  if (!unpack_to(socket.typed_config(), context, at, t.faults)) return;
-  check_field_use(context, at, t.faults);
-  t.bootstrap->channel_tls[spec.name] = upstream_tls_spec(context, at, t);
 }
 
 }  // namespace
@@ -293,7 +284,10 @@ ClusterSpec cluster_spec(const Cluster& from, const FieldPath& path, Translation
   spec.max_requests_per_connection = from.max_requests_per_connection().value();
   protocol(from, spec, path, t);
   dns(from, spec, path, t);
-  if (from.has_transport_socket()) transport_socket(from.transport_socket(), spec, path.field("transport_socket"), t);
+  if (from.has_transport_socket())
+    spec.tls = upstream_tls_spec(from.transport_socket(), path.field("transport_socket"), t);
+  if (spec.codec == ClusterSpec::Codec::kByAlpn && !spec.tls)
+    t.fault(path.field("transport_socket"), "is required with auto_config: ALPN, which decides, is part of TLS");
   return spec;
 }
 

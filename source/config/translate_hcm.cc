@@ -102,6 +102,9 @@ void identity(const Manager& manager, HcmSpec& spec, const FieldPath& path, Tran
   check_header_value(spec.server_name, path.field("server_name"), t);
   spec.server_header = static_cast<HcmSpec::ServerHeader>(manager.server_header_transformation());
   spec.forward_client_cert = static_cast<HcmSpec::ForwardClientCert>(manager.forward_client_cert_details());
+  const auto& details = manager.set_current_client_cert_details();
+  spec.client_cert_details = {
+      .subject = details.subject().value(), .cert = details.cert(), .dns = details.dns(), .uri = details.uri()};
   spec.use_remote_address = manager.use_remote_address().value();
   spec.xff_num_trusted_hops = manager.xff_num_trusted_hops();
   spec.skip_xff_append = manager.skip_xff_append();

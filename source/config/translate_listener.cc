@@ -166,7 +166,11 @@ FilterChainSpec chain_spec(const listener::FilterChain& chain, const std::string
   FilterChainSpec spec;
   spec.name = chain.name();
   spec.match = chain_match(chain.filter_chain_match(), path.field("filter_chain_match"), t);
-  if (chain.has_transport_socket()) check_transport_socket(chain.transport_socket(), path.field("transport_socket"), t);
+  if (chain.has_transport_socket())
+    spec.tls = downstream_tls_spec(chain.transport_socket(), path.field("transport_socket"), t);
+  if (chain.has_transport_socket_connect_timeout())
+    spec.handshake_timeout_ms =
+        duration_ms(chain.transport_socket_connect_timeout(), path.field("transport_socket_connect_timeout"), t);
   const FieldPath filters = path.field("filters");
   if (chain.filters().empty()) {
     t.fault(filters, fmt::format("needs one filter, of type {} or {}", HttpConnectionManager::descriptor()->full_name(),

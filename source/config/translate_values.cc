@@ -18,7 +18,6 @@
 #include "config/translation.h"
 #include "envoy/config/core/v3/address.pb.h"
 #include "envoy/config/core/v3/base.pb.h"
-#include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb.h"
 #include "envoy/type/matcher/v3/regex.pb.h"
 #include "envoy/type/matcher/v3/string.pb.h"
 #include "envoy/type/v3/percent.pb.h"
@@ -388,23 +387,6 @@ std::string data_source(const core::DataSource& source, size_t max_bytes, const 
   if (content.size() <= max_bytes) return content;
   t.fault(path.field(field), fmt::format("is longer than the {} bytes allowed", max_bytes));
   return {};
-}
-
-void check_transport_socket(const core::TransportSocket& socket, const FieldPath& path, Translation& t) {
-  constexpr std::string_view kRawBuffer = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
-  const FieldPath at = path.field("typed_config");
-  if (socket.config_type_case() != core::TransportSocket::kTypedConfig) {
-    if (socket.name() != "raw_buffer" && socket.name() != "envoy.transport_sockets.raw_buffer")
-      t.fault(at, "is required");
-  } else if (const std::string_view type = type_name(socket.typed_config()); type != kRawBuffer) {
-    const bool tls = type.find(".tls.") != std::string_view::npos;
-    t.fault(at, fmt::format("type {} is not supported{}; only {} is", type,
-                            tls ? ": TLS is not supported yet, but for static clusters that only xDS uses" : "",
-                            kRawBuffer));
-  } else {
-    envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer raw;
-    unpack_to(socket.typed_config(), raw, at, t.faults);
-  }
 }
 
 }  // namespace outrigger::config

@@ -71,9 +71,6 @@ class HttpConnectionManager;
 namespace envoy::extensions::filters::network::tcp_proxy::v3 {
 class TcpProxy;
 }
-namespace envoy::extensions::transport_sockets::tls::v3 {
-class UpstreamTlsContext;
-}
 namespace envoy::type::matcher::v3 {
 class RegexMatchAndSubstitute;
 class RegexMatcher;
@@ -157,11 +154,13 @@ CidrSpec cidr_spec(const envoy::config::core::v3::CidrRange& range, const FieldP
 // The bytes, at most `max_bytes`; "" after a fault.
 std::string data_source(const envoy::config::core::v3::DataSource& source, size_t max_bytes, const FieldPath& path,
                         Translation& t);
-// Faults for all but plain sockets.
-void check_transport_socket(const envoy::config::core::v3::TransportSocket& socket, const FieldPath& path,
-                            Translation& t);
-ChannelTlsSpec upstream_tls_spec(const envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext& context,
-                                 const FieldPath& path, Translation& t);
+// nullopt: plain (or wrong).
+std::optional<DownstreamTlsSpec> downstream_tls_spec(const envoy::config::core::v3::TransportSocket& socket,
+                                                     const FieldPath& path, Translation& t);
+std::optional<UpstreamTlsSpec> upstream_tls_spec(const envoy::config::core::v3::TransportSocket& socket,
+                                                 const FieldPath& path, Translation& t);
+// Of a cluster that is a way to a control plane: what gRPC can do. `path` is that of its UpstreamTlsContext.
+ChannelTlsSpec channel_tls_spec(const UpstreamTlsSpec& from, const FieldPath& path, Translation& t);
 // Of a service with google_grpc; `path` is that of its ssl_credentials.
 ChannelTlsSpec ssl_credentials_spec(const envoy::config::core::v3::GrpcService& service, const FieldPath& path,
                                     Translation& t);

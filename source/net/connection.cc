@@ -7,9 +7,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <utility>
 
 #include "base/check.h"
 #include "net/system_error.h"
+#include "net/tls_session.h"
 
 namespace outrigger::net {
 namespace {
@@ -19,12 +21,16 @@ constexpr size_t kBlockedIovecs = 4;  // libuv allocates for more in a uv_write
 constexpr uint32_t kReadRoom = Block::kLarge / 2;
 constexpr int kLingerRounds = 10;
 
-// The memory that this thread's loop lends to reads. Reads that nobody retains use the same bytes again; those that are
-// retained leave the rest of the block to the next reads while it is worth it, so that small reads do not pin a block
-// each.
+// The memory that this thread's loop lends to reads: of the socket, and of what TLS makes of them. Reads that nobody
+// retains use the same bytes again; those that are retained leave the rest of the block to the next reads while it is
+// worth it, so that small reads do not pin a block each.
 class ReadMemory {
  public:
   static ReadMemory& local() {
+    static thread_local ReadMemory memory;
+    return memory;
+  }
+  static ReadMemory& opened() {
     static thread_local ReadMemory memory;
     return memory;
   }
@@ -104,23 +110,30 @@ struct ConnectionCallbacks {
   }
 };
 
-Connection::Connection(event::Loop& loop, ConnectionHandler& handler, const ConnectionOptions& options, Origin origin)
+Connection::Connection(event::Loop& loop, ConnectionHandler& handler, const ConnectionOptions& options, Origin origin,
+                       TlsSessionPtr tls)
     : loop_(loop),
       handler_(&handler),
       options_(options),
       timer_([](void* self) { static_cast<Connection*>(self)->on_timer(); }, this),
+      tls_(std::move(tls)),
       id_(next_id()),
       state_(State::kOpen),
       origin_(origin) {
   CHECK(uv_tcp_init(loop.uv(), &tcp_) == 0);
   tcp_.data = this;
+  if (tls_ != nullptr) wire_ = &tls_->wire();
 }
+
+void DeleteTlsSession::operator()(TlsSession* session) const { delete session; }
 
 Connection::~Connection() { CHECK(state_ == State::kClosed); }
 
 Connection* Connection::accept(event::Loop& loop, int fd, const Address& local, const Address& remote,
-                               ConnectionHandler& handler, const ConnectionOptions& options, Buffer first) {
-  auto* c = new Connection(loop, handler, options, Origin::kDownstream);
+                               ConnectionHandler& handler, const ConnectionOptions& options, TlsSessionPtr tls,
+                               Buffer first) {
+  auto* c = new Connection(loop, handler, options, Origin::kDownstream, std::move(tls));
+  if (c->tls_ != nullptr) c->state_ = State::kHandshaking;
   c->local_ = local;
   c->remote_ = remote;
   if (const int status = uv_tcp_open(&c->tcp_, fd); status < 0) {
@@ -139,8 +152,8 @@ Connection* Connection::accept(event::Loop& loop, int fd, const Address& local, 
 }
 
 Connection* Connection::connect(event::Loop& loop, const Address& remote, ConnectionHandler& handler,
-                                const ConnectionOptions& options) {
-  auto* c = new Connection(loop, handler, options, Origin::kUpstream);
+                                const ConnectionOptions& options, TlsSessionPtr tls) {
+  auto* c = new Connection(loop, handler, options, Origin::kUpstream, std::move(tls));
   c->state_ = State::kConnecting;
   c->remote_ = remote;
   if (options.connect_timeout_ms != 0) loop.timers().arm(c->timer_, options.connect_timeout_ms);
@@ -177,15 +190,27 @@ void Connection::on_connect_result(int status) {
     end(status, "connecting");
     return;
   }
-  timer_.disarm();
-  state_ = State::kOpen;
+  state_ = State::kHandshaking;
   sockaddr_storage storage;
   int size = sizeof(storage);
   if (uv_tcp_getsockname(&tcp_, reinterpret_cast<sockaddr*>(&storage), &size) == 0)
     local_ = Address::from_sockaddr(reinterpret_cast<sockaddr*>(&storage), static_cast<socklen_t>(size));
   start_read();
+  if (state_ == State::kHandshaking) shake_hands();
+}
+
+// Whether the connection is open now; a plain one has no hands to shake.
+bool Connection::shake_hands() {
   loop_.at_turn_end(*this);
-  if (state_ == State::kOpen) handler_->on_connected(*this);
+  if (tls_ != nullptr) {
+    const TlsSession::Step step = tls_->handshake();
+    if (step == TlsSession::Step::kFailed) on_tls_failed();
+    if (step != TlsSession::Step::kDone) return false;
+  }
+  timer_.disarm();
+  state_ = State::kOpen;
+  handler_->on_connected(*this);
+  return state_ == State::kOpen;
 }
 
 // ---- reading
@@ -211,7 +236,8 @@ void Connection::take(Block* block, const char* data, size_t size) {
     if (fin_sent_ && loop_.now_ns() < linger_until_ns_) loop_.timers().arm(timer_, options_.delayed_close_ms);
     return;
   }
-  if (state_ != State::kOpen) return;
+  if (state_ != State::kOpen && state_ != State::kHandshaking) return;
+  if (tls_ != nullptr && (paused_ == 0 || state_ == State::kHandshaking)) return take_sealed(block, data, size);
   if (paused_ == 0) {
     handler_->on_read(*this, block, data, size);
     return;
@@ -231,24 +257,97 @@ void Connection::resume_read(Pause why) {
 }
 
 void Connection::deliver_held() {
-  while (paused_ == 0 && !held_.empty() && state_ == State::kOpen) {
+  while (!held_.empty() && (state_ == State::kHandshaking || (paused_ == 0 && state_ == State::kOpen))) {
     const Buffer::Slice slice = *held_.begin();
     slice.block->retain();
     held_.consume(slice.size);
-    handler_->on_read(*this, slice.block, slice.data, slice.size);
+    if (tls_ != nullptr) {
+      take_sealed(slice.block, slice.data, slice.size);
+    } else {
+      handler_->on_read(*this, slice.block, slice.data, slice.size);
+    }
     slice.block->release();
   }
-  if (paused_ == 0 && state_ == State::kOpen) start_read();
+  if (state_ == State::kHandshaking || (paused_ == 0 && state_ == State::kOpen)) start_read();
+}
+
+// Bytes of the peer go through TLS. Many records are told in one on_read; what is left when the reader pauses is held
+// as it came.
+void Connection::take_sealed(Block* block, const char* data, size_t size) {
+  using Step = TlsSession::Step;
+  tls_->feed(data, size);
+  if (state_ == State::kHandshaking && !shake_hands()) return tls_->take_back();
+  Step step = Step::kDone;
+  while (step == Step::kDone && state_ == State::kOpen && paused_ == 0) {
+    ReadMemory& memory = ReadMemory::opened();
+    const uv_buf_t room = memory.lend();
+    size_t filled = 0;
+    do {
+      size_t got = 0;
+      step = tls_->read(room.base + filled, room.len - filled, got);
+      filled += got;
+    } while (step == Step::kDone && room.len - filled >= TlsSession::kMaxRecord);
+    if (filled == 0) continue;
+    handler_->on_read(*this, memory.block(), room.base, filled);
+    memory.taken(filled);
+  }
+  if (state_ == State::kOpen) {
+    if (step == Step::kDone) hold_sealed(block, data, size);
+    if (step == Step::kEof) on_close_notify();
+    if (step == Step::kFailed) on_tls_failed();
+    if (!wire_->empty()) loop_.at_turn_end(*this);
+  }
+  if (tls_ != nullptr) tls_->take_back();
+}
+
+void Connection::hold_sealed(Block* block, const char* data, size_t size) {
+  const size_t left = tls_->unread();
+  if (left == 0) return;
+  Buffer rest;
+  rest.append_shared(block, data + (size - left), left);
+  rest.append(std::move(held_));
+  held_ = std::move(rest);
+  stop_read();
+}
+
+void Connection::on_close_notify() {
+  if (eof_seen_) return;
+  eof_seen_ = true;
+  handler_->on_eof(*this);
+}
+
+// The alert that OpenSSL has made of it leaves still. A client may have sent more meanwhile, and a RST would take the
+// alert away from it.
+void Connection::on_tls_failed() {
+  const bool connecting = state_ == State::kHandshaking;
+  error_ = std::make_unique<Error>(
+      Error{Errc::kProtocol, origin_, connecting, "TLS with " + remote_.str() + ": " + tls_->reason()});
+  output_.clear();
+  held_.clear();
+  if (origin_ == Origin::kUpstream) {
+    send_at_once();
+    begin_close();
+    return;
+  }
+  paused_ = 0;
+  state_ = State::kFlushing;
+  flush_left_ = write_queue_bytes();
+  if (options_.delayed_close_ms != 0) loop_.timers().arm(timer_, options_.delayed_close_ms);
+  loop_.at_turn_end(*this);
 }
 
 void Connection::on_peer_eof() {
   reading_ = false;  // libuv has stopped
-  eof_seen_ = true;
+  const bool known = std::exchange(eof_seen_, true);
   if (state_ == State::kFlushing) {
     if (fin_sent_) begin_close();
   } else if (write_failed_) {
     end(UV_EPIPE, "writing");
-  } else if (state_ == State::kOpen) {
+  } else if (tls_ != nullptr && !known && state_ < State::kClosing) {
+    const bool connecting = state_ == State::kHandshaking;
+    tls_->fail(TlsFailure::kTruncated, connecting ? "closed in the handshake" : "closed without close_notify");
+    end(Error{Errc::kReset, origin_, connecting, "TLS with " + remote_.str() + ": " + tls_->reason()});
+  } else if (state_ == State::kOpen && !known) {
     handler_->on_eof(*this);
   }
 }
@@ -279,12 +378,23 @@ void Connection::shutdown_write() {
   loop_.at_turn_end(*this);
 }
 
+// The next records of what is written, or the last of all. False: there is nothing to send (or it has failed).
+bool Connection::seal() {
+  if (tls_ == nullptr || state_ == State::kHandshaking) return false;
+  if (!output_.empty()) {
+    if (!tls_->seal(output_)) on_tls_failed();
+  } else if (fin_wanted_ || state_ == State::kFlushing) {
+    tls_->close_notify();
+  }
+  return !wire_->empty();
+}
+
 void Connection::flush() {
-  while (!write_active_ && !output_.empty()) {
+  while (!write_active_ && (!wire_->empty() || seal())) {
     uv_buf_t iovecs[kMaxIovecs];
     unsigned count = 0;
     size_t total = 0;
-    for (const Buffer::Slice& slice : output_) {
+    for (const Buffer::Slice& slice : *wire_) {
       iovecs[count++] = uv_buf_init(const_cast<char*>(slice.data), slice.size);
       total += slice.size;
       if (count == kMaxIovecs) break;
@@ -295,7 +405,7 @@ void Connection::flush() {
       return;
     }
     if (sent > 0) {
-      output_.consume(static_cast<size_t>(sent));
+      wire_->consume(static_cast<size_t>(sent));
       bytes_written_ += static_cast<uint64_t>(sent);
     }
     if (sent < static_cast<int>(total)) start_blocked_write();
@@ -319,14 +429,14 @@ void Connection::compact_waiting() {
 
 // The socket is full: libuv waits for room with the first few slices; what is written meanwhile gathers behind them.
 void Connection::start_blocked_write() {
-  output_.compact();
+  wire_->compact();
   size_t bytes = 0;
   size_t slices = 0;
-  for (const Buffer::Slice& slice : output_) {
+  for (const Buffer::Slice& slice : *wire_) {
     bytes += slice.size;
     if (++slices == kBlockedIovecs) break;
   }
-  output_.move_front(bytes, in_flight_);
+  wire_->move_front(bytes, in_flight_);
   uv_buf_t iovecs[kMaxIovecs];
   unsigned count = 0;
   for (const Buffer::Slice& slice : in_flight_) {
@@ -381,6 +491,7 @@ void Connection::send_fin() {
 // answer that explains it (an early 413, say): that is delivered first, and the end shows on reading.
 void Connection::on_write_error(int status) {
   output_.clear();
+  wire_->clear();
   if (state_ == State::kOpen && reading_ && paused_ == 0) {
     write_failed_ = true;
     return;
@@ -409,12 +520,13 @@ void Connection::close(Close how) {
 }
 
 void Connection::on_timer() {
-  if (state_ == State::kConnecting) {
+  if (state_ <= State::kHandshaking) {
     end(Error{Errc::kTimeout, origin_, true,
-              "connecting to " + remote_.str() + ": no answer within " + std::to_string(options_.connect_timeout_ms) +
-                  " ms"});
+              "connecting to " + remote_.str() + ": " +
+                  (state_ == State::kConnecting ? "no answer within " : "no end of the TLS handshake within ") +
+                  std::to_string(options_.connect_timeout_ms) + " ms"});
   } else if (state_ == State::kFlushing && linger_until_ns_ == 0) {
-    const size_t left = output_.size() + uv_stream_get_write_queue_size(stream());
+    const size_t left = write_queue_bytes() - in_flight_.size() + uv_stream_get_write_queue_size(stream());
     if (left < flush_left_) {
       flush_left_ = left;
       loop_.timers().arm(timer_, options_.delayed_close_ms);
@@ -429,7 +541,7 @@ void Connection::on_timer() {
 void Connection::end(int status, const char* doing) {
   Error error = system_error(status, std::string(doing) + " " + remote_.str());
   error.origin = origin_;
-  error.retryable = state_ == State::kConnecting;
+  error.retryable = state_ <= State::kHandshaking;
   end(std::move(error));
 }
 
@@ -439,9 +551,28 @@ void Connection::end(Error error) {
   begin_close();
 }
 
+// close_notify, if it can still be said: not in the middle of a record, nor after an error.
+void Connection::say_goodbye() {
+  if (tls_ == nullptr || reset_ || error_ != nullptr || write_active_ || fin_sent_ || !wire_->empty()) return;
+  tls_->close_notify();
+  send_at_once();
+}
+
+// What the kernel does not take at once is lost: a few bytes before the end.
+void Connection::send_at_once() {
+  if (write_active_) return;
+  for (const Buffer::Slice& slice : *wire_) {
+    const uv_buf_t bytes = uv_buf_init(const_cast<char*>(slice.data), slice.size);
+    if (uv_try_write(stream(), &bytes, 1) < static_cast<int>(slice.size)) break;
+  }
+  wire_->clear();
+}
+
 void Connection::begin_close() {
+  say_goodbye();
   state_ = State::kClosing;
   output_.clear();
+  wire_->clear();
   held_.clear();
   timer_.disarm();
   loop_.at_turn_end(*this);
@@ -454,6 +585,8 @@ void Connection::finish_close() {
     uv_close(handle, ConnectionCallbacks::on_closed);
   reading_ = false;
   handler_->on_close(*this, error_.get());
+  wire_ = &output_;
+  tls_.reset();
 }
 
 void Connection::on_turn_end() {

@@ -1,6 +1,9 @@
 // Connection: one established (or connecting) stream socket on a loop. The seam is completion-shaped: the loop lends
 // the memory of a read to on_read for the length of the call; a write owns its buffers until it completes. libuv is the
-// transport below; TLS stands between as a Transport (not yet), an io_uring one could take libuv's place.
+// transport below (an io_uring one could take its place); TLS stands between as a TlsSession, which a plain connection
+// does not have. With TLS all below is about plain bytes: kOpen begins after the handshake, a peer that closes without
+// close_notify is an error and no end of file, and a handshake or record that is bad ends the connection after the
+// alert.
 //
 // Writes gather: write() appends, and the turn's end sends everything with one uv_try_write (uv_write only for what the
 // socket did not take). Reads stay armed: pausing is by named reason, and costs a system call only when data arrives
@@ -10,6 +13,7 @@
 //
 //   kConnecting --connected--> kOpen --close(kFlush)--> kFlushing --sent, FIN, peer's FIN--> kClosing --turn's end-->
 //   kClosed (on_close) --libuv--> freed.   Errors, kNow and kReset lead from each of the first three to kClosing.
+//   With TLS kHandshaking comes before kOpen; an accepted connection begins there.
 //
 // Thread rule: its loop's thread. It belongs to itself: whoever made it ends it by close(), and must not use it after
 // on_close. Handler callbacks may call anything here, close() included.
@@ -47,10 +51,16 @@ enum class Close : uint8_t {
 };
 
 class Connection;
+class TlsSession;  // net/tls_session.h
+struct DeleteTlsSession {
+  void operator()(TlsSession* session) const;
+};
+using TlsSessionPtr = std::unique_ptr<TlsSession, DeleteTlsSession>;
 
 class ConnectionHandler {
  public:
-  // connect() is done. A connect that fails calls on_close only.
+  // connect() is done, or the handshake of a connection with TLS. A connect or handshake that fails calls on_close
+  // only.
   virtual void on_connected(Connection&) {}
   // `size` bytes at `data`, inside `block`; keep them by Buffer::append_shared(block, ...), not by pointer.
   virtual void on_read(Connection&, Block* block, const char* data, size_t size) = 0;
@@ -68,7 +78,7 @@ class ConnectionHandler {
 
 struct ConnectionOptions {
   uint32_t write_high_watermark = 1024 * 1024;  // bytes
-  uint64_t connect_timeout_ms = 5'000;          // connect() only; 0: the kernel's
+  uint64_t connect_timeout_ms = 5'000;          // connect() only, with its handshake; 0: the kernel's
   // Close::kFlush gives up after this long without progress, and 10 times that after its FIN whatever the peer sends.
   // 0: closes right after the last byte is sent, and waits for a slow reader without end.
   uint64_t delayed_close_ms = 1'000;
@@ -79,11 +89,12 @@ class Connection final : public event::Deferred, public event::TurnEnd {
   // An accepted socket. `fd` is taken over; TCP_NODELAY is inherited from the listening socket. `first`: what has been
   // read from it already; it is delivered from the turn's end.
   static Connection* accept(event::Loop& loop, int fd, const Address& local, const Address& remote,
-                            ConnectionHandler& handler, const ConnectionOptions& options, Buffer first = {});
+                            ConnectionHandler& handler, const ConnectionOptions& options, TlsSessionPtr tls = nullptr,
+                            Buffer first = {});
   // Starts to connect; on_connected or on_close comes later, never from inside this call. What is written meanwhile is
   // sent once connected.
   static Connection* connect(event::Loop& loop, const Address& remote, ConnectionHandler& handler,
-                             const ConnectionOptions& options);
+                             const ConnectionOptions& options, TlsSessionPtr tls = nullptr);
 
   // Takes all of `data`. After close() or shutdown_write() it is dropped.
   void write(Buffer&& data);
@@ -111,8 +122,13 @@ class Connection final : public event::Deferred, public event::TurnEnd {
   // Another owner takes over (a pooled connection changes hands).
   void set_handler(ConnectionHandler& handler) { handler_ = &handler; }
 
+  // nullptr: plain. Until on_close returns.
+  const TlsSession* tls() const { return tls_.get(); }
+
   // Written, but not known to be taken by the kernel.
-  size_t write_queue_bytes() const { return output_.size() + in_flight_.size(); }
+  size_t write_queue_bytes() const {
+    return output_.size() + in_flight_.size() + (wire_ == &output_ ? 0 : wire_->size());
+  }
   // For producers in a loop: whether they should stop. True at once, before on_write_watermark says so at the turn's
   // end.
   bool above_watermark() const { return above_ || write_queue_bytes() > options_.write_high_watermark; }
@@ -125,9 +141,10 @@ class Connection final : public event::Deferred, public event::TurnEnd {
   uint64_t bytes_written() const { return bytes_written_; }
 
  private:
-  enum class State : uint8_t { kConnecting, kOpen, kFlushing, kClosing, kClosed };
+  enum class State : uint8_t { kConnecting, kHandshaking, kOpen, kFlushing, kClosing, kClosed };
   friend struct ConnectionCallbacks;  // libuv's C callbacks, connection.cc
-  Connection(event::Loop& loop, ConnectionHandler& handler, const ConnectionOptions& options, Origin origin);
+  Connection(event::Loop& loop, ConnectionHandler& handler, const ConnectionOptions& options, Origin origin,
+             TlsSessionPtr tls);
   ~Connection() override;
   uv_stream_t* stream() { return reinterpret_cast<uv_stream_t*>(&tcp_); }
 
@@ -139,6 +156,14 @@ class Connection final : public event::Deferred, public event::TurnEnd {
   void stop_read();
   void take(Block* block, const char* data, size_t size);
   void deliver_held();
+  void take_sealed(Block* block, const char* data, size_t size);
+  void hold_sealed(Block* block, const char* data, size_t size);
+  bool shake_hands();
+  bool seal();
+  void on_close_notify();
+  void on_tls_failed();
+  void say_goodbye();
+  void send_at_once();
   void on_peer_eof();
   void flush();
   void start_blocked_write();
@@ -162,9 +187,11 @@ class Connection final : public event::Deferred, public event::TurnEnd {
     uv_write_t write_;
   } request_;             // connecting ends before writing begins
   event::Timeout timer_;  // connect, delayed close
-  Buffer output_;         // not yet given to the kernel or libuv
-  Buffer in_flight_;      // owned by a uv_write under way
-  Buffer held_;           // read while paused
+  TlsSessionPtr tls_;
+  Buffer output_;            // plain bytes, not yet sealed or given to the kernel or libuv
+  Buffer* wire_ = &output_;  // what the kernel gets next: output_ itself, or of tls_
+  Buffer in_flight_;         // owned by a uv_write under way
+  Buffer held_;              // read while paused
   Address local_, remote_;
   uint64_t id_;
   uint64_t bytes_read_ = 0, bytes_written_ = 0;

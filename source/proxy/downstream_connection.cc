@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "http/h1_codec.h"
 #include "http/h2_codec.h"
+#include "net/tls_session.h"
 #include "upstream/h2_options.h"
 
 namespace outrigger::proxy {
@@ -57,12 +58,18 @@ DownstreamConnection::DownstreamConnection(WorkerState& worker, ActiveChain& cha
   worker_.shard().inc(stats().cx_active);
   ++chain_.count;
   chain_.connections.push_back(*this);
+  const HttpChain& compiled = *chain_.linked.chain;
+  tls_ = compiled.tls;
   connection_ = net::Connection::accept(
       worker_.loop(), accepted.fd, accepted.local, accepted.remote, *this,
       {.write_high_watermark = chain_.buffer_limit, .delayed_close_ms = hcm().delayed_close_timeout_ms},
-      std::move(accepted.first));
-  if (hcm().codec != config::HcmSpec::Codec::kAuto) make_codec(hcm().codec == config::HcmSpec::Codec::kHttp2);
-  arm_idle();
+      tls_ == nullptr ? net::TlsSessionPtr() : tls_->server_session(), std::move(accepted.first));
+  if (tls_ == nullptr) {
+    if (hcm().codec != config::HcmSpec::Codec::kAuto) make_codec(hcm().codec == config::HcmSpec::Codec::kHttp2);
+    arm_idle();
+  } else if (compiled.spec.handshake_timeout_ms != 0) {
+    worker_.loop().timers().arm(head_timeout_, compiled.spec.handshake_timeout_ms);
+  }
 }
 
 DownstreamConnection::~DownstreamConnection() { CHECK(streams_.empty()); }
@@ -73,6 +80,21 @@ void DownstreamConnection::make_codec(bool http2) {
   } else {
     codec_ = http::make_h1_server_codec(*connection_, *this, h1_options(chain_));
   }
+}
+
+const TlsInfo* DownstreamConnection::tls() const {
+  return connection_->tls() == nullptr ? nullptr : &connection_->tls()->info();
+}
+
+// The TLS handshake is done.
+void DownstreamConnection::on_connected(net::Connection&) {
+  head_timeout_.disarm();
+  chain_.linked.chain->transport_stats->tls.count_handshake(worker_.shard(), *connection_->tls());
+  const std::string& agreed = tls()->alpn;
+  using Codec = config::HcmSpec::Codec;
+  if (hcm().codec != Codec::kAuto || !agreed.empty())
+    make_codec(hcm().codec == Codec::kHttp2 || (hcm().codec == Codec::kAuto && agreed == "h2"));
+  arm_idle();
 }
 
 // Whether there is a codec now. Bytes that may still become the preface are not kept: they are the preface's.
@@ -147,9 +169,13 @@ void DownstreamConnection::on_idle() {
   connection_->close(net::Close::kFlush);
 }
 
-// A head or preface that does not become whole.
+// A handshake, head or preface that does not become whole.
 void DownstreamConnection::on_head_timeout() {
   if (closed_) return;
+  if (tls_ != nullptr && !connection_->tls()->handshake_done()) {
+    worker_.shard().add(chain_.linked.chain->transport_stats->connect_timeout);
+    return connection_->close(net::Close::kNow);
+  }
   worker_.shard().add(stats().rq_header_timeout);
   if (codec_ != nullptr) return codec_->on_head_timeout();
   connection_->close(net::Close::kFlush);
@@ -189,6 +215,10 @@ void DownstreamConnection::on_close(net::Connection&, const Error*) {
   head_timeout_.disarm();
   drain_timeout_.disarm();
   if (codec_ != nullptr) codec_->on_close();
+  if (tls_ != nullptr) {
+    chain_.linked.chain->transport_stats->tls.count_end(worker_.shard(), *connection_->tls());
+    worker_.release(std::move(tls_));
+  }
   worker_.shard().dec(stats().cx_active);
   worker_.shard().add(stats().cx_destroy);
   unlink();

@@ -1,5 +1,6 @@
 // DownstreamConnection: one accepted connection: its codec, its streams, its timeouts; bound to a filter chain by
-// identity. With codec_type AUTO the first bytes choose the codec: HTTP/2's preface (RFC 9113 section 3.4), or HTTP/1.
+// identity. With codec_type AUTO the codec is what ALPN has agreed on, else what the first bytes are: HTTP/2's preface
+// (RFC 9113 section 3.4), or HTTP/1.
 // When its chain drains, it ends after the request in hand; idle ones are spread over the drain time.
 //
 // Thread rule: the worker's thread. It frees itself after on_close.
@@ -39,9 +40,11 @@ class DownstreamConnection final : public net::ConnectionHandler,
   // Where the client wanted to go, if the kernel redirected it here; nullptr if not.
   const net::Address* original_destination() const { return redirected_ ? &connection_->local() : nullptr; }
   uint32_t buffer_limit() const { return chain_.buffer_limit; }
+  const TlsInfo* tls() const;  // nullptr: plain
   void on_stream_finished(Stream& stream);
 
  private:
+  void on_connected(net::Connection&) override;
   void on_read(net::Connection&, Block* block, const char* data, size_t size) override;
   void on_eof(net::Connection&) override;
   void on_write_watermark(net::Connection&, bool above) override;
@@ -62,9 +65,10 @@ class DownstreamConnection final : public net::ConnectionHandler,
   ActiveChain& chain_;
   std::unique_ptr<http::Codec> codec_;  // nullptr: the preface has not come, and nothing else
   net::Connection* connection_ = nullptr;
+  std::shared_ptr<const upstream::TlsContext> tls_;
   List<Stream, ConnectionStreamTag> streams_;
   event::Timeout idle_timeout_;  // no request under way
-  event::Timeout head_timeout_;  // a head is incomplete
+  event::Timeout head_timeout_;  // a head is incomplete, or the TLS handshake
   event::Timeout drain_timeout_;
   std::function<void()> on_gone_;
   uint32_t requests_ = 0;

@@ -39,7 +39,9 @@ class Teller {
     TRY(const LinkedListener* listener, find_listener(*out_.snapshot, query_.listener, out_.listener));
     TRY_VOID(choose_chain(*listener));
     TRY_VOID(make_head());
-    const RequestContext context{remote_, query_.remote_ip, loop_};
+    static const TlsInfo kTls;
+    if (chain_->chain->spec.tls) info_.downstream_tls = &kTls;
+    const RequestContext context{remote_, query_.remote_ip, loop_, info_.downstream_tls};
     const auto refused = prepare_request(headers_, hcm(), context, info_);
     out_.method = headers_.get(HeaderId::kMethod);
     out_.host = headers_.get(HeaderId::kAuthority);
@@ -105,7 +107,8 @@ class Teller {
   void find_route() {
     if (chain_->routes == nullptr) return;
     out_.route_table = chain_->routes->name();
-    out_.route = route::explain(*chain_->routes, headers_, {.random = query_.random, .tls = false}, query_.max_misses);
+    out_.route = route::explain(*chain_->routes, headers_, {.random = query_.random, .tls = over_tls(headers_)},
+                                query_.max_misses);
     if (match().route != nullptr) info_.route_name = match().route->name;
     if (match().virtual_host != nullptr) info_.virtual_host = match().virtual_host->name;
   }

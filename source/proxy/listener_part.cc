@@ -28,7 +28,8 @@ class Identity {
   std::string text_;
 };
 
-// What a connection of the chain is bound to: the chain's name and match, its codec and the codec's limits.
+// What a connection of the chain is bound to: the chain's name and match, what TLS asks of clients, the codec and its
+// limits.
 std::string identity(const config::FilterChainSpec& spec, const std::string& listener) {
   Identity id;
   const auto cidr = [&](const config::CidrSpec& range) { id.add(range.prefix).add(range.length); };
@@ -41,6 +42,7 @@ std::string identity(const config::FilterChainSpec& spec, const std::string& lis
       .list(match.source_prefix_ranges, cidr)
       .list(match.direct_source_prefix_ranges, cidr);
   id.list(match.server_names, text).list(match.application_protocols, text).list(match.source_ports, number);
+  id.add(spec.tls ? upstream::tls_identity(*spec.tls) : std::string());
   if (spec.tcp.has_value()) return id.add("tcp").add(spec.tcp->stat_prefix).take();
   const config::HcmSpec& hcm = spec.hcm;
   id.add(hcm.stat_prefix);  // gauges go down where they went up
@@ -115,6 +117,12 @@ Result<std::shared_ptr<const HttpChain>> ListenerCompiler::compile_chain(const c
     }
     return {};
   };
+  if (spec.tls) {
+    auto tls = tls_.server(*spec.tls);
+    if (!tls) return fail(tls.error().code, "transport_socket: " + tls.error().detail);
+    chain->tls = std::move(*tls);
+    chain->transport_stats = std::make_unique<TransportStats>(stats_, stats::Labels{{"listener", listener}});
+  }
   if (const auto& tcp = chain->spec.tcp; tcp.has_value()) {
     uint64_t weights = 0;
     for (const auto& target : tcp->targets)

@@ -17,8 +17,9 @@ namespace outrigger::proxy {
 
 class ListenerCompiler {
  public:
-  ListenerCompiler(stats::Registry& stats, AccessLogSinks* access_log, uint32_t workers, bool bind)
-      : stats_(stats), access_log_(access_log), workers_(workers), bind_(bind) {}
+  ListenerCompiler(stats::Registry& stats, AccessLogSinks* access_log, upstream::TlsContexts& tls, uint32_t workers,
+                   bool bind)
+      : stats_(stats), access_log_(access_log), tls_(tls), workers_(workers), bind_(bind) {}
 
   // The parsed addresses of a listener; an error names the field.
   static Result<std::vector<net::Address>> addresses(const config::ListenerSpec& spec);
@@ -35,6 +36,7 @@ class ListenerCompiler {
 
   stats::Registry& stats_;
   AccessLogSinks* access_log_;
+  upstream::TlsContexts& tls_;
   uint32_t workers_;
   bool bind_;
   std::unordered_map<std::string, std::weak_ptr<net::SocketSet>> sockets_;

@@ -4,6 +4,8 @@
 #include <array>
 #include <cstring>
 
+#include "route/formatter.h"
+
 namespace outrigger::proxy {
 namespace {
 
@@ -142,6 +144,68 @@ void forwarding_headers(HeaderMap& headers, const config::HcmSpec& hcm, const Re
     headers.add_view(header_name(HeaderId::kXRequestId), id, HeaderId::kXRequestId);
   }
   info.request_id = headers.get(HeaderId::kXRequestId);
+}
+
+// An element's value; quoted where a reader could take it for several (as Envoy's documentation has it).
+void append_element(route::TextOut& out, std::string_view key, std::string_view value, bool quote) {
+  if (out.size() > 0 && out.view().back() != ',') out.append(';');
+  out.append(key);
+  out.append('=');
+  quote = quote || value.find_first_of(",;=\"") != std::string_view::npos;
+  if (!quote) return out.append(value);
+  out.append('"');
+  for (const char c : value) {
+    if (c == '"') out.append('\\');
+    out.append(c);
+  }
+  out.append('"');
+}
+
+std::string_view url_encoded(std::string_view text, Arena& arena) {
+  route::TextOut out(arena);
+  for (const char c : text) {
+    if (unreserved(c)) {
+      out.append(c);
+      continue;
+    }
+    constexpr std::string_view kUpper = "0123456789ABCDEF";
+    out.append('%');
+    out.append(kUpper[static_cast<unsigned char>(c) >> 4]);
+    out.append(kUpper[static_cast<unsigned char>(c) & 15]);
+  }
+  return out.truncated() ? std::string_view() : out.view();
+}
+
+// x-forwarded-client-cert: By, Hash and what set_current_client_cert_details asks for, in Envoy's order.
+void client_certificate_header(HeaderMap& headers, const config::HcmSpec& hcm, const TlsInfo* tls) {
+  using Forward = config::HcmSpec::ForwardClientCert;
+  const Forward forward = hcm.forward_client_cert;
+  if (forward == Forward::kAlwaysForwardOnly) return;
+  const CertificateInfo* peer = tls == nullptr ? nullptr : tls->peer.get();
+  if (forward == Forward::kSanitize || peer == nullptr) {
+    headers.remove(HeaderId::kXForwardedClientCert);
+    return;
+  }
+  if (forward == Forward::kForwardOnly) return;
+  route::TextOut out(headers.arena());
+  if (forward == Forward::kAppendForward && headers.has(HeaderId::kXForwardedClientCert)) {
+    out.append(headers.get_all("x-forwarded-client-cert"));
+    out.append(',');
+  }
+  if (tls->local != nullptr)
+    for (const std::string& name : tls->local->uri_names) append_element(out, "By", name, false);
+  append_element(out, "Hash", peer->sha256, false);
+  const config::ClientCertDetailsSpec& details = hcm.client_cert_details;
+  if (details.cert) append_element(out, "Cert", url_encoded(peer->pem, headers.arena()), true);
+  if (details.subject) append_element(out, "Subject", peer->subject, true);
+  if (details.uri) {
+    if (peer->uri_names.empty()) append_element(out, "URI", "", false);
+    for (const std::string& name : peer->uri_names) append_element(out, "URI", name, false);
+  }
+  if (details.dns)
+    for (const std::string& name : peer->dns_names) append_element(out, "DNS", name, false);
+  if (out.truncated()) return headers.mark_overflowed();
+  headers.set_view(HeaderId::kXForwardedClientCert, out.view());
 }
 
 void append_via(HeaderMap& headers, const std::string& via) {
@@ -311,8 +375,8 @@ std::optional<Refused> prepare_request(HeaderMap& headers, const config::HcmSpec
     headers.remove_if(underscore);
     if (seen && hcm.underscores == Underscores::kReject) return Refused{400, "unexpected_underscore"};
   }
-  headers.remove(HeaderId::kXForwardedClientCert);  // no TLS yet: nothing here could vouch for it
-  const std::string_view scheme = "http";
+  client_certificate_header(headers, hcm, context.tls);
+  const std::string_view scheme = context.tls == nullptr ? "http" : "https";
   headers.set_view(HeaderId::kScheme, scheme);
   clean_host(headers, hcm, scheme);
   if (auto refused = clean_path(headers, hcm)) return refused;

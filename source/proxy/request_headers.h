@@ -19,6 +19,7 @@ struct RequestContext {
   const net::Address& remote;  // the connection's peer
   std::string_view remote_ip;  // its text
   event::Loop& loop;
+  const TlsInfo* tls = nullptr;  // nullptr: plain
 };
 
 struct Refused {
@@ -26,6 +27,9 @@ struct Refused {
   std::string_view details;
   std::string_view location = {};  // for redirects
 };
+
+// Whether the request came over TLS, as far as x-forwarded-proto is trusted; after prepare_request.
+inline bool over_tls(const HeaderMap& headers) { return headers.get(HeaderId::kXForwardedProto) == "https"; }
 
 // Edits a request's head and fills info.request_id and info.downstream_remote_address.
 std::optional<Refused> prepare_request(HeaderMap& headers, const config::HcmSpec& hcm, const RequestContext& context,

@@ -70,6 +70,10 @@ TcpStats::TcpStats(stats::Registry& registry, const std::string& stat_prefix)
   cx_active = group.gauge("tcp.{tcp}.downstream_cx_active");
 }
 
+TransportHandles::TransportHandles(stats::Layout& layout)
+    : tls(layout, "listener.{listener}."),
+      connect_timeout(layout.counter("listener.{listener}.downstream_cx_transport_socket_connect_timeout")) {}
+
 void HttpChain::references(References& to) const {
   for (const TcpTarget& target : tcp_targets) to.cluster(target.cluster.text);
   if (!rds_name.empty()) to.route_table(rds_name.text);

@@ -19,6 +19,7 @@
 #include "route/route_table.h"
 #include "stats/stats.h"
 #include "upstream/cluster.h"
+#include "upstream/tls_context.h"
 
 namespace outrigger::proxy {
 
@@ -55,6 +56,14 @@ struct TcpStats {
   stats::Gauge cx_active;
 };
 
+// Envoy's names, below "listener.<name>.".
+struct TransportHandles {
+  explicit TransportHandles(stats::Layout& layout);
+  upstream::TlsStats tls;
+  stats::Counter connect_timeout;
+};
+using TransportStats = stats::Block<TransportHandles>;
+
 // One filter chain, compiled: the HTTP connection manager's config. `identity` names what connections are bound to
 // (match, codec, transport): a connection whose chain keeps its identity lives on through any other change.
 struct HttpChain {
@@ -70,6 +79,8 @@ struct HttpChain {
   std::vector<FilterEntry> filters;  // first to last, without the router
   std::vector<std::shared_ptr<const AccessLogger>> access_logs;
   std::unique_ptr<HttpStats> stats;
+  std::shared_ptr<const upstream::TlsContext> tls;  // nullptr: plain
+  std::unique_ptr<TransportStats> transport_stats;  // with tls
   // Instead of all that, where spec.tcp is there.
   struct TcpTarget {
     Name cluster;

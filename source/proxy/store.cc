@@ -85,7 +85,7 @@ auto find_equal(E* entry, Equal&& equal) -> decltype(entry->staged) {
 
 Store::Impl::Impl(StoreOptions o)
     : options(std::move(o)),
-      compiler(*options.stats, options.access_log, options.workers, options.bind),
+      compiler(*options.stats, options.access_log, tls_contexts, options.workers, options.bind),
       group(*options.stats, {}),
       forced_counter(group.counter("store.forced")) {}
 
@@ -191,8 +191,14 @@ Result<void> Store::Impl::accept(config::ClusterSpec spec, VersionBase base, Sou
     version->named.clusters = spec.members;
     std::sort(version->named.clusters.begin(), version->named.clusters.end());
     const ClusterVersion* previous = known == nullptr ? nullptr : (known->staged ? known->staged : known->live).get();
-    version->part = upstream::Cluster::compile(spec, *options.stats,
-                                               previous == nullptr ? nullptr : previous->part->shared_state());
+    std::shared_ptr<const upstream::TlsContext> tls;
+    if (spec.tls) {
+      auto made = tls_contexts.client(*spec.tls);
+      if (!made) return fail(made.error().code, "transport_socket: " + made.error().detail);
+      tls = std::move(*made);
+    }
+    version->part = upstream::Cluster::compile(
+        spec, *options.stats, previous == nullptr ? nullptr : previous->part->shared_state(), std::move(tls));
     // The same names to resolve: what they resolve to holds for the new version too.
     if (previous != nullptr && previous->is_dns() && version->is_dns() &&
         previous->spec().endpoints == spec.endpoints && previous->spec().dns_family == spec.dns_family) {

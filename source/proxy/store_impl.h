@@ -178,6 +178,7 @@ struct Store::Impl {
   int64_t next_deadline_ms() const;
 
   StoreOptions options;
+  upstream::TlsContexts tls_contexts;
   ListenerCompiler compiler;
   stats::Group group;
   stats::Counter forced_counter;

@@ -42,6 +42,7 @@ Stream::Stream(WorkerState& worker, DownstreamConnection& connection, const Link
   info_.connection_id = connection_.id();
   info_.downstream_remote_address = info_.downstream_direct_remote_address = connection_.remote_text();
   info_.downstream_local_address = connection_.local_text();
+  info_.downstream_tls = connection_.tls();
   ++worker_.active_requests;
   worker_.shard().add(http_stats().rq_total);
   worker_.shard().inc(http_stats().rq_active);
@@ -71,7 +72,7 @@ void Stream::on_headers(HeaderMap& headers, bool end_stream) {
     worker_.loop().timers().arm(request_timeout_, config.request_timeout_ms);
   client_timeout_ms_ = grpc_timeout_ms(headers);
 
-  const RequestContext context{connection_.remote(), connection_.remote_ip(), worker_.loop()};
+  const RequestContext context{connection_.remote(), connection_.remote_ip(), worker_.loop(), info_.downstream_tls};
   if (auto refused = prepare_request(headers, config, context, info_); refused) {
     const std::string_view location = refused->location;
     local_reply({.status = refused->status, .details = refused->details, .edit = [location](HeaderMap& h) {
@@ -105,7 +106,8 @@ void Stream::on_headers(HeaderMap& headers, bool end_stream) {
 
 void Stream::match_route() {
   match_ = {};
-  if (routes_ != nullptr) match_ = routes_->match(*headers_[kRequest], {.random = random_, .tls = false});
+  if (routes_ != nullptr)
+    match_ = routes_->match(*headers_[kRequest], {.random = random_, .tls = over_tls(*headers_[kRequest])});
   info_.route_name = match_.route == nullptr ? std::string_view{} : match_.route->name;
   info_.virtual_host = match_.virtual_host == nullptr ? std::string_view{} : match_.virtual_host->name;
   if (const auto* forward = match_.route == nullptr ? nullptr : match_.route->forward();

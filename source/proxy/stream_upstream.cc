@@ -10,6 +10,7 @@
 #include "base/grpc.h"
 #include "proxy/aggregate.h"
 #include "proxy/downstream_connection.h"
+#include "proxy/request_headers.h"
 #include "route/rewrite.h"
 
 namespace outrigger::proxy {
@@ -94,7 +95,8 @@ void Stream::route_headers(bool end) {
 
 void Stream::redirect() {
   worker_.shard().add(http_stats().rq_redirect);
-  const std::string_view location = route::redirect_location(match_, *headers_[kRequest], false, arena_);
+  const std::string_view location =
+      route::redirect_location(match_, *headers_[kRequest], over_tls(*headers_[kRequest]), arena_);
   if (location.data() == nullptr) {
     local_reply({.status = 431, .details = "request_headers_too_large"});
     return;
@@ -295,6 +297,7 @@ void Stream::on_pool_failure(upstream::PoolFailure why, std::string_view details
                  .edit = [](HeaderMap& headers) { headers.add("x-envoy-overloaded", "true"); }});
     return;
   }
+  if (!details.empty()) info_.upstream_transport_failure = arena_.copy(details);
   end_attempt(false);
   if (try_again(Outcome::kNotConnected)) return;
   upstream_failed(why == upstream::PoolFailure::kConnectTimeout ? kNotConnectedInTime : kNotConnected);

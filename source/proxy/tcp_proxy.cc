@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "net/tls_session.h"
 #include "proxy/aggregate.h"
 
 namespace outrigger::proxy {
@@ -22,9 +23,10 @@ TcpProxy::TcpProxy(WorkerState& worker, ActiveChain& chain, Accepted accepted, s
   worker_.shard().inc(part().tcp_stats->cx_active);
   ++chain_.count;
   chain_.connections.push_back(*this);
-  client_.connection =
-      net::Connection::accept(loop, accepted.fd, accepted.local, accepted.remote, client_,
-                              {.write_high_watermark = chain_.buffer_limit}, std::move(accepted.first));
+  client_tls_ = part().tls;
+  client_.connection = net::Connection::accept(
+      loop, accepted.fd, accepted.local, accepted.remote, client_, {.write_high_watermark = chain_.buffer_limit},
+      client_tls_ == nullptr ? net::TlsSessionPtr() : client_tls_->server_session(), std::move(accepted.first));
   client_.connection->pause_read(net::Pause::kBuffer);
   info_.protocol = Protocol::kNone;
   info_.start_time_unix_us = loop.wall_us();
@@ -35,8 +37,36 @@ TcpProxy::TcpProxy(WorkerState& worker, ActiveChain& chain, Accepted accepted, s
   info_.downstream_direct_remote_address = direct_text_;
   info_.downstream_local_address = local_text_;
   if (const uint64_t ms = spec().max_connection_duration_ms; ms != 0) loop.timers().arm(age_, ms);
+  if (client_tls_ == nullptr) {
+    progress();
+    connect();
+  } else if (const uint64_t ms = part().spec.handshake_timeout_ms; ms != 0) {
+    loop.timers().arm(idle_, ms);
+  }
+}
+
+// Only now is it known whether the client may be served.
+void TcpProxy::on_client_handshake() {
+  const net::TlsSession& session = *client_.connection->tls();
+  part().transport_stats->tls.count_handshake(worker_.shard(), session);
+  info_.downstream_tls = &session.info();
+  idle_.disarm();
+  if (ending_) return;
   progress();
   connect();
+}
+
+// The connection takes what it knew along; the log comes later.
+void TcpProxy::keep_tls_info() {
+  if (info_.downstream_tls == nullptr) return;
+  const TlsInfo& from = *std::exchange(info_.downstream_tls, &tls_info_);
+  tls_info_ = {.version = from.version,
+               .cipher = from.cipher,
+               .server_name = from.server_name,
+               .alpn = from.alpn,
+               .resumed = from.resumed,
+               .peer_verified = from.peer_verified,
+               .peer = from.peer == nullptr ? nullptr : std::make_unique<CertificateInfo>(*from.peer)};
 }
 
 TcpProxy::~TcpProxy() { CHECK(cluster_ == nullptr && target_ == nullptr); }
@@ -86,13 +116,17 @@ void TcpProxy::connect() {
   worker_.shard().inc(cluster_->stats().cx_active);
   connect_started_ns_ = worker_.loop().now_ns();
   const config::ClusterSpec& spec = cluster_->cluster().spec();
+  host_tls_ = cluster_->cluster().tls();
   host_.connection = net::Connection::connect(
       worker_.loop(), target_->address, host_,
-      {.write_high_watermark = spec.per_connection_buffer_limit_bytes, .connect_timeout_ms = spec.connect_timeout_ms});
+      {.write_high_watermark = spec.per_connection_buffer_limit_bytes, .connect_timeout_ms = spec.connect_timeout_ms},
+      host_tls_ == nullptr ? net::TlsSessionPtr() : host_tls_->client_session(target_->hostname, {}, nullptr));
 }
 
 void TcpProxy::on_upstream_connected() {
   connected_ = true;
+  if (const net::TlsSession* tls = host_.connection->tls(); tls != nullptr && cluster_->stats().tls != nullptr)
+    cluster_->stats().tls->count_handshake(worker_.shard(), *tls);
   worker_.shard().record(cluster_->stats().cx_connect_ms,
                          static_cast<double>(worker_.loop().now_ns() - connect_started_ns_) / 1e6);
   upstream_local_text_ = host_.connection->local().str();
@@ -175,6 +209,10 @@ void TcpProxy::fail(ResponseFlag flag, std::string_view details) {
 }
 
 void TcpProxy::on_idle() {
+  if (client_tls_ != nullptr && !client_.connection->tls()->handshake_done()) {
+    worker_.shard().add(part().transport_stats->connect_timeout);
+    return close_now();
+  }
   worker_.shard().add(part().tcp_stats->idle_timeout);
   fail(ResponseFlag::kStreamIdleTimeout, "idle_timeout");
 }
@@ -204,8 +242,17 @@ void TcpProxy::on_side_closed(Side& side, const Error* error) {
     info_.request_bytes = gone.bytes_read();
     info_.response_bytes = gone.bytes_written();
     if (error != nullptr && !ending_) info_.set(ResponseFlag::kDownstreamConnectionTermination);
+    if (client_tls_ != nullptr) {
+      part().transport_stats->tls.count_end(worker_.shard(), *gone.tls());
+      keep_tls_info();
+      worker_.release(std::move(client_tls_));
+    }
     end_both();
   } else {
+    if (host_tls_ != nullptr) {
+      if (cluster_->stats().tls != nullptr) cluster_->stats().tls->count_end(worker_.shard(), *gone.tls());
+      worker_.release(std::move(host_tls_));
+    }
     on_upstream_gone(error);
   }
   if (client_.connection == nullptr && host_.connection == nullptr) finish();

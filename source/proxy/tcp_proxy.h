@@ -31,7 +31,10 @@ class TcpProxy final : public ChainConnection, public event::Deferred {
  private:
   struct Side final : net::ConnectionHandler {
     Side(TcpProxy& owner, Side& other) : owner(owner), other(other) {}
-    void on_connected(net::Connection&) override { owner.on_upstream_connected(); }
+    // A client's: its TLS handshake is done.
+    void on_connected(net::Connection&) override {
+      this == &owner.host_ ? owner.on_upstream_connected() : owner.on_client_handshake();
+    }
     void on_read(net::Connection&, Block* block, const char* data, size_t size) override;
     void on_eof(net::Connection&) override;
     void on_write_watermark(net::Connection&, bool above) override;
@@ -47,6 +50,8 @@ class TcpProxy final : public ChainConnection, public event::Deferred {
   void connect();
   bool take_target();
   void fail(ResponseFlag flag, std::string_view details);
+  void on_client_handshake();
+  void keep_tls_info();
   void on_upstream_connected();
   void on_side_closed(Side& side, const Error* error);
   void on_upstream_gone(const Error* error);
@@ -62,8 +67,10 @@ class TcpProxy final : public ChainConnection, public event::Deferred {
   Side client_{*this, host_}, host_{*this, client_};
   upstream::WorkerCluster* cluster_ = nullptr;  // held; an aggregate's member
   std::shared_ptr<upstream::Host> target_;      // counted
+  std::shared_ptr<const upstream::TlsContext> client_tls_, host_tls_;
   event::Timeout idle_, age_;
   StreamInfo info_;
+  TlsInfo tls_info_;  // of the client's connection, once it is gone
   std::function<void()> on_gone_;
   const bool original_;  // the client's connection was redirected here: its local address is where it wanted to go
   std::string remote_text_, direct_text_, local_text_, upstream_text_, upstream_local_text_, cluster_name_;

@@ -172,6 +172,53 @@ bool append_milliseconds(int64_t from_ns, int64_t to_ns, TextOut& out) {
   return true;
 }
 
+bool append_list(const std::vector<std::string>& list, TextOut& out) {
+  for (size_t i = 0; i < list.size(); ++i) {
+    if (i > 0) out.append(',');
+    out.append(list[i]);
+  }
+  return !list.empty();
+}
+
+// Of one of the two certificates; false: there is none.
+bool append_certificate(Kind kind, const TlsInfo& tls, TextOut& out) {
+  const bool ours = kind == Kind::kDownstreamLocalSubject || kind == Kind::kDownstreamLocalUriSan;
+  const CertificateInfo* certificate = ours ? tls.local : tls.peer.get();
+  if (certificate == nullptr) return false;
+  switch (kind) {
+    case Kind::kDownstreamPeerSubject:
+    case Kind::kDownstreamLocalSubject:
+      return append_text(certificate->subject, out);
+    case Kind::kDownstreamPeerIssuer:
+      return append_text(certificate->issuer, out);
+    case Kind::kDownstreamPeerUriSan:
+    case Kind::kDownstreamLocalUriSan:
+      return append_list(certificate->uri_names, out);
+    case Kind::kDownstreamPeerDnsSan:
+      return append_list(certificate->dns_names, out);
+    case Kind::kDownstreamPeerSerial:
+      return append_text(certificate->serial, out);
+    case Kind::kDownstreamPeerFingerprint256:
+      return append_text(certificate->sha256, out);
+    default:
+      return false;
+  }
+}
+
+bool append_tls(Kind kind, const TlsInfo* tls, TextOut& out) {
+  if (tls == nullptr) return false;
+  switch (kind) {
+    case Kind::kRequestedServerName:
+      return append_text(tls->server_name, out);
+    case Kind::kDownstreamTlsVersion:
+      return append_text(tls->version, out);
+    case Kind::kDownstreamTlsCipher:
+      return append_text(tls->cipher, out);
+    default:
+      return append_certificate(kind, *tls, out);
+  }
+}
+
 // Values that StreamInfo holds.
 bool append_info(const config::FormatOperator& op, const StreamInfo& info, TextOut& out) {
   switch (op.kind) {
@@ -235,9 +282,10 @@ bool append_info(const config::FormatOperator& op, const StreamInfo& info, TextO
       return true;
     case Kind::kClientName:
       return append_text(info.client_name, out);
-    case Kind::kRequestedServerName:  // TLS server names are not recorded yet
+    case Kind::kUpstreamTransportFailureReason:
+      return append_text(info.upstream_transport_failure, out);
     default:
-      return false;
+      return append_tls(op.kind, info.downstream_tls, out);
   }
 }
 

@@ -202,9 +202,6 @@ Builder::Loaded Builder::Impl::load(std::string_view text, std::string_view file
   for (TranslatedResource& resource : read.resources) {
     const size_t at = index[static_cast<size_t>(resource.type)]++;
     if (!resource.spec) continue;
-    // With TLS it is a way to a control plane, and none that requests could take.
-    if (resource.type == ResourceType::kCluster && loaded.spec && loaded.spec->channel_tls.contains(resource.name))
-      continue;
     std::vector<FileSource> files = file_sources(*resource.spec);
     const auto accepted = store.accept(std::move(*resource.spec), std::move(resource.bytes), Source::kStatic);
     if (accepted) {

@@ -36,14 +36,7 @@ xds::TlsSpec tls_spec(const config::ChannelTlsSpec& from) {
                     .certificate_chain = pem(from.certificate_chain),
                     .private_key = pem(from.private_key),
                     .server_name = from.server_name,
-                    .sans = {}};
-  for (const config::ChannelTlsSpec::SanMatch& san : from.san_matches) {
-    // The enumerations have the same order.
-    spec.sans.push_back({.type = static_cast<xds::SanMatch::Type>(san.type),
-                         .kind = static_cast<xds::SanMatch::Kind>(san.kind),
-                         .value = san.value,
-                         .ignore_case = san.ignore_case});
-  }
+                    .sans = from.san_matches};
   return spec;
 }
 

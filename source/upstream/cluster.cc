@@ -47,20 +47,23 @@ ClusterHandles::ClusterHandles(stats::Layout& layout) {
   membership_healthy = gauge("membership_healthy");
 }
 
-ClusterStats::ClusterStats(stats::Registry& registry, const std::string& name, bool with_http2)
+ClusterStats::ClusterStats(stats::Registry& registry, const std::string& name, bool with_http2, bool with_tls)
     : Block(registry, {{"cluster", name}}) {
   if (with_http2)
     http2 = std::make_unique<stats::Block<ClusterHttp2Handles>>(registry, stats::Labels{{"cluster", name}});
+  if (with_tls) tls = std::make_unique<stats::Block<ClusterTlsHandles>>(registry, stats::Labels{{"cluster", name}});
 }
 
 std::shared_ptr<const Cluster> Cluster::compile(const config::ClusterSpec& spec, stats::Registry& registry,
-                                                std::shared_ptr<ClusterState> state) {
+                                                std::shared_ptr<ClusterState> state,
+                                                std::shared_ptr<const TlsContext> tls) {
   auto cluster = std::make_shared<Cluster>();
   cluster->spec_ = spec;
   cluster->state_ = state == nullptr ? std::make_shared<ClusterState>() : std::move(state);
   cluster->stats_ =
       std::make_unique<ClusterStats>(registry, spec.alt_stat_name.empty() ? spec.name : spec.alt_stat_name,
-                                     spec.codec != config::ClusterSpec::Codec::kHttp1);
+                                     spec.codec != config::ClusterSpec::Codec::kHttp1, tls != nullptr);
+  cluster->tls_ = std::move(tls);
   return cluster;
 }
 

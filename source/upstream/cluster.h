@@ -13,6 +13,7 @@
 #include "http/h2_codec.h"
 #include "stats/stats.h"
 #include "upstream/host.h"
+#include "upstream/tls_context.h"
 
 namespace outrigger::upstream {
 
@@ -49,26 +50,33 @@ struct ClusterHandles {
 struct ClusterHttp2Handles : http::H2Stats {
   explicit ClusterHttp2Handles(stats::Layout& layout) : H2Stats(layout, "cluster.{cluster}.http2.") {}
 };
+struct ClusterTlsHandles : TlsStats {
+  explicit ClusterTlsHandles(stats::Layout& layout) : TlsStats(layout, "cluster.{cluster}.") {}
+};
 struct ClusterStats : stats::Block<ClusterHandles> {
-  ClusterStats(stats::Registry& registry, const std::string& name, bool with_http2);
+  ClusterStats(stats::Registry& registry, const std::string& name, bool with_http2, bool with_tls);
   std::unique_ptr<const stats::Block<ClusterHttp2Handles>> http2;  // of clusters that may speak it
+  std::unique_ptr<const stats::Block<ClusterTlsHandles>> tls;      // of clusters that have it
 };
 
 class Cluster {
  public:
   static std::shared_ptr<const Cluster> compile(const config::ClusterSpec& spec, stats::Registry& registry,
-                                                std::shared_ptr<ClusterState> state);
+                                                std::shared_ptr<ClusterState> state,
+                                                std::shared_ptr<const TlsContext> tls = nullptr);
 
   const config::ClusterSpec& spec() const { return spec_; }
   const std::string& name() const { return spec_.name; }
   ClusterState& state() const { return *state_; }
   const std::shared_ptr<ClusterState>& shared_state() const { return state_; }
   const ClusterStats& stats() const { return *stats_; }
+  const std::shared_ptr<const TlsContext>& tls() const { return tls_; }  // nullptr: plain
 
  private:
   config::ClusterSpec spec_;
   std::shared_ptr<ClusterState> state_;
   std::unique_ptr<ClusterStats> stats_;
+  std::shared_ptr<const TlsContext> tls_;
 };
 
 }  // namespace outrigger::upstream

@@ -28,7 +28,7 @@ const Host& PooledConnection::host() const { return *pool_.host_; }
 void PooledConnection::make_codec() {
   WorkerCluster& cluster = pool_.cluster();
   const config::ClusterSpec& spec = cluster.cluster().spec();
-  if (!pool_.http2_) {
+  if (!http2_) {
     http::H1Options options;
     options.max_headers_count = spec.max_response_headers_count;
     options.enable_trailers = true;
@@ -67,6 +67,11 @@ void PooledConnection::end_streams(uint32_t count) {
 void PooledConnection::on_connected(net::Connection&) {
   WorkerCluster& cluster = pool_.cluster();
   connected_ = true;
+  http2_ = pool_.protocol_ == PoolProtocol::kHttp2;
+  if (const net::TlsSession* tls = connection_->tls(); tls != nullptr) {
+    if (cluster.stats().tls != nullptr) cluster.stats().tls->count_handshake(cluster.shard(), *tls);
+    if (pool_.protocol_ == PoolProtocol::kByAlpn) pool_.learn(http2_ = tls->info().alpn == "h2");
+  }
   --pool_.connecting_;
   cluster.shard().record(cluster.stats().cx_connect_ms,
                          static_cast<double>(cluster.loop().now_ns() - started_ns_) / 1e6);
@@ -103,7 +108,7 @@ http::StreamSink& PooledConnection::on_new_stream(http::CodecStream&) {
 void PooledConnection::on_stream_end(bool reusable) {
   end_streams(1);
   last_ = last_ || !reusable;
-  if (!reusable && !pool_.http2_) return;  // the codec is closing it
+  if (!reusable && !http2_) return;  // the codec is closing it
   pool_.settle(*this);
 }
 
@@ -122,11 +127,13 @@ void PooledConnection::on_age() {
 // --- HostPool
 // ----------------------------------------------------------------------------------------------------------
 
-HostPool::HostPool(WorkerCluster& cluster, std::shared_ptr<Host> host, bool http2)
+HostPool::HostPool(WorkerCluster& cluster, std::shared_ptr<Host> host, PoolProtocol protocol)
     : cluster_(cluster),
       host_(std::move(host)),
-      streams_per_connection_(http2 ? cluster.cluster().spec().http2.max_concurrent_streams : 1),
-      http2_(http2) {
+      streams_per_connection_(protocol == PoolProtocol::kHttp1 ? 1
+                                                               : cluster.cluster().spec().http2.max_concurrent_streams),
+      protocol_(protocol),
+      http2_(protocol != PoolProtocol::kHttp1) {
   if (http2_) counted_in_ = cluster_.shared_cluster();
 }
 
@@ -139,7 +146,7 @@ HostPool::~HostPool() {
 PooledConnection* HostPool::with_room() {
   for (List<PooledConnection, PoolTag>* list : {&open_, &idle_}) {
     while (PooledConnection* const connection = list->front()) {
-      if (!http2_ || connection->room() != 0) return connection;
+      if (!connection->http2_ || connection->room() != 0) return connection;
       connection->idle_timeout_.disarm();
       others_.push_back(*connection);
     }
@@ -203,19 +210,46 @@ void HostPool::connect() {
   cluster_.shard().add(cluster_.stats().cx_total);
   cluster_.shard().inc(cluster_.stats().cx_active);
   const config::ClusterSpec& spec = cluster_.cluster().spec();
+  net::TlsSessionPtr session;
+  pooled->tls_ = cluster_.cluster().tls();
+  if (pooled->tls_ != nullptr) session = pooled->tls_->client_session(host_->hostname, alpn(), &sessions_);
   pooled->connection_ = net::Connection::connect(
       cluster_.loop(), host_->address, *pooled,
-      {.write_high_watermark = spec.per_connection_buffer_limit_bytes, .connect_timeout_ms = spec.connect_timeout_ms});
+      {.write_high_watermark = spec.per_connection_buffer_limit_bytes, .connect_timeout_ms = spec.connect_timeout_ms},
+      std::move(session));
+}
+
+std::string_view HostPool::alpn() const {
+  switch (protocol_) {
+    case PoolProtocol::kHttp1:
+      return "\x08http/1.1";
+    case PoolProtocol::kHttp2:
+      return "\x02h2";
+    case PoolProtocol::kByAlpn:
+      break;
+  }
+  return "\x02h2\x08http/1.1";
+}
+
+// ALPN has decided. Who counted on a share of a connection may need one of his own.
+void HostPool::learn(bool http2) {
+  if (std::exchange(http2_, http2) == http2) return;
+  streams_per_connection_ = http2 ? cluster_.cluster().spec().http2.max_concurrent_streams : 1;
 }
 
 void HostPool::settle(PooledConnection& connection) {
   while (waiting_count_ != 0 && connection.room() != 0) pop_waiter()->on_pool_ready(connection);
   place(connection);
-  if (http2_ && !enough_connecting()) connect_more();  // it took fewer than was expected
+  // It took fewer than was expected.
+  if (protocol_ == PoolProtocol::kHttp1 || enough_connecting()) return;
+  while (connect_more() && !http2_ && !enough_connecting()) {
+  }
 }
 
-void HostPool::connect_more() {
-  if (take(cluster_.cluster().state().connections, cluster_.cluster().spec().max_connections)) connect();
+bool HostPool::connect_more() {
+  if (!take(cluster_.cluster().state().connections, cluster_.cluster().spec().max_connections)) return false;
+  connect();
+  return true;
 }
 
 void HostPool::place(PooledConnection& connection) {
@@ -227,7 +261,7 @@ void HostPool::place(PooledConnection& connection) {
     return;
   }
   // An HTTP/1 connection has room when it is idle; no need to ask.
-  if (http2_ ? connection.room() == 0 : !idle) return others_.push_back(connection);
+  if (connection.http2_ ? connection.room() == 0 : !idle) return others_.push_back(connection);
   if (!idle) return open_.push_back(connection);
   idle_.push_front(connection);
   if (const uint64_t ms = cluster_.cluster().spec().idle_timeout_ms; ms != 0)
@@ -241,12 +275,16 @@ void HostPool::on_gone(PooledConnection& connection, const Error* error) {
   cluster_.shard().dec(cluster_.stats().cx_active);
   cluster_.shard().add(error != nullptr ? cluster_.stats().cx_destroy_remote : cluster_.stats().cx_destroy_local);
   cluster_.loop().defer_delete(std::unique_ptr<event::Deferred>(&connection));
+  const net::TlsSession* tls = connection.connection_->tls();
+  // (The cluster may have given TLS up meanwhile.)
+  if (tls != nullptr && cluster_.stats().tls != nullptr) cluster_.stats().tls->count_end(cluster_.shard(), *tls);
+  if (connection.tls_ != nullptr) cluster_.release(std::move(connection.tls_));
   if (!connection.connected_) {
     --connecting_;
     const bool timeout = error != nullptr && error->code == Errc::kTimeout;
     cluster_.shard().add(timeout ? cluster_.stats().cx_connect_timeout : cluster_.stats().cx_connect_fail);
     fail_waiters(timeout ? PoolFailure::kConnectTimeout : PoolFailure::kConnectFailure,
-                 timeout ? "connection_timeout" : "connection_failure");
+                 tls == nullptr ? std::string_view() : std::string_view(tls->reason()));
   } else if (!enough_connecting()) {
     // Somebody waited for this one: another takes its place.
     cluster_.cluster().state().connections.fetch_add(1, std::memory_order_relaxed);
@@ -267,6 +305,16 @@ void HostPool::fail_waiters(PoolFailure why, std::string_view details) {
 void HostPool::drain() {
   draining_ = true;
   idle_.for_each([](PooledConnection& c) { c.codec_->close_idle(); });
+}
+
+void HostPool::renew() {
+  const auto last = [](PooledConnection& c) { c.last_ = true; };
+  open_.for_each(last);
+  others_.for_each(last);
+  while (PooledConnection* const connection = idle_.front()) {
+    connection->last_ = true;
+    place(*connection);
+  }
 }
 
 void HostPool::shutdown() {

@@ -19,11 +19,13 @@
 #include "event/timer.h"
 #include "http/codec.h"
 #include "net/connection.h"
+#include "net/tls_session.h"
 #include "upstream/host.h"
 
 namespace outrigger::upstream {
 
 class Cluster;
+class TlsContext;
 class HostPool;
 class WorkerCluster;
 class PooledConnection;
@@ -36,7 +38,8 @@ class PoolClient : public ListNode<PoolWaitTag> {
  public:
   // Call connection.start() from inside. Comes from inside acquire() if a connection had room.
   virtual void on_pool_ready(PooledConnection& connection) = 0;
-  // kOverflow comes from inside acquire().
+  // kOverflow comes from inside acquire(). `details`: of kOverflow what the log says, else why TLS failed, if it did;
+  // valid for the call.
   virtual void on_pool_failure(PoolFailure why, std::string_view details) = 0;
 
  protected:
@@ -74,17 +77,22 @@ class PooledConnection final : public net::ConnectionHandler,
   HostPool& pool_;
   net::Connection* connection_ = nullptr;
   std::unique_ptr<http::Codec> codec_;
+  std::shared_ptr<const TlsContext> tls_;
   event::Timeout idle_timeout_, age_;
   int64_t started_ns_ = 0;
   uint32_t requests_ = 0;  // ever begun
   uint32_t streams_ = 0;   // begun and not over
   bool connected_ = false;
   bool last_ = false;  // takes no more streams
+  bool http2_ = false;
 };
+
+// What the connections of a pool speak.
+enum class PoolProtocol : uint8_t { kHttp1, kHttp2, kByAlpn };
 
 class HostPool {
  public:
-  HostPool(WorkerCluster& cluster, std::shared_ptr<Host> host, bool http2);
+  HostPool(WorkerCluster& cluster, std::shared_ptr<Host> host, PoolProtocol protocol);
   HostPool(const HostPool&) = delete;
   HostPool& operator=(const HostPool&) = delete;
   ~HostPool();  // every connection is gone (empty())
@@ -95,18 +103,22 @@ class HostPool {
   // The host left its cluster: idle connections close now, busy ones after their request. Waiters are still served.
   void drain();
   void revive() { draining_ = false; }
+  // What the cluster asks of TLS has changed: the connections that there are take no more requests.
+  void renew();
   // Everything closes now; waiters fail.
   void shutdown();
 
   bool empty() const { return connections_ == 0 && waiting_count_ == 0; }
   Host& host() const { return *host_; }
-  bool http2() const { return http2_; }
+  PoolProtocol protocol() const { return protocol_; }
   WorkerCluster& cluster() { return cluster_; }
 
  private:
   friend class PooledConnection;
   void connect();
-  void connect_more();
+  bool connect_more();
+  void learn(bool http2);
+  std::string_view alpn() const;
   PooledConnection* with_room();
   // After its room has changed: serves those who wait, then puts it where it belongs.
   void settle(PooledConnection& connection);
@@ -126,7 +138,9 @@ class HostPool {
   uint32_t connecting_ = 0;
   uint32_t connections_ = 0;
   uint32_t streams_per_connection_;  // what a new connection is expected to take
-  const bool http2_;
+  net::TlsSessionCache sessions_{0};
+  const PoolProtocol protocol_;
+  bool http2_;  // kByAlpn: as the last connection had it, at first expected
   bool draining_ = false;
 };
 

@@ -3,6 +3,27 @@
 #include <algorithm>
 
 namespace outrigger::upstream {
+namespace {
+
+using Codec = config::ClusterSpec::Codec;
+
+PoolProtocol protocol_of(Codec codec, bool http2_client) {
+  switch (codec) {
+    case Codec::kHttp1:
+      return PoolProtocol::kHttp1;
+    case Codec::kHttp2:
+      return PoolProtocol::kHttp2;
+    case Codec::kAsDownstream:
+      return http2_client ? PoolProtocol::kHttp2 : PoolProtocol::kHttp1;
+    case Codec::kByAlpn:
+      break;
+  }
+  return PoolProtocol::kByAlpn;
+}
+
+std::string_view bound_to(const TlsContext* tls) { return tls == nullptr ? std::string_view() : tls->identity(); }
+
+}  // namespace
 
 // --- WorkerCluster
 // -----------------------------------------------------------------------------------------------------
@@ -47,18 +68,16 @@ const HostSet::Entry* WorkerCluster::pick_original(const net::Address& address) 
 void WorkerCluster::release(std::shared_ptr<const void> part) { owner_.release_(std::move(part)); }
 
 HostPool& WorkerCluster::pool(const HostSet::Entry& entry, bool http2_client) {
-  using Codec = config::ClusterSpec::Codec;
-  const Codec codec = cluster_->spec().codec;
-  const bool http2 = codec == Codec::kHttp2 || (codec == Codec::kAsDownstream && http2_client);
-  std::unique_ptr<HostPool>& pool = pools_[http2][entry.host.get()];
-  if (pool == nullptr) pool = std::make_unique<HostPool>(*this, entry.host, http2);
+  const PoolProtocol protocol = protocol_of(cluster_->spec().codec, http2_client);
+  std::unique_ptr<HostPool>& pool = pools_[static_cast<size_t>(protocol)][entry.host.get()];
+  if (pool == nullptr) pool = std::make_unique<HostPool>(*this, entry.host, protocol);
   return *pool;
 }
 
 bool WorkerCluster::wanted(const HostPool& pool) const {
-  using Codec = config::ClusterSpec::Codec;
   const Codec codec = cluster_->spec().codec;
-  return !draining_ && (codec == Codec::kAsDownstream || (codec == Codec::kHttp2) == pool.http2()) &&
+  const PoolProtocol protocol = pool.protocol();
+  return !draining_ && (protocol == protocol_of(codec, false) || protocol == protocol_of(codec, true)) &&
          (takes_original() || hosts_->contains(&pool.host()));
 }
 
@@ -71,6 +90,9 @@ void WorkerCluster::update(std::shared_ptr<const Cluster> cluster, std::shared_p
     if (before.lb != after.lb || before.least_request_choice_count != after.least_request_choice_count)
       balancer_ = make_load_balancer(after.lb, after.least_request_choice_count, owner_.loop_.random());
     changed = changed || before.codec != after.codec;
+    if (bound_to(cluster_->tls().get()) != bound_to(cluster->tls().get()))
+      for (auto& pools : pools_)
+        for (auto& [host, pool] : pools) pool->renew();
     std::swap(cluster, cluster_);
     release(std::move(cluster));
   }
@@ -106,20 +128,25 @@ void WorkerCluster::shutdown() {
     for (auto& [host, pool] : pools) pool->shutdown();
 }
 
-// Destroys a pool after the turn: it is called from the pool's own code.
+// Destroys a pool after the turn: it is called from the pool's own code. Its cluster waits for that, too.
 struct WorkerCluster::Reaper final : event::Deferred {
-  explicit Reaper(std::unique_ptr<HostPool> p) : pool(std::move(p)) {}
+  Reaper(WorkerCluster& c, std::unique_ptr<HostPool> p) : cluster(c), pool(std::move(p)) { cluster.hold(); }
+  ~Reaper() override {
+    pool.reset();
+    cluster.drop();
+  }
+  WorkerCluster& cluster;
   std::unique_ptr<HostPool> pool;
 };
 
 void WorkerCluster::maybe_remove(HostPool& pool) {
   if (!pool.empty() || (wanted(pool) && !takes_original())) return;
-  auto& pools = pools_[pool.http2()];
+  auto& pools = pools_[static_cast<size_t>(pool.protocol())];
   const auto at = pools.find(&pool.host());
   if (at == pools.end()) return;
   std::unique_ptr<HostPool> mine = std::move(at->second);
   pools.erase(at);
-  owner_.loop_.defer_delete(std::make_unique<Reaper>(std::move(mine)));
+  owner_.loop_.defer_delete(std::make_unique<Reaper>(*this, std::move(mine)));
 }
 
 // --- WorkerClusters

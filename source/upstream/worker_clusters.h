@@ -47,7 +47,7 @@ class WorkerCluster {
   void update(std::shared_ptr<const Cluster> cluster, std::shared_ptr<const HostSet> hosts);
   void drain();
   void shutdown();
-  bool empty() const { return users_ == 0 && pools_[0].empty() && pools_[1].empty(); }
+  bool empty() const { return users_ == 0 && pools_[0].empty() && pools_[1].empty() && pools_[2].empty(); }
   // Streams hold what they use.
   void hold() { ++users_; }
   void drop() { --users_; }
@@ -65,7 +65,7 @@ class WorkerCluster {
   std::shared_ptr<const Cluster> cluster_;
   std::shared_ptr<const HostSet> hosts_;
   std::unique_ptr<LoadBalancer> balancer_;
-  std::unordered_map<const Host*, std::unique_ptr<HostPool>> pools_[2];  // HTTP/1, HTTP/2
+  std::unordered_map<const Host*, std::unique_ptr<HostPool>> pools_[3];  // by PoolProtocol
   struct AddressHash {
     size_t operator()(const net::Address& address) const { return address.hash(); }
   };

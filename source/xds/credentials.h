@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/san_match.h"
+
 namespace grpc {
 class ChannelCredentials;
 }
@@ -22,18 +24,6 @@ struct Pem {
   std::string file, bytes;
   bool empty() const { return file.empty() && bytes.empty(); }
   bool operator==(const Pem&) const = default;
-};
-
-// What a name in the server's certificate must be.
-struct SanMatch {
-  enum class Type : uint8_t { kEmail, kDns, kUri, kIp } type = Type::kDns;
-  enum class Kind : uint8_t { kExact, kPrefix, kSuffix, kContains } kind = Kind::kExact;
-  std::string value;
-  bool ignore_case = false;
-  bool operator==(const SanMatch&) const = default;
-
-  // `name`: of a certificate; "*.example" is any one label before ".example" to an exact match of DNS names.
-  bool matches(std::string_view name) const;
 };
 
 struct TlsSpec {

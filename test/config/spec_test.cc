@@ -44,6 +44,9 @@ TEST(Spec, ConnectionManagersCompareEveryMember) {
   HcmSpec a;
   a.merge_slashes = true;
   EXPECT_NE(a, HcmSpec());
+  HcmSpec c;
+  c.client_cert_details.uri = true;
+  EXPECT_NE(c, HcmSpec());
   HcmSpec b;
   b.internal_cidrs.push_back({.prefix = "10.0.0.0", .length = 8});
   EXPECT_NE(b, HcmSpec());

@@ -70,7 +70,7 @@ TEST_F(Channel, TlsOfAStaticCluster) {
       ", validation_context: {trusted_ca: " + file("ca.pem") +
       ", match_typed_subject_alt_names: [{san_type: URI, matcher: {prefix: \"spiffe://a/\"}}, {san_type: DNS, matcher: "
       "{exact: b, ignore_case: true}}]}}"));
-  using San = ChannelTlsSpec::SanMatch;
+  using San = SanMatch;
   const ChannelTlsSpec expected{
       .trusted_ca = {dir_ / "ca.pem", ca_.pem()},
       .certificate_chain = {dir_ / "me.pem", me_.pem},
@@ -102,34 +102,25 @@ TEST_F(Channel, WhatIsWrongWithCertificatesIsToldWithTheFile) {
        {common + "validation_context.match_typed_subject_alt_names[1].matcher.safe_regex", "is not supported here"}});
 }
 
-TEST_F(Channel, TlsIsForWaysToControlPlanesOnly) {
-  const std::string text = by_cluster("common_tls_context: {" + trust() + "}");
-  good(text);
+TEST_F(Channel, WhatGrpcCannotDoIsRefusedInWaysToControlPlanesOnly) {
+  const std::string pin(64, 'a');
+  const std::string text = by_cluster(
+      "auto_host_sni: true, common_tls_context: {tls_params: {tls_minimum_protocol_version: TLSv1_3}, "
+      "validation_context: {trusted_ca: " +
+      file("ca.pem") + ", verify_certificate_hash: [\"" + pin + "\"]}}");
+  const std::string common = kTls + ".common_tls_context.";
+  const char* why = "is not supported in a cluster that is the way to a control plane";
+  bad(text, {{kTls + ".auto_host_sni", why},
+             {common + "tls_params", why},
+             {common + "validation_context.verify_certificate_hash", why}});
   const std::string plain =
       "  - {name: plain, type: STATIC, load_assignment: {cluster_name: plain, endpoints: "
       "{lb_endpoints: {endpoint: {address: {pipe: {path: /a}}}}}}}\n";
-  bad(with(text, "cluster_name: xds}", "cluster_name: plain}") + plain,
-      {{kTls, "TLS is not supported yet, but for clusters that an xDS source of this file names"}});
-  // Nor does a request get there.
-  const std::string listener =
-      "  listeners:\n  - {name: l, address: {socket_address: {address: 127.0.0.1, port_value: 0}}, filter_chains: "
-      "[{filters: [{name: h, typed_config: {\"@type\": "
-      "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, "
-      "stat_prefix: a, route_config: {name: r, virtual_hosts: [{name: v, domains: [\"*\"], routes: [{match: {prefix: "
-      "/}, "
-      "route: {cluster: xds}}]}]}, http_filters: [{name: r, typed_config: {\"@type\": "
-      "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]}}]}]}\n";
-  bad(text + listener, {{"static_resources.listeners[0].filter_chains[0].filters[0].typed_config.route_config.virtual_"
-                         "hosts[0].routes[0].route.cluster",
-                         "cluster \"xds\" has TLS"}});
-  // Discovered clusters have none yet.
-  loader_.translator.bootstrap(text, "b.yaml");
-  expect_faults(loader_
-                    .resource("\"@type\": envoy.config.cluster.v3.Cluster\nname: c\ntransport_socket: {name: tls, "
-                              "typed_config: {" +
-                              kContext + ", common_tls_context: {" + trust() + "}}}\n")
-                    .faults,
-                {{"transport_socket.typed_config", "TLS is not supported yet"}});
+  const BootstrapSpec spec = good(with(text, "cluster_name: xds}", "cluster_name: plain}") + plain);
+  EXPECT_TRUE(spec.channel_tls.empty());
+  ASSERT_EQ(spec.clusters.size(), 2u);
+  ASSERT_TRUE(spec.clusters[0].tls);
+  EXPECT_TRUE(spec.clusters[0].tls->auto_host_sni);
 }
 
 TEST_F(Channel, GoogleGrpc) {

@@ -277,13 +277,13 @@ TEST(Listener, FilterChainMistakes) {
        {"filter_chains[0].filter_chain_match.server_names[2]", "neither a host name"},
        {"filter_chains[0].filter_chain_match.application_protocols[1]", "from 1 to 255 bytes"},
        {"filter_chains[0].filter_chain_match.transport_protocol", "\"quic\" is not supported"},
-       {"filter_chains[0].transport_socket.typed_config", "is not supported; only"}});
+       {"filter_chains[0].transport_socket.typed_config", "type envoy.config.core.v3.Node is not supported"}});
   bad(with(kListener, "- name: main\n", R"(- name: main
   transport_socket:
     name: tls
     typed_config: {"@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext}
 )"),
-      {{"filter_chains[0].transport_socket.typed_config", "tls.v3.DownstreamTlsContext is not supported"}});
+      {{"filter_chains[0].transport_socket.typed_config.common_tls_context.tls_certificates", "needs at least one"}});
 
   const std::string hcm =
       R"(typed_config: {"@type": envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: a, route_config: {}, http_filters: {name: r, typed_config: {"@type": envoy.extensions.filters.http.router.v3.Router}}})";

@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <new>
 
-#include "net/net_fixture.h"
+#include "net/tls_fixture.h"
 
 namespace {
 std::atomic<uint64_t> allocations{0};
@@ -65,17 +65,24 @@ struct Echo final : ConnectionHandler {
 
 class AllocationTest : public NetTest {};
 
-TEST_F(AllocationTest, NoneInTenThousandRoundTrips) {
+// Round trips between two Connections, plain or with TLS; what OpenSSL itself takes is not ours.
+class RoundTrips : public AllocationTest, public ::testing::WithParamInterface<bool> {};
+
+TEST_P(RoundTrips, AllocateNothing) {
+  const bool tls = GetParam();
+  test::CertificateAuthority ca;
+  TestContext server(ca.issue("a"), ""), peer({}, ca.pem());
   auto set = SocketSet::create(*Address::parse("127.0.0.1", 0), 1, 0);
   ASSERT_TRUE(set.has_value());
   for (const size_t size : {size_t{128}, size_t{20'000}}) {  // copied, and shared
     Echo echo;
     Acceptor acceptor(loop, *set, 0, [&](int fd, const Address& local, const Address& remote) {
-      echo.connection = Connection::accept(loop, fd, local, remote, echo, {});
+      echo.connection = Connection::accept(loop, fd, local, remote, echo, {}, tls ? server.server() : TlsSessionPtr());
     });
     Pinger pinger;
     pinger.size = size;
-    Connection* client = Connection::connect(loop, (*set)->address(), pinger, {});
+    Connection* client =
+        Connection::connect(loop, (*set)->address(), pinger, {}, tls ? peer.client() : TlsSessionPtr());
     run_until([&] { return pinger.round_trips >= 500; });  // warm
     const uint64_t from = pinger.round_trips, before = allocations;
     while (pinger.round_trips < from + 10'000) loop.run_once();
@@ -86,6 +93,9 @@ TEST_F(AllocationTest, NoneInTenThousandRoundTrips) {
     run_until([&] { return pinger.down && echo.down; });
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Transports, RoundTrips, ::testing::Bool(),
+                         [](const auto& info) { return std::string(info.param ? "Tls" : "Plain"); });
 
 }  // namespace
 }  // namespace outrigger::net

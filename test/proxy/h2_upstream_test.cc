@@ -1,8 +1,10 @@
 // HTTP/2 to the upstreams of a worker's data plane: pools, limits, refusals, and every pair of versions.
 #include "proxy/data_plane.h"
+#include "proxy/tls_specs.h"
 #include "support/fake_upstream.h"
 #include "support/h2_peer.h"
 #include "support/http_client.h"
+#include "support/tls_tunnel.h"
 
 namespace outrigger::proxy {
 namespace {
@@ -296,21 +298,38 @@ TEST_F(H2Upstream, TheVersionChangesInPlace) {
   EXPECT_EQ(old.socket.end(), test::Socket::End::kEof);
 }
 
-// Two proxies in a row in one worker: client -> "main" -> "hop" -> an HTTP/1.1 upstream.
-class EveryPair : public ::testing::TestWithParam<std::tuple<bool, bool>> {
+// Two proxies in a row in one worker: client -> "main" -> "hop" -> an HTTP/1.1 upstream, in the clear or with TLS.
+class EveryPair : public ::testing::TestWithParam<std::tuple<bool, bool, bool>> {
  protected:
   bool http2_client() const { return std::get<0>(GetParam()); }
+  bool tls() const { return std::get<2>(GetParam()); }
   void SetUp() override {
     ASSERT_TRUE(plane.accept(cluster_to("end", upstream.port(), Upstream::kHttp1)).has_value());
     ASSERT_TRUE(plane.accept(table_to("end")).has_value());
-    ASSERT_TRUE(plane.accept(listener_with("hop", "end")).has_value());
-    plane.publish();
+    const auto serve = [&](const std::string& name, const std::string& table) {
+      config::ListenerSpec listener = listener_with(name, table);
+      if (tls()) listener.filter_chains[0].tls = server_tls({ca.issue(name, {"DNS:" + name + ".example"})});
+      ASSERT_TRUE(plane.accept(listener).has_value());
+      plane.publish();
+    };
+    serve("hop", "end");
     const bool http2 = std::get<1>(GetParam());
-    ASSERT_TRUE(
-        plane.accept(cluster_to("hop", plane.port("hop"), http2 ? Upstream::kHttp2 : Upstream::kHttp1)).has_value());
+    config::ClusterSpec hop = cluster_to("hop", plane.port("hop"), http2 ? Upstream::kHttp2 : Upstream::kHttp1);
+    if (tls()) {
+      hop.tls = client_tls(ca.pem(), "hop.example");
+      hop.tls->auto_sni_san_validation = true;
+    }
+    ASSERT_TRUE(plane.accept(hop).has_value());
     ASSERT_TRUE(plane.accept(table_to("hop")).has_value());
-    ASSERT_TRUE(plane.accept(listener_with("main", "hop")).has_value());
-    plane.publish();
+    serve("main", "hop");
+  }
+  test::Socket connect() {
+    test::Socket socket = test::Socket::connect(plane.port());
+    if (!tls()) return socket;
+    tunnels.push_back(std::make_unique<test::TlsTunnel>(
+        std::move(socket), test::TlsSettings{.trusted = ca.pem(), .alpn = {http2_client() ? "h2" : "http/1.1"}}));
+    EXPECT_TRUE(tunnels.back()->open()) << tunnels.back()->error();
+    return tunnels.back()->plain();
   }
   struct Answer {
     std::string status, body, trailer;
@@ -318,7 +337,7 @@ class EveryPair : public ::testing::TestWithParam<std::tuple<bool, bool>> {
   Answer ask(const std::string& method, const std::string& path, const std::string& body) {
     Answer out;
     if (!http2_client()) {
-      test::HttpClient client(plane.port());
+      test::HttpClient client(connect());
       client.send(method + " " + path + " HTTP/1.1\r\nhost: a.test\r\nte: trailers\r\nconnection: te\r\n" +
                   (body.empty() ? "" : "content-length: " + std::to_string(body.size()) + "\r\n") + "\r\n" + body);
       const test::HttpMessage response = client.read_response(method == "HEAD");
@@ -326,7 +345,7 @@ class EveryPair : public ::testing::TestWithParam<std::tuple<bool, bool>> {
              response.trailers.empty() ? "" : response.trailers[0].second};
       return out;
     }
-    H2Peer client(test::Socket::connect(plane.port()));
+    H2Peer client(connect());
     client.socket.send(h2::preface() + h2::settings({{4, 8 << 20}}) + h2::window(0, 8 << 20) +
                        h2::headers(1, h2::request(method, path, {{"te", "trailers"}}),
                                    body.empty() ? h2::kEndStream | h2::kEndHeaders : h2::kEndHeaders));
@@ -342,8 +361,10 @@ class EveryPair : public ::testing::TestWithParam<std::tuple<bool, bool>> {
     return out;
   }
 
+  test::CertificateAuthority ca;
   test::FakeUpstream upstream;
   DataPlane plane;
+  std::vector<std::unique_ptr<test::TlsTunnel>> tunnels;
 };
 
 TEST_P(EveryPair, BodiesTrailersHeadAndEarlyAnswers) {
@@ -371,22 +392,24 @@ TEST_P(EveryPair, BodiesTrailersHeadAndEarlyAnswers) {
   EXPECT_EQ(head.body, "");
   EXPECT_EQ(ask("GET", "/204", "").status, "204");
   if (http2_client()) {
-    H2Peer client(test::Socket::connect(plane.port()));
+    H2Peer client(connect());
     client.socket.send(h2::preface() + h2::settings() + h2::headers(1, h2::get("/broken")));
     client.head(1);
     EXPECT_FALSE(client.reader.ended(1));
     EXPECT_GE(client.reader.code(1), 0);
   } else {
-    test::HttpClient client(plane.port());
+    test::HttpClient client(connect());
     client.send("GET /broken HTTP/1.1\r\nhost: a.test\r\n\r\n");
     EXPECT_FALSE(client.read_response().ok());
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Versions, EveryPair, ::testing::Combine(::testing::Bool(), ::testing::Bool()),
+INSTANTIATE_TEST_SUITE_P(Versions, EveryPair,
+                         ::testing::Combine(::testing::Bool(), ::testing::Bool(), ::testing::Bool()),
                          [](const auto& info) {
                            return std::string(std::get<0>(info.param) ? "H2" : "H1") +
-                                  (std::get<1>(info.param) ? "ToH2" : "ToH1");
+                                  (std::get<1>(info.param) ? "ToH2" : "ToH1") +
+                                  (std::get<2>(info.param) ? "OverTls" : "");
                          });
 
 }  // namespace

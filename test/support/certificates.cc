@@ -4,6 +4,7 @@
 #include <openssl/ec.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
+#include <openssl/rsa.h>
 #include <openssl/x509v3.h>
 
 #include "base/check.h"
@@ -16,7 +17,7 @@ using Key = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
 using X509Ptr = std::unique_ptr<X509, decltype(&X509_free)>;
 using Bio = std::unique_ptr<BIO, decltype(&BIO_free)>;
 
-Key make_key() { return {EVP_EC_gen("P-256"), EVP_PKEY_free}; }
+Key make_key(bool rsa) { return {rsa ? EVP_RSA_gen(2048) : EVP_EC_gen("P-256"), EVP_PKEY_free}; }
 
 std::string text_of(BIO* bio) {
   char* data = nullptr;
@@ -46,12 +47,12 @@ void add_extension(X509* certificate, X509* issuer, int nid, const std::string& 
 }
 
 // Unsigned, without issuer.
-X509Ptr make_certificate(EVP_PKEY* key, const std::string& name, long serial) {
+X509Ptr make_certificate(EVP_PKEY* key, const std::string& name, long serial, const CertificateOptions& options) {
   X509Ptr certificate(X509_new(), X509_free);
   X509_set_version(certificate.get(), X509_VERSION_3);
   ASN1_INTEGER_set(X509_get_serialNumber(certificate.get()), serial);
-  X509_gmtime_adj(X509_getm_notBefore(certificate.get()), -3600);
-  X509_gmtime_adj(X509_getm_notAfter(certificate.get()), 3600);
+  X509_gmtime_adj(X509_getm_notBefore(certificate.get()), options.valid_from_s);
+  X509_gmtime_adj(X509_getm_notAfter(certificate.get()), options.valid_until_s);
   X509_NAME_add_entry_by_txt(X509_get_subject_name(certificate.get()), "CN", MBSTRING_UTF8,
                              reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1, 0);
   X509_set_pubkey(certificate.get(), key);
@@ -61,13 +62,13 @@ X509Ptr make_certificate(EVP_PKEY* key, const std::string& name, long serial) {
 }  // namespace
 
 struct CertificateAuthority::Impl {
-  Key key = make_key();
+  Key key = make_key(false);
   X509Ptr certificate{nullptr, X509_free};
   long next_serial = 2;
 };
 
 CertificateAuthority::CertificateAuthority(const std::string& name) : impl_(std::make_unique<Impl>()) {
-  impl_->certificate = make_certificate(impl_->key.get(), name, 1);
+  impl_->certificate = make_certificate(impl_->key.get(), name, 1, {});
   X509* mine = impl_->certificate.get();
   X509_set_issuer_name(mine, X509_get_subject_name(mine));
   add_extension(mine, mine, NID_basic_constraints, "critical,CA:TRUE");
@@ -78,15 +79,39 @@ CertificateAuthority::CertificateAuthority(const std::string& name) : impl_(std:
 
 CertificateAuthority::~CertificateAuthority() = default;
 
-Certificate CertificateAuthority::issue(const std::string& common_name, const std::vector<std::string>& names) {
-  const Key key = make_key();
-  const X509Ptr certificate = make_certificate(key.get(), common_name, impl_->next_serial++);
+Certificate CertificateAuthority::issue(const std::string& common_name, const std::vector<std::string>& names,
+                                        const CertificateOptions& options) {
+  const Key key = make_key(options.rsa);
+  const X509Ptr certificate = make_certificate(key.get(), common_name, impl_->next_serial++, options);
   X509_set_issuer_name(certificate.get(), X509_get_subject_name(impl_->certificate.get()));
   std::string all;
   for (const std::string& name : names) all += (all.empty() ? "" : ",") + name;
   if (!all.empty()) add_extension(certificate.get(), impl_->certificate.get(), NID_subject_alt_name, all);
   CHECK(X509_sign(certificate.get(), impl_->key.get(), EVP_sha256()) > 0);
   return {pem_of(certificate.get()), pem_of(key.get())};
+}
+
+std::string CertificateAuthority::revoke(const std::vector<Certificate>& revoked) const {
+  X509_CRL* list = X509_CRL_new();
+  X509_CRL_set_version(list, X509_CRL_VERSION_2);
+  X509_CRL_set_issuer_name(list, X509_get_subject_name(impl_->certificate.get()));
+  ASN1_TIME* time = ASN1_TIME_new();
+  X509_CRL_set1_lastUpdate(list, X509_gmtime_adj(time, -3600));
+  X509_CRL_set1_nextUpdate(list, X509_gmtime_adj(time, 3600));
+  for (const Certificate& one : revoked) {
+    const Bio pem(BIO_new_mem_buf(one.pem.data(), -1), BIO_free);
+    const X509Ptr certificate(PEM_read_bio_X509(pem.get(), nullptr, nullptr, nullptr), X509_free);
+    X509_REVOKED* entry = X509_REVOKED_new();
+    X509_REVOKED_set_serialNumber(entry, X509_get_serialNumber(certificate.get()));
+    X509_REVOKED_set_revocationDate(entry, X509_gmtime_adj(time, -60));
+    X509_CRL_add0_revoked(list, entry);
+  }
+  ASN1_TIME_free(time);
+  CHECK(X509_CRL_sign(list, impl_->key.get(), EVP_sha256()) > 0);
+  const Bio bio(BIO_new(BIO_s_mem()), BIO_free);
+  CHECK(PEM_write_bio_X509_CRL(bio.get(), list) == 1);
+  X509_CRL_free(list);
+  return text_of(bio.get());
 }
 
 Certificates::Certificates(std::string directory, const std::string& name)

@@ -1,4 +1,4 @@
-// CertificateAuthority: certificates for tests, made on the spot (ECDSA P-256, valid for an hour).
+// CertificateAuthority: certificates for tests, made on the spot (ECDSA P-256 unless told, valid for an hour).
 //
 // Use:  CertificateAuthority ca;  Certificate server = ca.issue("server", {"DNS:control.example", "IP:127.0.0.1"});
 //       write_file(dir / "server.pem", server.pem);
@@ -14,6 +14,11 @@ struct Certificate {
   std::string pem, private_key;
 };
 
+struct CertificateOptions {
+  bool rsa = false;
+  long valid_from_s = -3600, valid_until_s = 3600;  // from now
+};
+
 class CertificateAuthority {
  public:
   explicit CertificateAuthority(const std::string& name = "test authority");
@@ -21,7 +26,10 @@ class CertificateAuthority {
 
   const std::string& pem() const { return pem_; }
   // `names`: subject alternative names as OpenSSL writes them.
-  Certificate issue(const std::string& common_name, const std::vector<std::string>& names = {});
+  Certificate issue(const std::string& common_name, const std::vector<std::string>& names = {},
+                    const CertificateOptions& options = {});
+  // A list (CRL) that revokes these, in PEM.
+  std::string revoke(const std::vector<Certificate>& revoked) const;
 
  private:
   struct Impl;
@@ -34,6 +42,7 @@ class Certificates {
  public:
   explicit Certificates(std::string directory, const std::string& name = "ca");
   void issue(const std::string& name, const std::vector<std::string>& names);
+  CertificateAuthority& authority() { return authority_; }
   std::string operator/(const std::string& file) const { return directory_ + "/" + file; }
 
  private:
