@@ -20,6 +20,8 @@ constexpr unsigned kMaxIovecs = 64;
 constexpr size_t kBlockedIovecs = 4;  // libuv allocates for more in a uv_write
 constexpr uint32_t kReadRoom = Block::kLarge / 2;
 constexpr int kLingerRounds = 10;
+// Answers that OpenSSL makes by itself (to requests for new keys, say) and that the peer does not read.
+constexpr size_t kMaxUnreadAnswers = 2 * TlsSession::kSealAtOnce;
 
 // The memory that this thread's loop lends to reads: of the socket, and of what TLS makes of them. Reads that nobody
 // retains use the same bytes again; those that are retained leave the rest of the block to the next reads while it is
@@ -295,6 +297,10 @@ void Connection::take_sealed(Block* block, const char* data, size_t size) {
     if (step == Step::kDone) hold_sealed(block, data, size);
     if (step == Step::kEof) on_close_notify();
     if (step == Step::kFailed) on_tls_failed();
+    if (wire_->size() > kMaxUnreadAnswers) {
+      tls_->fail(TlsFailure::kProtocol, "the peer asks and does not read the answers");
+      end(Error{Errc::kOverflow, origin_, false, "TLS with " + remote_.str() + ": " + tls_->reason()});
+    }
     if (!wire_->empty()) loop_.at_turn_end(*this);
   }
   if (tls_ != nullptr) tls_->take_back();

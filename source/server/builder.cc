@@ -52,13 +52,54 @@ void each_source(Spec& spec, F&& f) {
   }
 }
 
-// The files that a resource wants read for it.
-std::vector<FileSource> file_sources(const config::Spec& spec) {
-  std::vector<FileSource> files;
-  each_source(spec, [&](ResourceType type, const ConfigSourceSpec& source, const char*) {
+// Calls f(data) for each file that was read into a resource and may rotate.
+template <class F>
+void each_data_file(const config::Spec& spec, F&& f) {
+  const auto file = [&](const config::DataSpec& data) {
+    if (!data.file.empty()) f(data);
+  };
+  const auto tls = [&](const config::TlsSpec& from) {
+    for (const config::TlsCertificateSpec& one : from.certificates) {
+      file(one.chain);
+      file(one.private_key);
+    }
+    if (!from.validation) return;
+    file(from.validation->trusted_ca);
+    file(from.validation->crl);
+  };
+  if (const auto* listener = std::get_if<config::ListenerSpec>(&spec)) {
+    for (const config::FilterChainSpec& chain : listener->filter_chains)
+      if (chain.tls) tls(chain.tls->common);
+    const auto& otherwise = listener->default_filter_chain;
+    if (otherwise && otherwise->tls) tls(otherwise->tls->common);
+  } else if (const auto* cluster = std::get_if<config::ClusterSpec>(&spec); cluster != nullptr && cluster->tls) {
+    tls(cluster->tls->common);
+  }
+}
+
+// The files of one resource: those that its own sources are, and those that were read into it.
+struct ResourceFiles {
+  std::vector<FileSource> wanted;
+  std::map<std::string, std::string> read;  // hash of the content by path
+  // With data: to translate it again.
+  Source source = Source::kXds;
+  std::string version, bytes;
+};
+
+ResourceFiles files_of(const TranslatedResource& resource, Source from, const std::string& version) {
+  ResourceFiles files;
+  each_source(*resource.spec, [&](ResourceType type, const ConfigSourceSpec& source, const char*) {
     if (source.kind == ConfigSourceSpec::Kind::kFile)
-      files.push_back({.type = type, .path = source.path, .watched_directory = source.watched_directory});
+      files.wanted.push_back({.type = type, .path = source.path, .watched_directory = source.watched_directory});
   });
+  each_data_file(*resource.spec, [&](const config::DataSpec& data) {
+    if (!files.read.emplace(data.file, content_hash_hex(data.bytes)).second) return;
+    files.wanted.push_back({.type = resource.type, .path = data.file, .watched_directory = {}, .data = true});
+  });
+  if (files.read.empty()) return files;
+  files.source = from;
+  files.version = version;
+  files.bytes = resource.bytes;
   return files;
 }
 
@@ -134,6 +175,8 @@ struct Builder::Impl {
   void resolve_self(Source from, TranslatedResource& resource) const;
   Batch translate(xds::Update& update);
   void apply_file(const FileSource& source, const std::string& text, const std::string& error);
+  void apply_data(const FileSource& source, const std::string& text, const std::string& error);
+  void keep_files(ResourceType type, const std::string& name, ResourceFiles files);
   void first_answer(ResourceType type);
   void change_arrived() { arrived_ns = arrived_ns != 0 ? arrived_ns : event::steady_ns(); }
   void publish_soon();
@@ -151,8 +194,8 @@ struct Builder::Impl {
   BuilderCallbacks callbacks;
   std::thread thread;
 
-  std::map<std::pair<ResourceType, std::string>, std::vector<FileSource>> resource_files;
-  std::vector<FileSource> bootstrap_files;  // LDS, CDS
+  std::map<std::pair<ResourceType, std::string>, ResourceFiles> resource_files;  // of those that have any
+  std::vector<FileSource> bootstrap_files;                                       // LDS, CDS
   Wanted wanted;
   bool wanted_told = false;
   uint64_t wants_told = 0;
@@ -202,10 +245,10 @@ Builder::Loaded Builder::Impl::load(std::string_view text, std::string_view file
   for (TranslatedResource& resource : read.resources) {
     const size_t at = index[static_cast<size_t>(resource.type)]++;
     if (!resource.spec) continue;
-    std::vector<FileSource> files = file_sources(*resource.spec);
+    ResourceFiles files = files_of(resource, Source::kStatic, {});
     const auto accepted = store.accept(std::move(*resource.spec), std::move(resource.bytes), Source::kStatic);
     if (accepted) {
-      if (!files.empty()) resource_files[{resource.type, resource.name}] = std::move(files);
+      keep_files(resource.type, resource.name, std::move(files));
       continue;
     }
     const char* list = resource.type == ResourceType::kListener ? "listeners" : "clusters";
@@ -300,18 +343,22 @@ bool Builder::Impl::take(const Batch& batch, Item& item, std::vector<std::string
     if (!resource.name.empty()) store.refuse(batch.type, resource.name, item.version, resource.faults);
     return false;
   }
-  std::vector<FileSource> files = file_sources(*resource.spec);
+  ResourceFiles files = files_of(resource, batch.source, item.version);
   auto accepted = store.accept(std::move(*resource.spec), std::move(resource.bytes), batch.source, item.version);
   if (!accepted) {
     faults.push_back(fmt::format("{}/{}: {}", short_type(batch.type), resource.name, accepted.error().detail));
     return false;
   }
-  if (files.empty()) {
-    resource_files.erase({batch.type, resource.name});
-  } else {
-    resource_files[{batch.type, resource.name}] = std::move(files);
-  }
+  keep_files(batch.type, resource.name, std::move(files));
   return true;
+}
+
+void Builder::Impl::keep_files(ResourceType type, const std::string& name, ResourceFiles files) {
+  if (files.wanted.empty()) {
+    resource_files.erase({type, name});
+  } else {
+    resource_files[{type, name}] = std::move(files);
+  }
 }
 
 Builder::Impl::Batch Builder::Impl::translate(xds::Update& update) {
@@ -338,7 +385,37 @@ Builder::Impl::Batch Builder::Impl::translate(xds::Update& update) {
   return batch;
 }
 
+// A certificate, key or list has changed: whatever has read it is translated again, and reads all of its files. Of a
+// pair the second one to change makes it whole; until then the last good pair serves.
+void Builder::Impl::apply_data(const FileSource& source, const std::string& text, const std::string& error) {
+  std::vector<std::string> faults;
+  if (!error.empty()) faults.push_back(error);
+  const std::string hash = content_hash_hex(text);
+  std::vector<std::string> readers;
+  for (const auto& [resource, files] : resource_files) {
+    const auto read = files.read.find(source.path);
+    const bool changed = error.empty() && read != files.read.end() && read->second != hash;
+    if (resource.first == source.type && changed) readers.push_back(resource.second);
+  }
+  for (const std::string& name : readers) {
+    const ResourceFiles& files = resource_files[{source.type, name}];
+    const Batch batch{.type = source.type, .source = files.source, .items = {}, .kept = {}, .removed = {}};
+    Item item{.resource = translator.resource(config::type_url(source.type), files.bytes, config::FieldPath(name)),
+              .called = name,
+              .version = files.version};
+    take(batch, item, faults);
+  }
+  if (readers.empty() && faults.empty()) return;
+  options.stats->add(faults.empty() ? counts.file_success : counts.file_rejected);
+  if (faults.empty())
+    OUTRIGGER_LOG(kInfo, "config", "{} taken", source.path);
+  else
+    log_faults(source.path, faults);
+  publish_soon();
+}
+
 void Builder::Impl::apply_file(const FileSource& source, const std::string& text, const std::string& error) {
+  if (source.data) return apply_data(source, text, error);
   std::vector<std::string> faults;
   if (!error.empty()) {
     faults.push_back(error);
@@ -428,7 +505,7 @@ void Builder::Impl::tell_wanted() {
              .files = {},
              .dns = {}};
   std::set<FileSource> files(bootstrap_files.begin(), bootstrap_files.end());
-  for (const auto& [resource, sources] : resource_files) files.insert(sources.begin(), sources.end());
+  for (const auto& [resource, held] : resource_files) files.insert(held.wanted.begin(), held.wanted.end());
   now.files.assign(files.begin(), files.end());
   for (const auto& spec : store.dns_clusters()) now.dns.push_back(dns_target(*spec));
   if (wanted_told && now == wanted) return;

@@ -36,11 +36,12 @@ struct BuilderOptions {
   config::UnknownFields unknown_fields = config::UnknownFields::kError;
 };
 
-// A file that holds resources of one type.
+// A file that holds resources of one type, or data (a certificate) that a resource of that type has read.
 struct FileSource {
   config::ResourceType type = config::ResourceType::kListener;
   std::string path;
   std::string watched_directory;  // empty: the file itself is watched
+  bool data = false;
   auto operator<=>(const FileSource&) const = default;
 };
 

@@ -1,5 +1,6 @@
 // Connections with TLS, against OpenSSL itself and against each other.
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 
 #include <future>
 
@@ -275,6 +276,32 @@ TEST_F(TlsConnection, GarbageAndClosersInTheHandshake) {
     ASSERT_TRUE(handler.error);
     EXPECT_EQ(handler.error->code, garbage ? Errc::kProtocol : Errc::kReset) << handler.error->detail;
   }
+}
+
+TEST_F(TlsConnection, APeerThatAsksForKeysAndReadsNothingIsBounded) {
+  Recorder handler;
+  auto set = SocketSet::create(*Address::parse("127.0.0.1", 0), 1, 0);
+  Acceptor acceptor(loop, *set, 0, [&](int fd, const Address& local, const Address& remote) {
+    const int small = 4096;
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+    Connection::accept(loop, fd, local, remote, handler, {}, server_.server());
+  });
+  auto flood = std::async(std::launch::async, [&] {
+    const Socket peer = Socket::connect_small((*set)->address().port(), 4096, 65536);
+    SSL_CTX* context = SSL_CTX_new(TLS_method());
+    SSL* ssl = SSL_new(context);
+    SSL_set_fd(ssl, peer.fd());
+    bool going = SSL_connect(ssl) == 1;
+    for (int i = 0; going && i < 1'000'000; ++i)
+      going = SSL_key_update(ssl, SSL_KEY_UPDATE_REQUESTED) == 1 && SSL_do_handshake(ssl) == 1;
+    SSL_free(ssl);
+    SSL_CTX_free(context);
+    return going;
+  });
+  run_until([&] { return handler.closed(); });
+  EXPECT_FALSE(flood.get());
+  ASSERT_TRUE(handler.error);
+  EXPECT_EQ(handler.error->code, Errc::kOverflow) << handler.error->detail;
 }
 
 TEST_F(TlsConnection, AServerThatOursDoesNotBelieveIsToldSo) {
