@@ -19,16 +19,16 @@ bool equal_tables(const std::shared_ptr<const RouteTableSpec>& a, const std::sha
 
 // Every member but route_table; a member added to HcmSpec and forgotten here fails spec_test's size check.
 auto comparable(const HcmSpec& s) {
-  return std::tie(s.codec, s.stat_prefix, s.rds_name, s.rds_source, s.filters, s.router_suppress_envoy_headers,
-                  s.respect_expected_rq_timeout, s.access_logs, s.server_name, s.server_header,
-                  s.max_request_headers_kb, s.max_headers_count, s.underscores, s.idle_timeout_ms,
-                  s.max_connection_duration_ms, s.max_stream_duration_ms, s.max_requests_per_connection,
-                  s.stream_idle_timeout_ms, s.request_timeout_ms, s.request_headers_timeout_ms, s.drain_timeout_ms,
-                  s.delayed_close_timeout_ms, s.accept_http_10, s.default_host_for_http_10, s.allow_absolute_url,
-                  s.enable_trailers, s.http2, s.upgrades, s.use_remote_address, s.xff_num_trusted_hops, s.skip_xff_append, s.via,
-                  s.generate_request_id, s.preserve_external_request_id, s.always_set_request_id_in_response,
-                  s.forward_client_cert, s.normalize_path, s.merge_slashes, s.escaped_slashes,
-                  s.strip_matching_host_port, s.strip_any_host_port, s.strip_trailing_host_dot, s.internal_cidrs);
+  return std::tie(
+      s.codec, s.stat_prefix, s.rds_name, s.rds_source, s.filters, s.router_suppress_envoy_headers,
+      s.respect_expected_rq_timeout, s.access_logs, s.server_name, s.server_header, s.max_request_headers_kb,
+      s.max_headers_count, s.underscores, s.idle_timeout_ms, s.max_connection_duration_ms, s.max_stream_duration_ms,
+      s.max_requests_per_connection, s.stream_idle_timeout_ms, s.request_timeout_ms, s.request_headers_timeout_ms,
+      s.drain_timeout_ms, s.delayed_close_timeout_ms, s.accept_http_10, s.default_host_for_http_10,
+      s.allow_absolute_url, s.enable_trailers, s.http2, s.upgrades, s.use_remote_address, s.xff_num_trusted_hops,
+      s.skip_xff_append, s.via, s.generate_request_id, s.preserve_external_request_id,
+      s.always_set_request_id_in_response, s.forward_client_cert, s.normalize_path, s.merge_slashes, s.escaped_slashes,
+      s.strip_matching_host_port, s.strip_any_host_port, s.strip_trailing_host_dot, s.internal_cidrs);
 }
 
 }  // namespace

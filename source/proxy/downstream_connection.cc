@@ -29,6 +29,7 @@ http::H2Options h2_options(const ActiveChain& chain) {
   http::H2Options options = upstream::h2_options(hcm.http2, chain.buffer_limit);
   options.max_head_bytes = hcm.max_request_headers_kb * 1024;
   options.max_headers_count = hcm.max_headers_count;
+  options.allow_connect = hcm.http2.allow_connect;
   return options;
 }
 
@@ -41,6 +42,7 @@ DownstreamConnection::DownstreamConnection(WorkerState& worker, ActiveChain& cha
       idle_timeout_([](void* self) { static_cast<DownstreamConnection*>(self)->on_idle(); }, this),
       head_timeout_([](void* self) { static_cast<DownstreamConnection*>(self)->on_head_timeout(); }, this),
       drain_timeout_([](void* self) { static_cast<DownstreamConnection*>(self)->on_drain_timeout(); }, this),
+      age_([](void* self) { static_cast<DownstreamConnection*>(self)->on_age(); }, this),
       on_gone_(std::move(on_gone)) {
   char buffer[net::Address::kMaxText];
   const auto put = [&](size_t at, size_t size) {
@@ -61,6 +63,7 @@ DownstreamConnection::DownstreamConnection(WorkerState& worker, ActiveChain& cha
       {.write_high_watermark = chain_.buffer_limit, .delayed_close_ms = hcm().delayed_close_timeout_ms});
   if (hcm().codec != config::HcmSpec::Codec::kAuto) make_codec(hcm().codec == config::HcmSpec::Codec::kHttp2);
   arm_idle();
+  if (const uint64_t ms = hcm().max_connection_duration_ms; ms != 0) worker_.loop().timers().arm(age_, ms);
 }
 
 DownstreamConnection::~DownstreamConnection() { CHECK(streams_.empty()); }
@@ -175,6 +178,13 @@ void DownstreamConnection::on_drain_timeout() {
   if (streams_.empty()) connection_->close(net::Close::kFlush);
 }
 
+// It takes no new requests, and ends with those that it has.
+void DownstreamConnection::on_age() {
+  if (closed_) return;
+  worker_.shard().add(stats().cx_max_duration_reached);
+  drain(0);
+}
+
 void DownstreamConnection::close_now() {
   if (closed_) return;
   streams_.for_each([](Stream& stream) { stream.abort("connection_cut"); });
@@ -186,6 +196,7 @@ void DownstreamConnection::on_close(net::Connection&, const Error*) {
   idle_timeout_.disarm();
   head_timeout_.disarm();
   drain_timeout_.disarm();
+  age_.disarm();
   if (codec_ != nullptr) codec_->on_close();
   worker_.shard().dec(stats().cx_active);
   worker_.shard().add(stats().cx_destroy);
