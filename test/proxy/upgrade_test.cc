@@ -289,6 +289,31 @@ TEST_P(Upgrades, AnotherAnswerIsAnAnswer) {
   EXPECT_EQ(upstream.heard(), "");
 }
 
+TEST_P(Upgrades, ExtendedConnectIsTakenOnlyWhereItIsAllowed) {
+  if (!GetParam().h2_client) return;
+  serve({{.type = "websocket"}}, [](ForwardSpec&, config::HcmSpec& hcm) { hcm.http2.allow_connect = false; });
+  End client = ask();
+  EXPECT_TRUE(client.hears_reset());
+  EXPECT_EQ(client.take_head(), "");
+  EXPECT_EQ(plane_.stat("cluster.up.upstream_rq_total"), 0u);
+}
+
+TEST_P(Upgrades, AnUpstreamThatDoesNotOfferThemIsNotAsked) {
+  if (!GetParam().h2_upstream) return;
+  serve();
+  test::HttpClient other(plane_.port());
+  other.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+  H2Peer peer(listener_.accept());
+  ASSERT_EQ(peer.socket.recv_exactly(24), h2::preface());
+  ASSERT_TRUE(peer.read_head(1));
+  peer.socket.send(h2::settings() + h2::headers(1, {{":status", "200"}}));
+  EXPECT_EQ(other.read_response().status(), 200);
+  End client = ask();
+  EXPECT_NE(client.take_head().find("503"), std::string::npos);
+  other.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+  ASSERT_TRUE(peer.read_head(3));  // the connection is still good, and no stream was begun in between
+}
+
 // A reader that does not read holds its writer back, and memory stays bounded.
 TEST_P(Upgrades, BackPressureBothWays) {
   serve();
