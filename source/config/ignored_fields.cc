@@ -114,11 +114,13 @@ constexpr Honoured kHonoured[] = {
     {"envoy.config.route.v3.RouteAction",
      "cluster cluster_header weighted_clusters cluster_not_found_response_code prefix_rewrite regex_rewrite "
      "host_rewrite_literal auto_host_rewrite host_rewrite_header append_x_forwarded_host timeout idle_timeout "
-     "retry_policy request_mirror_policies rate_limits max_stream_duration max_grpc_timeout grpc_timeout_offset"},
+     "retry_policy request_mirror_policies rate_limits max_stream_duration max_grpc_timeout grpc_timeout_offset "
+     "upgrade_configs"},
     {"envoy.config.route.v3.RouteAction.MaxStreamDuration",
      "max_stream_duration grpc_timeout_header_max grpc_timeout_header_offset"},
     {"envoy.config.route.v3.RouteAction.RequestMirrorPolicy",
      "cluster cluster_header runtime_fraction disable_shadow_host_suffix_append"},
+    {"envoy.config.route.v3.RouteAction.UpgradeConfig", "enabled"},
     {"envoy.config.route.v3.RouteConfiguration",
      "name virtual_hosts internal_only_headers response_headers_to_add response_headers_to_remove "
      "request_headers_to_add request_headers_to_remove most_specific_header_mutations_wins validate_clusters "
@@ -148,7 +150,8 @@ constexpr Honoured kHonoured[] = {
      "preserve_external_request_id always_set_request_id_in_response forward_client_cert_details "
      "set_current_client_cert_details normalize_path "
      "merge_slashes path_with_escaped_slashes_action strip_matching_host_port strip_any_host_port "
-     "strip_trailing_host_dot"},
+     "strip_trailing_host_dot upgrade_configs"},
+    {"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig", "enabled"},
     {"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig",
      "cidr_ranges"},
     {"envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
@@ -193,7 +196,7 @@ constexpr FieldUse kRefused = FieldUse::kRefused;
 constexpr std::string_view kHcm = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 constexpr std::string_view kNoRuntime = "there is no runtime layer; the configured value counts";
 constexpr std::string_view kMetadata = "free-form data that nothing here reads";
-constexpr std::string_view kNoUpgrades = "only entries with enabled: false; upgrades are not supported yet";
+constexpr std::string_view kUpgradeType = "all but CONNECT, which is not supported yet";
 
 // Fields about which there is something to say.
 constexpr FieldRule kNoted[] = {
@@ -223,6 +226,8 @@ constexpr FieldRule kNoted[] = {
     {"envoy.config.core.v3.GrpcService.GoogleGrpc", "call_credentials", kUsed,
      "at most one, and not without channel_credentials"},
     {"envoy.config.core.v3.GrpcService.GoogleGrpc", "stat_prefix", kIgnored, "metrics are by type of resource"},
+    {"envoy.config.core.v3.Http2ProtocolOptions", "allow_connect", kUsed,
+     "in listeners; in clusters without effect: what the host offers counts"},
     {"envoy.config.core.v3.HttpProtocolOptions", "max_stream_duration", kUsed, "in listeners only"},
     {"envoy.config.core.v3.HttpProtocolOptions", "headers_with_underscores_action", kUsed,
      "in listeners; in clusters without effect, as in Envoy"},
@@ -266,10 +271,8 @@ constexpr FieldRule kNoted[] = {
     {"envoy.config.route.v3.Route", "metadata", kIgnored, kMetadata},
     {"envoy.config.route.v3.Route", "stat_prefix", kIgnored, "there are no metrics of single routes"},
     {"envoy.config.route.v3.RouteAction", "priority", kUsed, "DEFAULT only"},
-    {"envoy.config.route.v3.RouteAction", "upgrade_configs", kUsed, kNoUpgrades},
     {"envoy.config.route.v3.RouteAction.RequestMirrorPolicy", "trace_sampled", kIgnored, "nothing is traced yet"},
-    {"envoy.config.route.v3.RouteAction.UpgradeConfig", "upgrade_type", kUsed, ""},
-    {"envoy.config.route.v3.RouteAction.UpgradeConfig", "enabled", kUsed, kNoUpgrades},
+    {"envoy.config.route.v3.RouteAction.UpgradeConfig", "upgrade_type", kUsed, kUpgradeType},
     {"envoy.config.route.v3.RouteConfiguration", "metadata", kIgnored, kMetadata},
     {"envoy.config.route.v3.VirtualHost", "metadata", kIgnored, kMetadata},
     {"envoy.config.route.v3.WeightedCluster", "total_weight", kUsed, "must be the sum of the weights"},
@@ -283,14 +286,11 @@ constexpr FieldRule kNoted[] = {
     {"envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector", "initial_read_buffer_size", kIgnored,
      "what is read grows with what comes"},
     {kHcm, "http_filters", kUsed, "the router is last"},
-    {kHcm, "upgrade_configs", kUsed, kNoUpgrades},
     {kHcm, "stream_error_on_invalid_http_message", kIgnored, "a malformed HTTP/1 message always ends its connection"},
     {"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig",
      "unix_sockets", kRefused, "clients on Unix sockets are never internal"},
     {"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig", "upgrade_type",
-     kUsed, ""},
-    {"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig", "enabled",
-     kUsed, kNoUpgrades},
+     kUsed, kUpgradeType},
     {"envoy.extensions.transport_sockets.tls.v3.CommonTlsContext", "alpn_protocols", kUsed, "h2 and http/1.1 only"},
     {"envoy.extensions.transport_sockets.tls.v3.CommonTlsContext", "tls_certificates", kUsed,
      "one of each kind of key"},

@@ -218,11 +218,7 @@ ForwardSpec forward_spec(const route::RouteAction& action, const std::string& sc
   if (action.priority() != core::DEFAULT) t.fault(path.field("priority"), "only DEFAULT is supported");
   each(action.rate_limits(), path.field("rate_limits"),
        [&](const auto& limit, const FieldPath& at) { spec.rate_limits.push_back(rate_limit_spec(limit, at, t)); });
-  each(action.upgrade_configs(), path.field("upgrade_configs"), [&](const auto& upgrade, const FieldPath& at) {
-    if (!upgrade.has_enabled() || upgrade.enabled().value())
-      t.fault(at, fmt::format("upgrades to \"{}\" are not supported yet; remove it or set enabled: false",
-                              upgrade.upgrade_type()));
-  });
+  spec.upgrades = upgrade_specs(action.upgrade_configs(), path.field("upgrade_configs"), t);
   return spec;
 }
 

@@ -166,11 +166,7 @@ HcmSpec hcm_spec(const Manager& manager, const std::string& scope, const FieldPa
   timeouts(manager, spec, path, t);
   identity(manager, spec, path, t);
   paths_and_hosts(manager, spec, path, t);
-  each(manager.upgrade_configs(), path.field("upgrade_configs"), [&](const auto& upgrade, const FieldPath& at) {
-    if (!upgrade.has_enabled() || upgrade.enabled().value())
-      t.fault(at, fmt::format("upgrades to \"{}\" are not supported yet; remove it or set enabled: false",
-                              upgrade.upgrade_type()));
-  });
+  spec.upgrades = upgrade_specs(manager.upgrade_configs(), path.field("upgrade_configs"), t);
   return spec;
 }
 

@@ -21,6 +21,7 @@ void number(bool given, uint32_t value, uint32_t least, uint32_t& to, const Fiel
 Http2Spec http2_spec(const core::Http2ProtocolOptions& from, const FieldPath& path, Translation& t) {
   constexpr uint32_t kLeastWindow = 65'535;  // RFC 9113 section 6.9.2; Envoy takes no less
   Http2Spec spec;
+  spec.allow_connect = from.allow_connect();
   number(from.has_max_concurrent_streams(), from.max_concurrent_streams().value(), 1, spec.max_concurrent_streams,
          path.field("max_concurrent_streams"), t);
   number(from.has_initial_stream_window_size(), from.initial_stream_window_size().value(), kLeastWindow,

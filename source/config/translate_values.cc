@@ -311,6 +311,22 @@ std::string header_remove_name(const std::string& name, const FieldPath& path, T
   return lower;
 }
 
+void add_upgrade(const std::string& type, bool enabled, std::vector<UpgradeSpec>& specs, const FieldPath& path,
+                 Translation& t) {
+  UpgradeSpec spec{.type = lower_ascii(type), .enabled = enabled};
+  const FieldPath at = path.field("upgrade_type");
+  if (spec.type.empty()) {
+    t.fault(at, "must not be empty");
+  } else if (!is_header_name(spec.type)) {
+    t.fault(at, fmt::format("\"{}\" is not a token", type));
+  } else if (spec.type == "connect" && enabled) {
+    t.fault(at, "CONNECT is not supported yet; extended CONNECT needs an entry for its protocol, such as websocket");
+  }
+  for (const UpgradeSpec& other : specs)
+    if (other.type == spec.type) t.fault(at, fmt::format("\"{}\" is there already (case does not count)", type));
+  specs.push_back(std::move(spec));
+}
+
 AddressSpec address_spec(const core::Address& address, AddressUse use, const FieldPath& path, Translation& t) {
   AddressSpec spec;
   switch (address.address_case()) {

@@ -145,6 +145,8 @@ void check_header_value(const std::string& value, const FieldPath& path, Transla
 void check_format(const std::string& format, const FieldPath& path, Translation& t);
 HeaderAddSpec header_add_spec(const envoy::config::core::v3::HeaderValueOption& option, const FieldPath& path,
                               Translation& t);
+void add_upgrade(const std::string& type, bool enabled, std::vector<UpgradeSpec>& specs, const FieldPath& path,
+                 Translation& t);
 std::string header_remove_name(const std::string& name, const FieldPath& path, Translation& t);
 
 enum class AddressUse : uint8_t { kListen, kStaticHost, kDnsHost };
@@ -253,6 +255,16 @@ PerFilterConfigs per_filter_configs(const Map& map, const std::string& scope, co
 template <class Repeated, class F>
 void each(const Repeated& repeated, const FieldPath& path, F&& f) {
   for (int i = 0; i < repeated.size(); ++i) f(repeated[i], path.index(static_cast<size_t>(i)));
+}
+
+// upgrade_configs, of routes and of connection managers.
+template <class Configs>
+std::vector<UpgradeSpec> upgrade_specs(const Configs& configs, const FieldPath& path, Translation& t) {
+  std::vector<UpgradeSpec> specs;
+  each(configs, path, [&](const auto& config, const FieldPath& at) {
+    add_upgrade(config.upgrade_type(), !config.has_enabled() || config.enabled().value(), specs, at, t);
+  });
+  return specs;
 }
 
 }  // namespace outrigger::config

@@ -10,6 +10,11 @@
 // end_stream is true (or trailers). The codec forgets a stream when both its directions have ended, or on reset() /
 // on_reset(); afterwards neither side touches the other: the CodecStream is gone when the call returns.
 //
+// Upgrades: a request whose head has "upgrade" (and no end_stream) asks for a tunnel, in whatever version; HTTP/2's
+// form of it (RFC 8441: CONNECT with :protocol) is this one above the codec. The response head 101 accepts: from then
+// on data in both directions are the tunnel's bytes, an end_stream is a half-close, and the stream ends when both sides
+// have ended. Any other response is an answer like others, and the tunnel's bytes are never sent.
+//
 // Flow control: CodecStream::pause_read(why) stops the delivery of body bytes of that stream as soon as can be (what
 // the codec has already taken from the socket, at most one read, may still come). The write side reports
 // on_write_watermark. An HTTP/1 stream has the connection to itself; HTTP/2 streams share it and wait each for itself.
@@ -42,7 +47,7 @@ enum class ResetReason : uint8_t {
 
 class CodecStream {
  public:
-  // Server only: an interim response (":status" 100, 103; never 101).
+  // Server only: an interim response (":status" 100, 103; never 101, which is a response's own head).
   virtual void encode_1xx(const HeaderMap& headers) = 0;
   // The message's head. Hop-by-hop fields (connection, keep-alive, te, transfer-encoding, upgrade...) are not in it:
   // the codec adds what its version needs. A body without content-length is chunked in HTTP/1.1, close-delimited

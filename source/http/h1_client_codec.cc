@@ -11,7 +11,7 @@ namespace outrigger::http {
 namespace {
 
 constexpr auto kLegal = [] {
-  std::array<uint8_t, 4> table{};
+  std::array<uint8_t, 5> table{};
   for (const H1ClientMove& move : kClientMoves)
     table[static_cast<size_t>(move.from)] |= static_cast<uint8_t>(1u << static_cast<unsigned>(move.to));
   return table;
@@ -92,7 +92,8 @@ void H1ClientCodec::on_read(Block* block, const char* data, size_t size) {
 // `more_bytes`: the read went on after the head.
 void H1ClientCodec::read_head(bool more_bytes) {
   if (!parser_.parse_head(sink_->arena(), message_)) return;  // kFault follows
-  if (message_.status < 200) return sink_->on_1xx(*message_.headers);
+  if (message_.status < 200 && !message_.upgrade) return sink_->on_1xx(*message_.headers);
+  if (request_ == Request::kUpgrade) request_ = message_.upgrade ? Request::kTunnel : Request::kSent;
   const bool end_stream = message_.body == H1Body::kNone;
   if (!end_stream) move_to(H1ClientState::kBody);
   sink_->on_headers(*message_.headers, end_stream);
@@ -112,7 +113,7 @@ void H1ClientCodec::read_trailers(Buffer& body, bool more_bytes) {
 }
 
 void H1ClientCodec::on_eof() {
-  if (state_ == H1ClientState::kClosed) return;
+  if (state_ == H1ClientState::kClosed || state_ == H1ClientState::kTunnelEnd) return;
   if (state_ == H1ClientState::kIdle) {
     move_to(H1ClientState::kClosed);
     connection_.close(net::Close::kNow);
@@ -121,8 +122,14 @@ void H1ClientCodec::on_eof() {
   if (!parser_.finish_at_close())
     return abort_stream(ResetReason::kConnectionTermination, "upstream_remote_disconnect");
   Buffer none;
-  sink_->on_data(none, true);
-  if (reading()) finish_response(false);
+  StreamSink* const sink = sink_;
+  if (request_ == Request::kTunnel) {
+    move_to(H1ClientState::kTunnelEnd);
+    sink->on_data(none, true);
+    return;
+  }
+  sink->on_data(none, true);
+  if (reading() && sink_ == sink) finish_response(false);
 }
 
 void H1ClientCodec::on_close() {
@@ -155,9 +162,9 @@ void H1ClientCodec::finish_response(bool more_bytes) {
   if (reusable) {
     move_to(H1ClientState::kIdle);
     parser_.reset();
-  } else {
+  } else {  // a tunnel's last bytes may have still to leave
     move_to(H1ClientState::kClosed);
-    connection_.close(net::Close::kNow);
+    connection_.close(message_.upgrade ? net::Close::kFlush : net::Close::kNow);
   }
   owner_.on_stream_end(reusable);
 }
@@ -213,9 +220,10 @@ void H1ClientCodec::encode_headers(const HeaderMap& headers, bool end_stream) {
   const DeclaredLength declared = declared_length(headers);
   if (declared.invalid || (declared.given && end_stream && declared.bytes != 0))
     return break_framing("http1.content_length_mismatch");
-  parser_.set_request(method == "HEAD", method == "CONNECT");
+  const Header* const upgrade = end_stream ? nullptr : headers.find(HeaderId::kUpgrade);
+  parser_.set_request({.head = method == "HEAD", .connect = method == "CONNECT", .upgrade = upgrade != nullptr});
   request_left_ = declared.bytes;
-  request_ = declared.given ? Request::kFixed : Request::kChunked;
+  request_ = upgrade != nullptr ? Request::kUpgrade : declared.given ? Request::kFixed : Request::kChunked;
   {
     HeadWriter out(connection_.output(), expected_head_bytes(headers));
     out.text(method);
@@ -225,14 +233,18 @@ void H1ClientCodec::encode_headers(const HeaderMap& headers, bool end_stream) {
     out.text(authority);
     out.text("\r\n");
     write_fields(out, headers, options_.enable_trailers);
-    if (declared.given) {
+    if (upgrade != nullptr) {
+      out.text("connection: upgrade\r\n");
+      out.field(*upgrade);
+    } else if (declared.given) {
       out.content_length(declared.bytes);
     } else if (!end_stream) {
       out.text("transfer-encoding: chunked\r\n");
     } else if (method == "POST" || method == "PUT" || method == "PATCH") {  // RFC 9110 section 8.6
       out.text("content-length: 0\r\n");
     }
-    if (options_.enable_trailers && headers.has(HeaderId::kTe)) out.text("te: trailers\r\nconnection: te\r\n");
+    if (options_.enable_trailers && upgrade == nullptr && headers.has(HeaderId::kTe))
+      out.text("te: trailers\r\nconnection: te\r\n");
     out.text("\r\n");
   }
   if (end_stream) request_ = Request::kSent;
@@ -242,6 +254,7 @@ void H1ClientCodec::encode_headers(const HeaderMap& headers, bool end_stream) {
 void H1ClientCodec::encode_data(Buffer&& data, bool end_stream) {
   CHECK(sink_ != nullptr);
   if (state_ == H1ClientState::kClosed) return;
+  if (request_ == Request::kTunnel) return tunnel_data(std::move(data), end_stream);
   CHECK(request_ == Request::kFixed || request_ == Request::kChunked);
   if (request_ == Request::kFixed) {
     if (data.size() > request_left_ || (end_stream && data.size() < request_left_))
@@ -255,9 +268,19 @@ void H1ClientCodec::encode_data(Buffer&& data, bool end_stream) {
   connection_.written();
 }
 
+void H1ClientCodec::tunnel_data(Buffer&& data, bool end) {
+  connection_.output().append(std::move(data));
+  connection_.written();
+  if (!end) return;
+  request_ = Request::kSent;
+  if (state_ == H1ClientState::kTunnelEnd) return finish_response(false);
+  connection_.shutdown_write();
+}
+
 void H1ClientCodec::encode_trailers(const HeaderMap& trailers) {
   CHECK(sink_ != nullptr);
   if (state_ == H1ClientState::kClosed) return;
+  if (request_ == Request::kTunnel) return tunnel_data({}, true);
   CHECK(request_ == Request::kFixed || request_ == Request::kChunked);
   if (request_ == Request::kFixed && request_left_ != 0) return break_framing("http1.content_length_mismatch");
   if (request_ == Request::kChunked)

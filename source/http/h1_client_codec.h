@@ -10,6 +10,9 @@
 //      |  response ends        | response ends, not reusable            |
 //      `-----------------------+----------------------------------------'
 //
+// A tunnel (101) is a body without an end of its own; when the upstream's side ends first, kBody goes to kTunnelEnd,
+// and from there to kClosed when ours has ended or all bad things.
+//
 // The request is the other half: not begun, under way, sent. A connection is reusable if the request was sent whole,
 // the response was framed by length or chunks, said nothing against it, and not one more byte came with it.
 //
@@ -29,10 +32,11 @@
 namespace outrigger::http {
 
 enum class H1ClientState : uint8_t {
-  kIdle,     // no stream
-  kWaiting,  // a stream; no final response head yet
-  kBody,     // a stream; its response is under way
-  kClosed,   // the connection is being closed; input is dropped
+  kIdle,       // no stream
+  kWaiting,    // a stream; no final response head yet
+  kBody,       // a stream; its response is under way
+  kTunnelEnd,  // a stream; the upstream's side of its tunnel has ended, ours has not
+  kClosed,     // the connection is being closed; input is dropped
 };
 
 struct H1ClientMove {
@@ -46,7 +50,9 @@ inline constexpr H1ClientMove kClientMoves[] = {
     {H1ClientState::kWaiting, H1ClientState::kIdle, "response ends with its head, reusable"},
     {H1ClientState::kWaiting, H1ClientState::kClosed, "response ends, not reusable; malformed; reset, EOF, close"},
     {H1ClientState::kBody, H1ClientState::kIdle, "response ends, reusable"},
+    {H1ClientState::kBody, H1ClientState::kTunnelEnd, "EOF in a tunnel"},
     {H1ClientState::kBody, H1ClientState::kClosed, "response ends, not reusable; malformed; reset, EOF, close"},
+    {H1ClientState::kTunnelEnd, H1ClientState::kClosed, "our side of the tunnel ends; reset, close"},
 };
 
 class H1ClientCodec final : public Codec, public CodecStream {
@@ -77,7 +83,8 @@ class H1ClientCodec final : public Codec, public CodecStream {
   size_t write_queue_bytes() const override { return connection_.write_queue_bytes(); }
 
  private:
-  enum class Request : uint8_t { kNotBegun, kFixed, kChunked, kSent };
+  // kUpgrade: whether there is a tunnel is not known yet.
+  enum class Request : uint8_t { kNotBegun, kFixed, kChunked, kUpgrade, kTunnel, kSent };
 
   void move_to(H1ClientState to);
   bool reading() const { return state_ == H1ClientState::kWaiting || state_ == H1ClientState::kBody; }
@@ -87,6 +94,7 @@ class H1ClientCodec final : public Codec, public CodecStream {
   void forget_stream();
   void abort_stream(ResetReason reason, std::string_view details);
   void break_framing(std::string_view details);
+  void tunnel_data(Buffer&& data, bool end);
 
   net::Connection& connection_;
   CodecCallbacks& owner_;

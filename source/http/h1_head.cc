@@ -42,12 +42,15 @@ struct Facts {
   std::string_view host;
   int64_t content_length = -1;
   std::string_view transfer_encoding;
+  std::string_view upgrade;
   char* connection[kMaxConnectionFields];
   size_t connection_size[kMaxConnectionFields];
   uint32_t connections = 0;
   uint32_t hosts = 0;
   uint32_t content_lengths = 0;
   uint32_t transfer_encodings = 0;
+  uint32_t upgrades = 0;
+  bool upgrade_nominated = false;
   bool close = false;
   bool keep_alive = false;
 };
@@ -166,8 +169,11 @@ H1Fault read_fields(char* at, const char* end, const H1Options& options, bool re
         continue;
       case HeaderId::kKeepAlive:
       case HeaderId::kProxyConnection:
-      case HeaderId::kUpgrade:
       case HeaderId::kHttp2Settings:
+        continue;
+      case HeaderId::kUpgrade:
+        facts.upgrade = field.text();
+        ++facts.upgrades;
         continue;
       case HeaderId::kTrailer:
         if (!options.enable_trailers) continue;
@@ -219,12 +225,30 @@ H1Fault read_connection(Facts& facts, HeaderMap& map) {
         facts.close = true;
       } else if (name == "keep-alive") {
         facts.keep_alive = true;
+      } else if (name == "upgrade") {
+        facts.upgrade_nominated = true;
       } else if (may_be_nominated(name, find_header_id(name))) {
         map.remove(name);
       }
     }
   }
   return {};
+}
+
+// What is asked for beside "h2c", which is never taken up; empty: nothing.
+std::string_view wanted_upgrade(const Facts& facts) {
+  if (facts.upgrades != 1 || !facts.upgrade_nominated) return {};
+  std::string_view wanted, rest = facts.upgrade;
+  for (;;) {
+    const size_t comma = rest.find(',');
+    const std::string_view protocol = trim_ows(rest.substr(0, comma));
+    if (!protocol.empty() && !equals_ignoring_case(protocol, "h2c")) {
+      if (!wanted.empty()) return facts.upgrade;  // several: nobody lists that
+      wanted = protocol;
+    }
+    if (comma == std::string_view::npos) return wanted;
+    rest.remove_prefix(comma + 1);
+  }
 }
 
 // Exactly "chunked" is what we understand. Chunked anywhere but once at the end makes the length unknowable: 400.
@@ -469,11 +493,15 @@ H1Fault build_request(std::string_view raw, const StartLine& line, const H1Optio
     out.body = H1Body::kFixed;
     out.content_length = static_cast<uint64_t>(facts.content_length);
   }
+  // A request with a body is served as it is (RFC 9110 section 7.8 lets a server ignore the wish).
+  const std::string_view upgrade = wanted_upgrade(facts);
+  out.upgrade = !upgrade.empty() && !line.http_10 && !out.connect_request && out.body == H1Body::kNone;
+  if (out.upgrade) map->add_view(header_name(HeaderId::kUpgrade), upgrade, HeaderId::kUpgrade);
   return map->overflowed() ? kHeadTooLarge : H1Fault{};
 }
 
 H1Fault build_response(std::string_view raw, const StartLine& line, const H1Options& options, Arena& arena,
-                       bool to_head, bool to_connect, H1Message& out) {
+                       const H1Asked& asked, H1Message& out) {
   char* const head = copy_padded(raw, arena);
   if (head == nullptr) return kHeadTooLarge;
   HeaderMap* const map = arena.make<HeaderMap>(arena);
@@ -483,17 +511,27 @@ H1Fault build_response(std::string_view raw, const StartLine& line, const H1Opti
   if (H1Fault f = read_fields(head + line.size, head + raw.size() - 2, options, false, *map, facts)) return f;
   if (H1Fault f = check_framing(facts, line.http_10)) return f;
   if (H1Fault f = read_connection(facts, *map)) return f;
-  // An upgrade or a tunnel that nobody asked for. Protocol switches will enter here.
-  if (line.status == 101) return {502, "http1.unexpected_switching_protocols"};
-  if (to_connect && line.status / 100 == 2) return {502, "http1.unexpected_tunnel"};
+  out.upgrade = line.status == 101;
+  if (out.upgrade) {
+    if (!asked.upgrade || facts.upgrades != 1 || facts.upgrade.empty())
+      return {502, "http1.unexpected_switching_protocols"};
+    map->add_view(header_name(HeaderId::kUpgrade), facts.upgrade, HeaderId::kUpgrade);
+  }
+  if (asked.connect && line.status / 100 == 2) return {502, "http1.unexpected_tunnel"};
   out.headers = map;
   out.status = line.status;
   out.http_10 = line.http_10;
   out.keep_alive = !facts.close && (!line.http_10 || facts.keep_alive);
   out.content_length = 0;
-  const bool interim = line.status < 200;
+  const bool interim = line.status < 200 && !out.upgrade;
+  if (out.upgrade) {
+    map->remove(HeaderId::kContentLength);
+    out.body = H1Body::kUntilClose;
+    out.keep_alive = false;
+    return map->overflowed() ? kHeadTooLarge : H1Fault{};
+  }
   if (interim || line.status == 204) map->remove(HeaderId::kContentLength);
-  if (interim || line.status == 204 || line.status == 304 || to_head) {
+  if (interim || line.status == 204 || line.status == 304 || asked.head) {
     out.body = H1Body::kNone;
   } else if (facts.transfer_encodings != 0) {
     out.body = H1Body::kChunked;

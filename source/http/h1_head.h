@@ -48,6 +48,7 @@ struct H1Message {
   bool keep_alive = false;
   bool head_request = false;     // requests: HEAD
   bool connect_request = false;  // requests: CONNECT
+  bool upgrade = false;          // requests: asks for one; responses: 101 that accepts it, the tunnel is the body
   uint16_t status = 0;           // responses
   uint64_t content_length = 0;   // body == kFixed
 };
@@ -55,9 +56,14 @@ struct H1Message {
 // `raw`: the whole head, from the start line to the empty line.
 H1Fault build_request(std::string_view raw, const StartLine& line, const H1Options& options, Arena& arena,
                       H1Message& out);
-// `to_head`, `to_connect`: the request that this answers was HEAD, CONNECT.
+// What a response answers.
+struct H1Asked {
+  bool head = false;
+  bool connect = false;
+  bool upgrade = false;
+};
 H1Fault build_response(std::string_view raw, const StartLine& line, const H1Options& options, Arena& arena,
-                       bool to_head, bool to_connect, H1Message& out);
+                       const H1Asked& asked, H1Message& out);
 // `raw`: a trailer section with its empty line. Fields that trailers may not hold are dropped. nullptr on a fault.
 HeaderMap* build_trailers(std::string_view raw, Arena& arena, H1Fault& fault);
 

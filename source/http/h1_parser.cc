@@ -197,9 +197,8 @@ bool H1Parser::scan(const char* base, size_t size) {
 bool H1Parser::parse_head(Arena& arena, H1Message& out) {
   CHECK(state_ == State::kHeadDone);
   const std::string_view raw(section_, section_size_);
-  const H1Fault fault = kind_ == Kind::kRequest
-                            ? build_request(raw, line_, options_, arena, out)
-                            : build_response(raw, line_, options_, arena, to_head_, to_connect_, out);
+  const H1Fault fault = kind_ == Kind::kRequest ? build_request(raw, line_, options_, arena, out)
+                                                : build_response(raw, line_, options_, arena, asked_, out);
   release_gathered();
   if (fault) {
     fail(fault);
@@ -220,7 +219,7 @@ bool H1Parser::parse_head(Arena& arena, H1Message& out) {
       state_ = State::kBodyUntilClose;
       break;
   }
-  if (kind_ == Kind::kResponse && out.status < 200) reset();
+  if (kind_ == Kind::kResponse && out.status < 200 && !out.upgrade) reset();
   return true;
 }
 

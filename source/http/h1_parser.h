@@ -71,10 +71,7 @@ class H1Parser {
   std::string_view data() const { return data_; }
 
   // Responses: what the next head answers.
-  void set_request(bool head, bool connect) {
-    to_head_ = head;
-    to_connect_ = connect;
-  }
+  void set_request(const H1Asked& asked) { asked_ = asked; }
   // Responses: EOF. True if that is how this message ends.
   bool finish_at_close();
   // Ready for the next message. Interim responses reset themselves.
@@ -109,8 +106,7 @@ class H1Parser {
   bool start_cr_ = false;       // kStart, kTrailerStart: a CR was seen
   bool blank_skipped_ = false;  // the one empty line before a request line
   bool first_line_ = false;     // kHead: the start line is still to come
-  bool to_head_ = false;
-  bool to_connect_ = false;
+  H1Asked asked_;
   uint8_t chunk_digits_ = 0;
   const H1Options& options_;
   const uint32_t max_section_bytes_;

@@ -45,6 +45,12 @@ CodecStream& H1ServerCodec::new_stream(StreamSink&) { CHECK(!"a server codec beg
 
 void H1ServerCodec::on_read(Block* block, const char* data, size_t size) {
   if (state_ == H1ServerState::kRefusing || state_ == H1ServerState::kClosed) return;
+  if (state_ == H1ServerState::kTunnel && pending_.empty()) {
+    Buffer bytes;
+    bytes.append_shared(block, data, size);
+    sink_->on_data(bytes, false);
+    return;
+  }
   if (feeding_ || !pending_.empty() || !reading()) return retain(block, data, size);
   feed(block, data, data + size);
 }
@@ -55,6 +61,7 @@ void H1ServerCodec::retain(Block* block, const char* data, size_t size) {
 }
 
 void H1ServerCodec::on_turn_end() {
+  if (state_ == H1ServerState::kTunnel) return deliver_waiting();
   if (!reading() || pending_.empty()) return;
   const Buffer waiting = std::move(pending_);
   for (const Buffer::Slice& slice : waiting) {
@@ -117,9 +124,9 @@ void H1ServerCodec::begin_request() {
     return;
   }
   close_after_ = !message_.keep_alive || message_.connect_request;
-  const bool end_stream = message_.body == H1Body::kNone;
-  move_to(end_stream ? H1ServerState::kAnswering : H1ServerState::kReceiving);
-  sink_->on_headers(*message_.headers, end_stream);
+  const bool whole = message_.body == H1Body::kNone;
+  move_to(whole ? H1ServerState::kAnswering : H1ServerState::kReceiving);
+  sink_->on_headers(*message_.headers, whole && !message_.upgrade);
 }
 
 void H1ServerCodec::end_request(Buffer& body) {
@@ -158,6 +165,14 @@ void H1ServerCodec::refuse(Buffer& body) {
 
 void H1ServerCodec::on_eof() {
   if (state_ == H1ServerState::kClosed) return;
+  if (state_ == H1ServerState::kTunnel) {
+    peer_ended_ = true;
+    StreamSink* const sink = sink_;
+    Buffer last = std::move(pending_);
+    sink->on_data(last, true);
+    if (we_ended_ && sink_ == sink) finish_tunnel();
+    return;
+  }
   if (sink_ != nullptr)
     return abort_stream(ResetReason::kConnectionTermination, "downstream_remote_disconnect", net::Close::kNow);
   move_to(H1ServerState::kClosed);
@@ -213,6 +228,49 @@ void H1ServerCodec::finish_response() {
     connection_.close(net::Close::kFlush);
   }
   owner_.on_stream_end(reusable);
+}
+
+// --- tunnels ---------------------------------------------------------------------------------------------------------
+
+void H1ServerCodec::accept_upgrade(const HeaderMap& headers) {
+  {
+    HeadWriter out(connection_.output(), expected_head_bytes(headers));
+    write_status(out, 101);
+    write_fields(out, headers, options_.enable_trailers);
+    out.text("connection: upgrade\r\n");
+    const Header* const upgrade = headers.find(HeaderId::kUpgrade);
+    out.field(upgrade != nullptr ? *upgrade : *message_.headers->find(HeaderId::kUpgrade));
+    out.text("\r\n");
+  }
+  response_ = Response::kTunnel;
+  peer_ended_ = we_ended_ = false;
+  move_to(H1ServerState::kTunnel);
+  connection_.written();
+  if (!pending_.empty()) connection_.loop().at_turn_end(*this);
+}
+
+// What came before the answer.
+void H1ServerCodec::deliver_waiting() {
+  if (pending_.empty()) return;
+  Buffer waiting = std::move(pending_);
+  connection_.resume_read(net::Pause::kPipeline);
+  sink_->on_data(waiting, false);
+}
+
+void H1ServerCodec::tunnel_data(Buffer&& data, bool end) {
+  connection_.output().append(std::move(data));
+  connection_.written();
+  if (!end) return;
+  we_ended_ = true;
+  if (peer_ended_) return finish_tunnel();
+  connection_.shutdown_write();
+}
+
+void H1ServerCodec::finish_tunnel() {
+  forget_stream();
+  move_to(H1ServerState::kClosed);
+  connection_.close(net::Close::kFlush);
+  owner_.on_stream_end(false);
 }
 
 void H1ServerCodec::abort_stream(ResetReason reason, std::string_view details, net::Close how) {
@@ -288,6 +346,7 @@ void H1ServerCodec::encode_headers(const HeaderMap& headers, bool end_stream) {
   CHECK(response_ == Response::kNone);
   const DeclaredLength declared = declared_length(headers);
   const uint16_t status = status_of(headers);
+  if (status == 101 && message_.upgrade && state_ == H1ServerState::kAnswering) return accept_upgrade(headers);
   if (status < 200) return break_framing("http1.invalid_status");
   const bool no_body = message_.head_request || status == 204 || status == 304;
   if (declared.invalid || (declared.given && end_stream && !no_body && declared.bytes != 0))
@@ -328,6 +387,7 @@ void H1ServerCodec::encode_data(Buffer&& data, bool end_stream) {
   CHECK(sink_ != nullptr);
   if (state_ == H1ServerState::kClosed) return;
   CHECK(response_ != Response::kNone);
+  if (response_ == Response::kTunnel) return tunnel_data(std::move(data), end_stream);
   switch (response_) {
     case Response::kFixed:
       if (data.size() > response_left_ || (end_stream && data.size() < response_left_))
@@ -353,6 +413,7 @@ void H1ServerCodec::encode_trailers(const HeaderMap& trailers) {
   CHECK(sink_ != nullptr);
   if (state_ == H1ServerState::kClosed) return;
   CHECK(response_ != Response::kNone);
+  if (response_ == Response::kTunnel) return tunnel_data({}, true);
   if (response_ == Response::kFixed && response_left_ != 0) return break_framing("http1.content_length_mismatch");
   if (response_ == Response::kChunked)
     write_last_chunk(connection_.output(), options_.enable_trailers ? &trailers : nullptr);

@@ -14,6 +14,9 @@
 //      |               kClosed <---- after it began, reset, EOF, close -----   to close <-----'  |
 //      `-------------------------------- response ends, keep-alive ------------------------------'
 //
+// An upgrade is a request whose body waits (kAnswering; what comes is kept like pipelined bytes). 101 leads to kTunnel;
+// any other response ends as usual, and what waited is the next request.
+//
 // kServerMoves below is the table; H1ServerCodec checks every move against it, a test walks it.
 //
 // Thread rule: the connection's loop thread.
@@ -36,6 +39,7 @@ enum class H1ServerState : uint8_t {
   kReceiving,  // a stream; its request is under way
   kAnswering,  // a stream; its request is complete, its response is not
   kRefusing,   // a stream; its request is malformed: input is dropped, the answer is awaited
+  kTunnel,     // a stream; its upgrade was accepted: bytes pass as they are
   kClosed,     // the connection is being closed; input is dropped
 };
 
@@ -55,7 +59,9 @@ inline constexpr H1ServerMove kServerMoves[] = {
     {H1ServerState::kReceiving, H1ServerState::kClosed,
      "body malformed after the response began; response ends; reset, EOF, close"},
     {H1ServerState::kAnswering, H1ServerState::kIdle, "response ends, keep-alive"},
+    {H1ServerState::kAnswering, H1ServerState::kTunnel, "101"},
     {H1ServerState::kAnswering, H1ServerState::kClosed, "response ends, close; reset, EOF, close"},
+    {H1ServerState::kTunnel, H1ServerState::kClosed, "both sides have ended; reset, close"},
     {H1ServerState::kRefusing, H1ServerState::kClosed, "response ends; reset, EOF, close"},
 };
 
@@ -88,7 +94,7 @@ class H1ServerCodec final : public Codec, public CodecStream, public event::Turn
   size_t write_queue_bytes() const override { return connection_.write_queue_bytes(); }
 
  private:
-  enum class Response : uint8_t { kNone, kFixed, kChunked, kUntilClose, kNoBody };
+  enum class Response : uint8_t { kNone, kFixed, kChunked, kUntilClose, kNoBody, kTunnel };
 
   void on_turn_end() override;  // pipelined bytes
   void move_to(H1ServerState to);
@@ -104,6 +110,10 @@ class H1ServerCodec final : public Codec, public CodecStream, public event::Turn
   void abort_stream(ResetReason reason, std::string_view details, net::Close how);
   void break_framing(std::string_view details);
   void write_status(HeadWriter& out, uint16_t status);
+  void accept_upgrade(const HeaderMap& headers);
+  void deliver_waiting();
+  void tunnel_data(Buffer&& data, bool end);
+  void finish_tunnel();
 
   net::Connection& connection_;
   CodecCallbacks& owner_;
@@ -120,6 +130,8 @@ class H1ServerCodec final : public Codec, public CodecStream, public event::Turn
   bool feeding_ = false;
   bool draining_ = false;
   bool close_after_ = false;  // this response is the connection's last
+  bool peer_ended_ = false;   // kTunnel: each side's half-close
+  bool we_ended_ = false;
 };
 
 }  // namespace outrigger::http

@@ -99,6 +99,7 @@ std::string_view status_line_end(uint16_t status) {
   case code:                           \
     return #code " " reason "\r\n";
     OUTRIGGER_STATUS(100, "Continue")
+    OUTRIGGER_STATUS(101, "Switching Protocols")
     OUTRIGGER_STATUS(102, "Processing")
     OUTRIGGER_STATUS(103, "Early Hints")
     OUTRIGGER_STATUS(200, "OK")

@@ -108,13 +108,14 @@ nghttp2_session* make_session(bool server, const H2Options& options, H2Session& 
                         : nghttp2_session_client_new3(&session, callbacks, &self, option, h2_memory());
   nghttp2_option_del(option);
   CHECK(rc == 0);
-  nghttp2_settings_entry settings[4];
+  nghttp2_settings_entry settings[5];
   size_t count = 0;
   settings[count++] = {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, options.initial_stream_window_bytes};
   settings[count++] = {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, options.max_head_bytes};
   if (server) {
     settings[count++] = {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, options.max_concurrent_streams};
     settings[count++] = {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1};
+    if (options.allow_connect) settings[count++] = {NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1};
   } else {
     settings[count++] = {NGHTTP2_SETTINGS_ENABLE_PUSH, 0};
   }

@@ -26,6 +26,7 @@ struct H2Options {
   uint32_t max_headers_count = 100;
   uint64_t keepalive_interval_ms = 0;  // 0: no PING
   uint64_t keepalive_timeout_ms = 0;
+  bool allow_connect = false;  // servers: extended CONNECT (RFC 8441) is offered
   // Floods: the connection ends with ENHANCE_YOUR_CALM. Counts as Envoy defines them, except for control frames: PING
   // and SETTINGS have a budget of so many, a tenth of which comes back each second.
   uint32_t max_control_frames = 1000;

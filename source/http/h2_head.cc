@@ -79,6 +79,11 @@ uint16_t status_of(const HeaderMap& map) {
 }
 
 H2Fault finish_request(HeaderMap& map) {
+  if (const Header* const protocol = map.find(HeaderId::kProtocol); protocol != nullptr) {
+    map.set_view(HeaderId::kUpgrade, protocol->value);
+    map.set_view(HeaderId::kMethod, "GET");
+    map.remove(HeaderId::kProtocol);
+  }
   if (H2Fault fault = finish_authority(map)) return fault;
   const std::string_view path = map.get(HeaderId::kPath);
   if (map.has(HeaderId::kPath) && (path.empty() || find_target_end(path.data(), path.data() + path.size(),
@@ -91,6 +96,12 @@ H2Fault finish_request(HeaderMap& map) {
 
 void finish_response(HeaderMap& map, uint16_t status) {
   if (status < 200 || status == 204) map.remove(HeaderId::kContentLength);
+}
+
+void finish_upgrade(HeaderMap& map, std::string_view protocol) {
+  map.remove(HeaderId::kContentLength);
+  map.set_view(HeaderId::kStatus, "101");
+  map.set_view(HeaderId::kUpgrade, protocol);
 }
 
 void finish_trailers(HeaderMap& map) {
@@ -106,6 +117,17 @@ FieldList& FieldList::fresh() {
 
 const FieldList& FieldList::of_request(const HeaderMap& map) {
   FieldList& list = fresh();
+  if (const Header* const upgrade = map.find(HeaderId::kUpgrade); upgrade != nullptr) {
+    list.add(header_name(HeaderId::kMethod), "CONNECT", 0);
+    list.add(header_name(HeaderId::kProtocol), upgrade->value, 0);
+    if (list.add_pseudo(map, HeaderId::kAuthority) && list.add_pseudo(map, HeaderId::kScheme) &&
+        list.add_pseudo(map, HeaderId::kPath)) {
+      list.add_fields(map, true);
+    } else {
+      list.fields_.clear();
+    }
+    return list;
+  }
   const bool connect = map.get(HeaderId::kMethod) == "CONNECT";
   const bool whole = list.add_pseudo(map, HeaderId::kMethod) && list.add_pseudo(map, HeaderId::kAuthority) &&
                      (connect || (list.add_pseudo(map, HeaderId::kScheme) && list.add_pseudo(map, HeaderId::kPath)));
@@ -120,6 +142,13 @@ const FieldList& FieldList::of_request(const HeaderMap& map) {
 const FieldList& FieldList::of_response(const HeaderMap& map) {
   FieldList& list = fresh();
   if (list.add_pseudo(map, HeaderId::kStatus)) list.add_fields(map, false);
+  return list;
+}
+
+const FieldList& FieldList::of_acceptance(const HeaderMap& map) {
+  FieldList& list = fresh();
+  list.add(header_name(HeaderId::kStatus), "200", 0);
+  list.add_fields(map, false);
   return list;
 }
 
@@ -142,6 +171,7 @@ void FieldList::add_fields(const HeaderMap& map, bool request) {
   cleaned_.reserve(total);
   map.for_each([&](const Header& h) {
     if (h.name.front() == ':' || of_one_hop(h.id)) return;
+    if (h.id == HeaderId::kNone && (h.name == "sec-websocket-key" || h.name == "sec-websocket-accept")) return;
     if (h.id == HeaderId::kTe) {
       if (request) add(h.name, "trailers", 0);
       return;

@@ -24,8 +24,10 @@ struct H2Fault {
 };
 
 // A request as it goes up: Host has become :authority, cookies are one field again (section 8.2.3), what is of this hop
-// is gone.
+// is gone; extended CONNECT has become GET with "upgrade" (codec.h).
 H2Fault finish_request(HeaderMap& map);
+// The acceptance of an upgrade to `protocol` as it goes up: 101.
+void finish_upgrade(HeaderMap& map, std::string_view protocol);
 // Removes what an interim response, a 204, or a trailer section may not have.
 void finish_response(HeaderMap& map, uint16_t status);
 void finish_trailers(HeaderMap& map);
@@ -34,12 +36,15 @@ void finish_trailers(HeaderMap& map);
 uint16_t status_of(const HeaderMap& map);
 
 // A head as nghttp2 takes it: views into the map. Pseudo-headers first; no field of one hop; a control byte in a value
-// becomes a space, a field whose name is no token is left out. Valid until the next of_*() on this thread.
+// becomes a space, a field whose name is no token is left out. A request with "upgrade" is an extended CONNECT, its
+// acceptance 200 (RFC 8441); what HTTP/1.1 needs for WebSocket alone is left out. Valid until the next of_*() on this
+// thread.
 class FieldList {
  public:
   // size() is 0 if the map lacks what a message needs.
   static const FieldList& of_request(const HeaderMap& map);
   static const FieldList& of_response(const HeaderMap& map);
+  static const FieldList& of_acceptance(const HeaderMap& map);
   static const FieldList& of_trailers(const HeaderMap& map);
   const nghttp2_nv* data() const { return fields_.data(); }
   size_t size() const { return fields_.size(); }

@@ -386,7 +386,7 @@ void H2Session::on_sent(const nghttp2_frame& frame) {
       if (stream == nullptr) return;
       if (frame.hd.type == NGHTTP2_HEADERS) stream->head_sent_ = true;
       // The whole answer to half a request: the client shall not send the rest (RFC 9113 section 8.1).
-      if (server_ && (frame.hd.flags & NGHTTP2_FLAG_END_STREAM) != 0 && !stream->ended_)
+      if (server_ && (frame.hd.flags & NGHTTP2_FLAG_END_STREAM) != 0 && !stream->ended_ && !stream->tunnel_)
         nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, frame.hd.stream_id, NGHTTP2_NO_ERROR);
       return;
     }

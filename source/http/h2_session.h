@@ -64,6 +64,7 @@ class H2Stream final : public CodecStream, public ListNode<H2OpenTag>, public Li
   HeaderMap* head_ = nullptr;           // whole, not told yet
   HeaderMap* trailers_ = nullptr;       // came in, not told yet
   HeaderMap* held_trailers_ = nullptr;  // ours, behind to_send_
+  std::string_view upgrade_;            // what the request asks for, in the sink's arena; empty: no upgrade
   Arena arena_;                         // of what has come of a request until it is told; of held_trailers_
   Buffer received_, to_send_;
   uint64_t send_left_ = 0;  // with length_known_: body bytes still due
@@ -85,6 +86,7 @@ class H2Stream final : public CodecStream, public ListNode<H2OpenTag>, public Li
   bool closed_ = false;     // in nghttp2, both sides
   bool head_sent_ = false;  // the last head given to nghttp2 has left it
   bool no_body_ = false;    // our message has none: the answer to HEAD
+  bool tunnel_ = false;     // its upgrade was accepted: it ends when both sides have ended
   bool head_request_ = false;
   bool length_known_ = false;
   bool data_given_ = false;  // nghttp2 asks for our body
@@ -146,6 +148,7 @@ class H2Session final : public Codec, public event::TurnEnd {
   void tell_head(H2Stream& stream);
   void tell_body(H2Stream& stream);
   void tell_watermark(H2Stream& stream);
+  bool over_with(const H2Stream& stream) const;
   void finish_if_over(H2Stream& stream);
   void give_credit();
   void tell_capacity();
@@ -160,6 +163,7 @@ class H2Session final : public Codec, public event::TurnEnd {
   void arm_keepalive();
   void on_keepalive();
   void final_goaway();
+  bool refuses_upgrades() const;
   bool over() const { return closing_ || connection_.closing(); }
   void count(stats::Counter counter) { counting_.shard->add(counter); }
 

@@ -49,7 +49,8 @@ void H2Session::note(H2Stream& stream) {
 void H2Session::on_stream_closed(H2Stream& stream, uint32_t error_code) {
   stream.closed_ = true;
   if (head_of_ == stream.id_) head_of_ = 0;
-  const bool whole = server_ ? stream.sending_ == H2Stream::Sending::kEnd : stream.ended_;
+  const bool sent = stream.sending_ == H2Stream::Sending::kEnd;
+  const bool whole = stream.tunnel_ ? sent && stream.ended_ : server_ ? sent : stream.ended_;
   if (error_code != NGHTTP2_NO_ERROR && !whole && !stream.reset_) {
     stream.reset_ = true;
     if (stream.reset_reason_ == ResetReason::kLocalReset) stream.reset_reason_ = reason_of(error_code);
@@ -100,7 +101,14 @@ void H2Session::tell_head(H2Stream& stream) {
       nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, stream.id_, NGHTTP2_CANCEL);
       return;
     }
-    finish_response(map, status_of(map));
+    const uint16_t status = status_of(map);
+    if (!stream.upgrade_.empty() && status / 100 == 2) {
+      stream.tunnel_ = true;
+      finish_upgrade(map, stream.upgrade_);
+      stream.sink_->on_headers(map, false);
+      return;
+    }
+    finish_response(map, status);
     stream.end_told_ = end;
     stream.sink_->on_headers(map, end);
     if (end && stream.sink_ != nullptr) detach(stream);
@@ -113,6 +121,7 @@ void H2Session::tell_head(H2Stream& stream) {
     return;
   }
   stream.head_request_ = map.get(HeaderId::kMethod) == "HEAD";
+  stream.upgrade_ = map.get(HeaderId::kUpgrade);
   stream.sink_ = &owner_.on_new_stream(stream);
   stream.seen_ = true;
   Arena& arena = stream.sink_->arena();
@@ -126,8 +135,14 @@ void H2Session::tell_head(H2Stream& stream) {
     stream.sink_->on_bad_request(fault.status, fault.details);
     return;
   }
-  stream.end_told_ = end;
-  stream.sink_->on_headers(map, end);
+  stream.end_told_ = end && stream.upgrade_.empty();
+  stream.sink_->on_headers(map, stream.end_told_);
+}
+
+// Whether a stream whose peer's end has been told has nothing to do any more.
+bool H2Session::over_with(const H2Stream& stream) const {
+  if (stream.sink_ == nullptr) return false;
+  return stream.tunnel_ ? stream.sending_ == H2Stream::Sending::kEnd : !server_;
 }
 
 void H2Session::tell_body(H2Stream& stream) {
@@ -141,14 +156,19 @@ void H2Session::tell_body(H2Stream& stream) {
     if (!stream.ended_ && size != 0) nghttp2_session_consume_stream(session_, stream.id_, size);
     stream.end_told_ = end;
     stream.sink_->on_data(data, end);
-    if (end && !server_ && stream.sink_ != nullptr) detach(stream);
+    if (end && over_with(stream)) detach(stream);
     if (stream.sink_ == nullptr || stream.pauses_ != 0) return;
   }
   if (stream.trailers_ == nullptr || !stream.ended_) return;
   HeaderMap& trailers = *std::exchange(stream.trailers_, nullptr);
   stream.end_told_ = true;
-  stream.sink_->on_trailers(trailers);
-  if (!server_ && stream.sink_ != nullptr) detach(stream);
+  if (stream.tunnel_) {  // has none; its end is what counts
+    Buffer none;
+    stream.sink_->on_data(none, true);
+  } else {
+    stream.sink_->on_trailers(trailers);
+  }
+  if (over_with(stream)) detach(stream);
 }
 
 void H2Session::tell_watermark(H2Stream& stream) {
@@ -195,6 +215,10 @@ uint32_t H2Session::capacity() const {
   return open_count_ < assumed ? assumed - open_count_ : 0;
 }
 
+bool H2Session::refuses_upgrades() const {
+  return settings_seen_ && nghttp2_session_get_remote_settings(session_, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 0;
+}
+
 // --- CodecStream -----------------------------------------------------------------------------------------------------
 
 // A head goes out at once, so that nghttp2 need not copy it.
@@ -230,17 +254,22 @@ void H2Stream::encode_headers(const HeaderMap& headers, bool end_stream) {
   const bool server = session_.server_;
   const DeclaredLength declared = declared_length(headers);
   const uint16_t status = server ? status_of(headers) : 200;
-  if (status < 200) return break_framing("http2.invalid_status");
+  tunnel_ = server && status == 101 && !upgrade_.empty();
+  if (status < 200 && !tunnel_) return break_framing("http2.invalid_status");
+  if (!server && !end_stream) upgrade_ = headers.get(HeaderId::kUpgrade);
+  if (!server && !upgrade_.empty() && session_.refuses_upgrades()) return break_framing("http2.upgrade_not_offered");
   no_body_ = server && (head_request_ || status == 204 || status == 304);
   if (!server) head_request_ = headers.get(HeaderId::kMethod) == "HEAD";
   if (declared.invalid || (declared.given && end_stream && !no_body_ && declared.bytes != 0))
     return break_framing("http2.content_length_mismatch");
-  length_known_ = declared.given && !no_body_;
+  length_known_ = declared.given && !no_body_ && upgrade_.empty();
   send_left_ = declared.bytes;
-  const FieldList& fields = server ? FieldList::of_response(headers) : FieldList::of_request(headers);
+  const FieldList& fields = !server   ? FieldList::of_request(headers)
+                            : tunnel_ ? FieldList::of_acceptance(headers)
+                                      : FieldList::of_response(headers);
   if (fields.size() == 0) return break_framing("http2.invalid_head");
   sending_ = end_stream ? Sending::kEnd : Sending::kBody;
-  if (end_stream && server) session_.detach(*this);
+  if (end_stream && server) session_.detach(*this);  // no tunnel: its head never ends it
   session_.send_head(*this, fields, end_stream);
 }
 
@@ -256,7 +285,7 @@ void H2Stream::encode_data(Buffer&& data, bool end_stream) {
   to_send_.append(std::move(data));
   if (end_stream) {
     sending_ = Sending::kEnd;
-    if (session_.server_) session_.detach(*this);
+    if (tunnel_ ? end_told_ : session_.server_) session_.detach(*this);
   }
   send_body();
 }
@@ -265,6 +294,7 @@ void H2Stream::encode_trailers(const HeaderMap& trailers) {
   CHECK(sink_ != nullptr);
   if (session_.over() || closed_ || reset_) return;
   CHECK(sending_ == Sending::kBody);
+  if (tunnel_) return encode_data({}, true);
   if (length_known_ && send_left_ != 0) return break_framing("http2.content_length_mismatch");
   sending_ = Sending::kEnd;
   const FieldList& fields = FieldList::of_trailers(trailers);

@@ -30,6 +30,7 @@ http::H2Options h2_options(const ActiveChain& chain) {
   http::H2Options options = upstream::h2_options(hcm.http2, chain.buffer_limit);
   options.max_head_bytes = hcm.max_request_headers_kb * 1024;
   options.max_headers_count = hcm.max_headers_count;
+  options.allow_connect = hcm.http2.allow_connect;
   return options;
 }
 
@@ -42,6 +43,7 @@ DownstreamConnection::DownstreamConnection(WorkerState& worker, ActiveChain& cha
       idle_timeout_([](void* self) { static_cast<DownstreamConnection*>(self)->on_idle(); }, this),
       head_timeout_([](void* self) { static_cast<DownstreamConnection*>(self)->on_head_timeout(); }, this),
       drain_timeout_([](void* self) { static_cast<DownstreamConnection*>(self)->on_drain_timeout(); }, this),
+      age_([](void* self) { static_cast<DownstreamConnection*>(self)->on_age(); }, this),
       on_gone_(std::move(on_gone)),
       redirected_(accepted.redirected) {
   char buffer[net::Address::kMaxText];
@@ -70,6 +72,7 @@ DownstreamConnection::DownstreamConnection(WorkerState& worker, ActiveChain& cha
   } else if (compiled.spec.handshake_timeout_ms != 0) {
     worker_.loop().timers().arm(head_timeout_, compiled.spec.handshake_timeout_ms);
   }
+  if (const uint64_t ms = hcm().max_connection_duration_ms; ms != 0) worker_.loop().timers().arm(age_, ms);
 }
 
 DownstreamConnection::~DownstreamConnection() { CHECK(streams_.empty()); }
@@ -203,6 +206,13 @@ void DownstreamConnection::on_drain_timeout() {
   if (streams_.empty()) connection_->close(net::Close::kFlush);
 }
 
+// It takes no new requests, and ends with those that it has.
+void DownstreamConnection::on_age() {
+  if (closed_) return;
+  worker_.shard().add(stats().cx_max_duration_reached);
+  drain(0);
+}
+
 void DownstreamConnection::close_now() {
   if (closed_) return;
   streams_.for_each([](Stream& stream) { stream.abort("connection_cut"); });
@@ -214,6 +224,7 @@ void DownstreamConnection::on_close(net::Connection&, const Error*) {
   idle_timeout_.disarm();
   head_timeout_.disarm();
   drain_timeout_.disarm();
+  age_.disarm();
   if (codec_ != nullptr) codec_->on_close();
   if (tls_ != nullptr) {
     chain_.linked.chain->transport_stats->tls.count_end(worker_.shard(), *connection_->tls());

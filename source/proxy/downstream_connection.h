@@ -57,6 +57,7 @@ class DownstreamConnection final : public net::ConnectionHandler,
   void on_idle();
   void on_drain_timeout();
   void on_head_timeout();
+  void on_age();
   void arm_idle();
   const config::HcmSpec& hcm() const { return chain_.linked.chain->spec.hcm; }
   const HttpStats& stats() const { return *chain_.linked.chain->stats; }
@@ -70,6 +71,7 @@ class DownstreamConnection final : public net::ConnectionHandler,
   event::Timeout idle_timeout_;  // no request under way
   event::Timeout head_timeout_;  // a head is incomplete, or the TLS handshake
   event::Timeout drain_timeout_;
+  event::Timeout age_;  // max_connection_duration
   std::function<void()> on_gone_;
   uint32_t requests_ = 0;
   uint8_t sniffed_ = 0;  // bytes of the preface that have come, without a codec

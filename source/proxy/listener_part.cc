@@ -50,10 +50,11 @@ std::string identity(const config::FilterChainSpec& spec, const std::string& lis
   id.add(hcm.accept_http_10).add(hcm.default_host_for_http_10).add(hcm.allow_absolute_url).add(hcm.enable_trailers);
   const config::Http2Spec& http2 = hcm.http2;
   for (const uint64_t limit :
-       {uint64_t{http2.max_concurrent_streams}, uint64_t{http2.initial_stream_window_bytes},
-        uint64_t{http2.initial_connection_window_bytes}, uint64_t{http2.max_control_frames},
-        uint64_t{http2.max_consecutive_empty_frames}, uint64_t{http2.max_priority_frames_per_stream},
-        uint64_t{http2.max_window_updates_per_data_frame}, http2.keepalive_interval_ms, http2.keepalive_timeout_ms})
+       {uint64_t{http2.allow_connect}, uint64_t{http2.max_concurrent_streams},
+        uint64_t{http2.initial_stream_window_bytes}, uint64_t{http2.initial_connection_window_bytes},
+        uint64_t{http2.max_control_frames}, uint64_t{http2.max_consecutive_empty_frames},
+        uint64_t{http2.max_priority_frames_per_stream}, uint64_t{http2.max_window_updates_per_data_frame},
+        http2.keepalive_interval_ms, http2.keepalive_timeout_ms})
     id.add(limit);
   return id.take();
 }

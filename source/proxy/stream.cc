@@ -8,8 +8,10 @@
 
 #include "base/check.h"
 #include "base/grpc.h"
+#include "http/h1_scan.h"
 #include "proxy/downstream_connection.h"
 #include "proxy/request_headers.h"
+#include "proxy/websocket.h"
 
 namespace outrigger::proxy {
 namespace {
@@ -64,11 +66,12 @@ Stream::~Stream() {
 void Stream::on_headers(HeaderMap& headers, bool end_stream) {
   headers_[kRequest] = &headers;
   request_ended_ = head_ends_request_ = end_stream;
+  upgrade_ = headers.has(HeaderId::kUpgrade);
   info_.protocol = downstream_->protocol();
   if (end_stream) info_.request_end_ns = worker_.loop().now_ns();
   const config::HcmSpec& config = hcm();
   set_idle_timeout(config.stream_idle_timeout_ms);
-  if (config.request_timeout_ms != 0 && !end_stream)
+  if (config.request_timeout_ms != 0 && !end_stream && !upgrade_)
     worker_.loop().timers().arm(request_timeout_, config.request_timeout_ms);
   client_timeout_ms_ = grpc_timeout_ms(headers);
 
@@ -97,6 +100,11 @@ void Stream::on_headers(HeaderMap& headers, bool end_stream) {
     headers.remove(HeaderId::kExpect);
   }
   match_route();
+  if (upgrade_ && !upgrade_allowed()) {
+    worker_.shard().add(http_stats().rq_ws_on_non_ws_route);
+    local_reply({.status = 403, .details = "upgrade_failed"});
+    return;
+  }
   if (!make_filters()) {
     local_reply({.status = 431, .details = "request_headers_too_large"});
     return;
@@ -115,6 +123,18 @@ void Stream::match_route() {
     set_idle_timeout(*forward->idle_timeout_ms);
   }
   limit_duration();
+}
+
+// The route's list before the listener's, as Envoy.
+bool Stream::upgrade_allowed() const {
+  const std::string_view wanted = headers_[kRequest]->get(HeaderId::kUpgrade);
+  const route::ForwardAction* const forward = match_.route == nullptr ? nullptr : match_.route->forward();
+  if (forward != nullptr)
+    for (const route::Upgrade& upgrade : forward->upgrades)
+      if (http::equals_ignoring_case(wanted, upgrade.type)) return upgrade.enabled;
+  for (const config::UpgradeSpec& upgrade : hcm().upgrades)
+    if (http::equals_ignoring_case(wanted, upgrade.type)) return upgrade.enabled;
+  return false;
 }
 
 void Stream::on_data(Buffer& data, bool end_stream) {
@@ -188,20 +208,30 @@ void Stream::send_headers(bool end) {
   for (const char c : status) info_.response_code = static_cast<uint16_t>(info_.response_code * 10 + (c - '0'));
   info_.response_first_byte_ns = worker_.loop().now_ns();
   response_head_sent_ = true;
+  const bool accepted = upgrade_ && info_.response_code == 101;
+  if (accepted) accept_upgrade(headers);
   downstream_->encode_headers(headers, end);
+  if (accepted) return send_upstream();
   if (end) {
     response_ended_ = true;
     finish();
   }
 }
 
+// From here on the stream is a tunnel: bytes both ways until both sides have ended.
+void Stream::accept_upgrade(HeaderMap& response) {
+  tunnel_ = true;
+  worker_.shard().add(http_stats().cx_upgrades_total);
+  worker_.shard().inc(http_stats().cx_upgrades_active);
+  if (info_.protocol != Protocol::kHttp2 && is_websocket(headers_[kRequest]->get(HeaderId::kUpgrade)))
+    add_websocket_accept(response, headers_[kRequest]->get("sec-websocket-key"));
+}
+
 void Stream::send_data(Buffer& data, bool end) {
   info_.response_bytes += data.size();
+  if (end) response_ended_ = true;
   downstream_->encode_data(std::move(data), end);
-  if (end && !finished_) {
-    response_ended_ = true;
-    finish();
-  }
+  if (end && !finished_ && (!tunnel_ || upstream_end_sent_)) finish();
 }
 
 void Stream::send_trailers(HeaderMap& trailers) {
@@ -377,6 +407,7 @@ void Stream::finish() {
   stats::Shard& shard = worker_.shard();
   const HttpStats& stats = http_stats();
   shard.dec(stats.rq_active);
+  if (tunnel_) shard.dec(stats.cx_upgrades_active);
   shard.add(stats.rq_completed);
   if (const int c = info_.response_code / 100; c >= 1 && c <= 5) shard.add(stats.rq_class[c]);
   shard.record(stats.rq_time, ms_between(info_.start_ns, info_.end_ns));

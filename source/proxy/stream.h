@@ -157,6 +157,8 @@ class Stream final : public StreamHandle,
   void limit_duration();
   void on_max_duration();
   bool grpc_request() const;
+  bool upgrade_allowed() const;
+  void accept_upgrade(HeaderMap& response);
   void make_grpc(HeaderMap& headers, const LocalReply& reply);
   const config::HcmSpec& hcm() const { return chain_->spec.hcm; }
   const HttpStats& http_stats() const { return *chain_->stats; }
@@ -225,6 +227,9 @@ class Stream final : public StreamHandle,
   bool retry_budget_ = false;
   bool replayable_ = false;
   bool counted_active_ = false;
+  bool upgrade_ = false;         // the request asks for one (http/codec.h)
+  bool tunnel_ = false;          // ... and has got it: the stream ends when both sides have ended
+  bool upstream_ended_ = false;  // tunnel_: the upstream's side has
 };
 
 }  // namespace outrigger::proxy

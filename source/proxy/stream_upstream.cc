@@ -11,6 +11,7 @@
 #include "proxy/aggregate.h"
 #include "proxy/downstream_connection.h"
 #include "proxy/request_headers.h"
+#include "proxy/websocket.h"
 #include "route/rewrite.h"
 
 namespace outrigger::proxy {
@@ -152,7 +153,7 @@ void Stream::forward(const route::ForwardAction& action, bool end) {
   router_end_ = end;
   start_attempt();
   if (finished_ || response_begun_) return;
-  if (!action.mirrors.empty()) start_shadows(action, end);
+  if (!action.mirrors.empty() && !upgrade_) start_shadows(action, end);
   if (end) request_complete();
 }
 
@@ -173,9 +174,9 @@ void Stream::start_shadows(const route::ForwardAction& action, bool end) {
   }
 }
 
-// The request's last byte has come to the router: the route timeout runs from here, as Envoy's.
+// The request's last byte has come to the router: the route timeout runs from here, as Envoy's. Tunnels have none.
 void Stream::request_complete() {
-  if (route_timeout_ms_ != 0) worker_.loop().timers().arm(response_timeout_, route_timeout_ms_);
+  if (route_timeout_ms_ != 0 && !upgrade_) worker_.loop().timers().arm(response_timeout_, route_timeout_ms_);
 }
 
 void Stream::route_data(Buffer& data, bool end) {
@@ -206,7 +207,7 @@ void Stream::route_trailers(HeaderMap& trailers) {
 
 void Stream::send_upstream() {
   const size_t limit = connection_.buffer_limit();
-  if (upstream_ == nullptr || upstream_end_sent_) {
+  if (upstream_ == nullptr || upstream_end_sent_ || (upgrade_ && !tunnel_)) {
     // Nobody takes it yet: the client waits when enough is here.
     if (downstream_ != nullptr && to_upstream_.size() > limit) downstream_->pause_read(net::Pause::kDrain);
     return;
@@ -214,7 +215,10 @@ void Stream::send_upstream() {
   if (!to_upstream_.empty() || (router_end_ && upstream_trailers_ == nullptr)) {
     const bool end = router_end_ && upstream_trailers_ == nullptr;
     upstream_end_sent_ = end;
-    upstream_->encode_data(std::move(to_upstream_), end);
+    http::CodecStream& upstream = *upstream_;
+    if (end && upstream_ended_) upstream_ = nullptr;  // the codec forgets it with this call
+    upstream.encode_data(std::move(to_upstream_), end);
+    if (tunnel_ && end && response_ended_) return finish();
   }
   if (router_end_ && upstream_trailers_ != nullptr && upstream_ != nullptr && !upstream_end_sent_) {
     upstream_end_sent_ = true;
@@ -280,8 +284,11 @@ void Stream::start_attempt() {
 void Stream::on_pool_ready(upstream::PooledConnection& connection) {
   pool_ = nullptr;
   upstream_ = &connection.start(upstream_sink_);
-  upstream_end_sent_ = router_end_ && to_upstream_.empty() && upstream_trailers_ == nullptr;
+  upstream_end_sent_ = router_end_ && to_upstream_.empty() && upstream_trailers_ == nullptr && !upgrade_;
   head_sent_ = true;
+  if (upgrade_ && upstream_->protocol() != Protocol::kHttp2 &&
+      is_websocket(headers_[kRequest]->get(HeaderId::kUpgrade)))
+    add_websocket_key(*headers_[kRequest], worker_.loop());
   upstream_->encode_headers(*headers_[kRequest], upstream_end_sent_);
   if (!upstream_end_sent_ && upstream_ != nullptr) send_upstream();
 }
@@ -411,7 +418,8 @@ void Stream::upstream_headers(HeaderMap& headers, bool end) {
 
 void Stream::upstream_data(Buffer& data, bool end) {
   if (end) {
-    upstream_ = nullptr;
+    upstream_ended_ = true;
+    if (!tunnel_ || upstream_end_sent_) upstream_ = nullptr;
     info_.upstream_last_byte_ns = worker_.loop().now_ns();
   }
   touch();

@@ -62,6 +62,12 @@ struct Mirror {
   ClusterName cluster_of(const HeaderMap& request) const;
 };
 
+// One entry of a route's upgrade_configs.
+struct Upgrade {
+  std::string_view type;  // lower-case
+  bool enabled = true;
+};
+
 struct ForwardAction {
   ClusterName cluster;              // exactly one of these three is there
   std::string_view cluster_header;  // lower-case
@@ -78,6 +84,7 @@ struct ForwardAction {
   uint64_t grpc_timeout_header_offset_ms = 0, grpc_timeout_offset_ms = 0;
   const config::RetryPolicySpec* retry = nullptr;  // nullptr: none
   std::span<const Mirror> mirrors;
+  std::span<const Upgrade> upgrades;
   uint16_t cluster_not_found_status = 503;
   bool auto_host_rewrite = false;
   bool append_x_forwarded_host = false;

@@ -203,6 +203,7 @@ class TableBuilder {
     action->grpc_timeout_offset_ms = spec.grpc_timeout_offset_ms;
     if (spec.retry) action->retry = &t_.retries.emplace_back(*spec.retry);
     action->mirrors = mirrors(spec.mirrors);
+    action->upgrades = upgrades(spec.upgrades);
     action->cluster_not_found_status = spec.cluster_not_found_status;
     action->auto_host_rewrite = spec.auto_host_rewrite;
     action->append_x_forwarded_host = spec.append_x_forwarded_host;
@@ -217,6 +218,12 @@ class TableBuilder {
                 .cluster_header = t_.pool.copy(specs[i].cluster_header),
                 .fraction = specs[i].fraction,
                 .append_shadow = specs[i].append_shadow};
+    return out;
+  }
+
+  std::span<const Upgrade> upgrades(const std::vector<config::UpgradeSpec>& specs) {
+    const std::span<Upgrade> out = t_.pool.array<Upgrade>(specs.size());
+    for (size_t i = 0; i < specs.size(); ++i) out[i] = {t_.pool.copy(specs[i].type), specs[i].enabled};
     return out;
   }
 

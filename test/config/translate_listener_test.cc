@@ -334,6 +334,7 @@ TEST(Hcm, EveryField) {
         max_inbound_priority_frames_per_stream: 5
         max_inbound_window_update_frames_per_data_frame_sent: 6
         connection_keepalive: {interval: 7s, timeout: 8s}
+        allow_connect: true
       max_request_headers_kb: 11
       stream_idle_timeout: 4s
       request_timeout: {seconds: 5}
@@ -355,7 +356,7 @@ TEST(Hcm, EveryField) {
       strip_trailing_host_dot: true
       internal_address_config: {cidr_ranges: {address_prefix: 192.168.1.1, prefix_len: 16}}
       stream_error_on_invalid_http_message: true
-      upgrade_configs: {upgrade_type: websocket, enabled: false}
+      upgrade_configs: {upgrade_type: WebSocket, enabled: false}
 )"));
   HcmSpec want;
   want.codec = HcmSpec::Codec::kHttp1;
@@ -382,7 +383,9 @@ TEST(Hcm, EveryField) {
                 .max_priority_frames_per_stream = 5,
                 .max_window_updates_per_data_frame = 6,
                 .keepalive_interval_ms = 7000,
-                .keepalive_timeout_ms = 8000};
+                .keepalive_timeout_ms = 8000,
+                .allow_connect = true};
+  want.upgrades = {{.type = "websocket", .enabled = false}};
   want.max_request_headers_kb = 11;
   want.stream_idle_timeout_ms = 4000;
   want.request_timeout_ms = 5000;
@@ -463,7 +466,7 @@ TEST(Hcm, Mistakes) {
       strip_any_host_port: true
       strip_matching_host_port: true
       internal_address_config: {unix_sockets: true, cidr_ranges: {address_prefix: x}}
-      upgrade_configs: [{upgrade_type: websocket}]
+      upgrade_configs: [{upgrade_type: CONNECT}]
       route_config: {}
 )"),
       {{at_hcm("rds"), "route_specifier"},
@@ -478,7 +481,7 @@ TEST(Hcm, Mistakes) {
        {at_hcm("strip_any_host_port"), "exclude each other"},
        {at_hcm("internal_address_config.unix_sockets"), "not supported"},
        {at_hcm("internal_address_config.cidr_ranges[0].address_prefix"), "is not an IPv4"},
-       {at_hcm("upgrade_configs[0]"), "upgrades to \"websocket\" are not supported"}});
+       {at_hcm("upgrade_configs[0].upgrade_type"), "CONNECT is not supported yet"}});
 }
 
 TEST(Hcm, UnknownThingsAtAnyDepth) {

@@ -184,7 +184,7 @@ TEST(Route, Forward) {
       forward(R"(cluster: c, cluster_not_found_response_code: NOT_FOUND, prefix_rewrite: /x, host_rewrite_literal: h,
     append_x_forwarded_host: true, timeout: 0s, idle_timeout: 2s, max_stream_duration: {max_stream_duration: 3s,
     grpc_timeout_header_max: 4s, grpc_timeout_header_offset: 5s}, max_grpc_timeout: 6s, grpc_timeout_offset: 7s, priority: DEFAULT,
-    upgrade_configs: {upgrade_type: websocket, enabled: false})");
+    upgrade_configs: [{upgrade_type: WebSocket}, {upgrade_type: CONNECT, enabled: false}])");
   ForwardSpec want{.cluster = "c",
                    .cluster_not_found_status = 404,
                    .prefix_rewrite = "/x",
@@ -196,7 +196,8 @@ TEST(Route, Forward) {
                    .grpc_timeout_header_max_ms = 4000,
                    .grpc_timeout_header_offset_ms = 5000,
                    .max_grpc_timeout_ms = 6000,
-                   .grpc_timeout_offset_ms = 7000};
+                   .grpc_timeout_offset_ms = 7000,
+                   .upgrades = {{.type = "websocket"}, {.type = "connect", .enabled = false}}};
   EXPECT_EQ(all, want);
   EXPECT_EQ(forward("cluster: c, cluster_not_found_response_code: INTERNAL_SERVER_ERROR").cluster_not_found_status,
             500);
@@ -447,7 +448,7 @@ TEST(Route, ForwardMistakes) {
       "cluster: c, priority: HIGH, timeout: -1s, idle_timeout: -1s, max_stream_duration: {max_stream_duration: -1s, "
       "grpc_timeout_header_max: -1s, grpc_timeout_header_offset: -1s}, max_grpc_timeout: -1s, grpc_timeout_offset: "
       "-1s, "
-      "upgrade_configs: {upgrade_type: websocket}",
+      "upgrade_configs: [{upgrade_type: connect}, {}, {upgrade_type: a b}, {upgrade_type: x}, {upgrade_type: X}]",
       {{"priority", "only DEFAULT"},
        {"timeout", "negative"},
        {"idle_timeout", "negative"},
@@ -456,7 +457,10 @@ TEST(Route, ForwardMistakes) {
        {"max_stream_duration.grpc_timeout_header_offset", "negative"},
        {"max_grpc_timeout", "negative"},
        {"grpc_timeout_offset", "negative"},
-       {"upgrade_configs[0]", "are not supported yet"}});
+       {"upgrade_configs[0].upgrade_type", "CONNECT is not supported yet"},
+       {"upgrade_configs[1].upgrade_type", "must not be empty"},
+       {"upgrade_configs[2].upgrade_type", "is not a token"},
+       {"upgrade_configs[4].upgrade_type", "is there already"}});
   bad_forward(R"(cluster: c, prefix_rewrite: "/\n", regex_rewrite: {substitution: a}, host_rewrite_literal: "a\r")",
               {{"prefix_rewrite", "line breaks"},
                {"regex_rewrite", "exclude each other"},

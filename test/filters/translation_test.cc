@@ -55,7 +55,7 @@ TEST(AllFilters, NamesAndTypesAreDistinct) {
 }
 
 TEST(Guide, ExamplesAreAccepted) {
-  for (const char* page : {"api_key_auth.md", "grpc.md", "local_ratelimit.md"}) {
+  for (const char* page : {"api_key_auth.md", "grpc.md", "local_ratelimit.md", "upgrades.md"}) {
     const auto blocks = yaml_blocks(page);
     EXPECT_FALSE(blocks.empty()) << page;
     for (const std::string& yaml : blocks) {

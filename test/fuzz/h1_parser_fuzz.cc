@@ -30,6 +30,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.h1.accept_http_10 = (flags & 16) != 0;
   options.h1.allow_absolute_url = (flags & 32) == 0;
   options.to_connect = (flags & 64) != 0;
+  options.to_upgrade = options.to_head && options.to_connect;  // no request is both
+  if (options.to_upgrade) options.to_head = options.to_connect = false;
   if ((flags & 128) != 0) {
     options.h1.max_head_bytes = 80;
     options.h1.max_headers_count = 4;

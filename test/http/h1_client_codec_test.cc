@@ -10,6 +10,8 @@ using List = std::initializer_list<std::pair<std::string_view, std::string_view>
 const std::string kOk = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const std::string kOkLog = "headers(:status=200 content-length=2) end ";
 
+const std::string kSwitching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n";
+
 class H1Client : public H1CodecTest {
  protected:
   void SetUp() override { connect(owner, peer); }
@@ -40,6 +42,21 @@ class H1Client : public H1CodecTest {
     peer.shutdown_write();
     run_until([&] { return owner.closed; });
     return peer.recv_to_eof();
+  }
+  // A stream that asks for an upgrade.
+  TestSink& upgrade() {
+    TestSink& sink = owner.open();
+    Fields head{{":method", "GET"}, {":path", "/"}, {":authority", "a"}, {"upgrade", "x"}};
+    sink.stream->encode_headers(head.map, false);
+    run_ready();
+    return sink;
+  }
+  // A tunnel whose other side has ended.
+  void tunnel_end() {
+    upgrade();
+    send(peer, kSwitching);
+    peer.shutdown_write();
+    run_ready();
   }
   TestOwner& owner = new_owner();
   Socket peer;
@@ -516,6 +533,54 @@ TEST_F(H1Client, TheWriteWatermarkReachesTheStream) {
   EXPECT_EQ(sink.log, "above below ");
 }
 
+// --- upgrades --------------------------------------------------------------------------------------------------------
+
+TEST_F(H1Client, AnUpgradeThatIsAcceptedIsATunnel) {
+  TestSink& sink = upgrade();
+  const std::string head = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+  EXPECT_EQ(peer.recv_exactly(head.size()), head);
+  send(peer, kSwitching + "raw");
+  EXPECT_EQ(sink.log, "headers(:status=101 upgrade=x) ");
+  EXPECT_EQ(sink.body, "raw");
+  sink.stream->encode_data(Buffer("bytes"), false);
+  run_ready();
+  EXPECT_EQ(peer.recv_exactly(5), "bytes");
+  sink.stream->encode_data(Buffer("last"), true);
+  run_ready();
+  EXPECT_EQ(peer.recv_to_eof(), "last");
+  EXPECT_FALSE(sink.over);
+  send(peer, " more");
+  EXPECT_EQ(sink.body, "raw more");
+  peer.shutdown_write();
+  run_until([&] { return owner.closed; });
+  EXPECT_EQ(sink.log, "headers(:status=101 upgrade=x) end ");
+  EXPECT_EQ(owner.ends, std::vector<bool>{false});
+}
+
+TEST_F(H1Client, TheOtherSideOfATunnelMayEndFirst) {
+  tunnel_end();
+  TestSink& sink = owner.last();
+  EXPECT_EQ(sink.log, "headers(:status=101 upgrade=x) end ");
+  EXPECT_FALSE(sink.over);
+  sink.stream->encode_data(Buffer(std::string(100'000, 'x')), true);
+  EXPECT_EQ(owner.ends, std::vector<bool>{false});
+  std::string all = peer.recv_exactly(1);
+  while (!owner.closed || all.size() < 100'000) {
+    run_ready(1);
+    const std::string more = peer.recv_some(65536, 20);
+    if (more.empty() && peer.end() != Socket::End::kTimeout) break;
+    all += more;
+  }
+  EXPECT_TRUE(all.ends_with(std::string(100'000, 'x')));
+}
+
+TEST_F(H1Client, AnUpgradeThatIsNotAcceptedLeavesTheConnectionInUse) {
+  TestSink& sink = upgrade();
+  send(peer, kOk);
+  EXPECT_EQ(sink.log, kOkLog);
+  EXPECT_EQ(owner.ends, std::vector<bool>{true});
+}
+
 // --- the table -------------------------------------------------------------------------------------------------------
 
 TEST_F(H1Client, EveryMoveOfTheTable) {
@@ -527,6 +592,7 @@ TEST_F(H1Client, EveryMoveOfTheTable) {
       get();
       send(peer, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     }
+    if (state == S::kTunnelEnd) tunnel_end();
     ASSERT_EQ(client_state(owner), state);
   };
   struct Walk {
@@ -544,6 +610,14 @@ TEST_F(H1Client, EveryMoveOfTheTable) {
   };
   const auto reset = [&] { owner.last().stream->reset(ResetReason::kLocalReset); };
   const Walk walks[] = {
+      {S::kBody, S::kTunnelEnd,
+       [&] {
+         again();
+         tunnel_end();
+       }},
+      {S::kTunnelEnd, S::kClosed, [&] { owner.last().stream->encode_data(Buffer("x"), true); }},
+      {S::kTunnelEnd, S::kClosed, reset},
+      {S::kTunnelEnd, S::kClosed, close},
       {S::kIdle, S::kWaiting, [&] { owner.open(); }},
       {S::kIdle, S::kClosed, bytes("x")},
       {S::kIdle, S::kClosed, eof},

@@ -349,6 +349,16 @@ void add_connection(std::vector<Row>& rows) {
                   get("Keep-Alive: 5\r\nProxy-Connection: close\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\nConnection: "
                       "Upgrade, HTTP2-Settings\r\nTrailer: x\r\nTE: gzip\r\nb: c\r\n"),
                   got("b=c\n")});
+  const auto upgrade = [&](const std::string& name, const std::string& fields, const std::string& kept) {
+    rows.push_back(
+        {name, get(fields), kept.empty() ? got("") : got("upgrade=" + kept + "\n", "HEAD 1.1 keep upgrade")});
+  };
+  upgrade("upgrade", "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n", "WebSocket");
+  upgrade("upgrade to h2c or something", "Connection: upgrade\r\nUpgrade: h2c, x/1 ,\r\n", "x/1");
+  upgrade("upgrade to one of several", "Connection: upgrade\r\nUpgrade: a, b\r\n", "a, b");
+  upgrade("upgrade that is not nominated", "Upgrade: websocket\r\n", "");
+  upgrade("two upgrades", "Connection: upgrade\r\nUpgrade: a\r\nUpgrade: a\r\n", "");
+  upgrade("upgrade to nothing", "Connection: upgrade\r\nUpgrade: ,\r\n", "");
   rows.push_back({"te: trailers is kept", get("TE: gzip, Trailers\r\nConnection: te\r\n"), got("te=trailers\n")});
   rows.push_back(
       {"nominated fields", get("Foo: 1\r\nConnection: foo, bar\r\nBar: 2\r\nBaz: 3\r\nfoo: 4\r\n"), got("baz=3\n")});

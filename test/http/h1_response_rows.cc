@@ -62,6 +62,16 @@ std::vector<Row> response_rows() {
       "HEAD 1.1 keep\n:status=200\ncontent-length=0\nEND\nEXTRA\n");
   add("101", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
       "FAULT 502 http1.unexpected_switching_protocols");
+  TranscriptOptions to_upgrade = response(false, false, true);
+  to_upgrade.to_upgrade = true;
+  const std::string switching = "HTTP/1.1 101 Switching Protocols\r\n";
+  add("101 to an upgrade", switching + "Upgrade: x\r\nConnection: upgrade\r\nContent-Length: 1\r\n\r\nany \r\n",
+      "HEAD 1.1 until-close upgrade\n:status=101\nupgrade=x\nBODY any \r\n\nEND\n", to_upgrade);
+  add("100, then 101", "HTTP/1.1 100 Continue\r\n\r\n" + switching + "Upgrade: x\r\n\r\n",
+      "HEAD 1.1 keep\n:status=100\nHEAD 1.1 until-close upgrade\n:status=101\nupgrade=x\nEND\n", to_upgrade);
+  add("101 to nothing", switching + "\r\n", "FAULT 502 http1.unexpected_switching_protocols", to_upgrade);
+  add("200 to an upgrade", ok + "Content-Length: 0\r\nUpgrade: x\r\n\r\n",
+      "HEAD 1.1 keep\n:status=200\ncontent-length=0\nEND\n", to_upgrade);
   add("200 to CONNECT", ok + "\r\n", "FAULT 502 http1.unexpected_tunnel", response(false, true));
   add("403 to CONNECT", "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
       "HEAD 1.1 keep\n:status=403\ncontent-length=0\nEND\n", response(false, true));

@@ -19,6 +19,13 @@ void reply(TestSink& sink, std::string_view status = "200", const std::string& b
   stream.encode_data(Buffer(body), true);
 }
 
+const std::string kUpgrade = "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+
+void accept_upgrade(TestSink& sink) {
+  Fields head{{":status", "101"}, {"x-a", "b"}};
+  sink.stream->encode_headers(head.map, false);
+}
+
 class H1Server : public H1CodecTest {
  protected:
   void SetUp() override { serve(owner, peer); }
@@ -724,6 +731,60 @@ TEST_F(H1Server, TheWriteWatermarkReachesTheStream) {
   }
 }
 
+// --- upgrades --------------------------------------------------------------------------------------------------------
+
+TEST_F(H1Server, AnUpgradeThatIsAcceptedIsATunnel) {
+  send(peer, kUpgrade + "early");
+  TestSink& sink = owner.last();
+  EXPECT_EQ(sink.log, "headers(:method=GET :path=/ :authority=a upgrade=x) ");
+  EXPECT_EQ(sink.body, "");  // not before the answer
+  accept_upgrade(sink);
+  run_ready();
+  const std::string head = "HTTP/1.1 101 Switching Protocols\r\nx-a: b\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+  EXPECT_EQ(peer.recv_exactly(head.size()), head);
+  run_until([&] { return sink.body == "early"; });
+  send(peer, " GET / HTTP/1.1\r\n\r\n");
+  EXPECT_EQ(sink.body, "early GET / HTTP/1.1\r\n\r\n");
+  sink.stream->encode_data(Buffer("raw"), false);
+  run_ready();
+  EXPECT_EQ(peer.recv_exactly(3), "raw");
+  peer.shutdown_write();
+  run_until([&] { return sink.log.find("end") != std::string::npos; });
+  sink.stream->encode_data(Buffer("er"), false);
+  sink.stream->encode_data(Buffer(), true);
+  EXPECT_EQ(owner.ends, std::vector<bool>{false});
+  run_until([&] { return owner.closed; });
+  EXPECT_EQ(peer.recv_to_eof(), "er");
+}
+
+TEST_F(H1Server, OurEndOfATunnelIsAHalfClose) {
+  send(peer, kUpgrade);
+  TestSink& sink = owner.last();
+  accept_upgrade(sink);
+  sink.stream->encode_data(Buffer("bye"), true);
+  run_ready();
+  EXPECT_TRUE(peer.recv_to_eof().ends_with("\r\n\r\nbye"));
+  EXPECT_FALSE(sink.over);
+  send(peer, "still here");
+  EXPECT_EQ(sink.body, "still here");
+  peer.shutdown_write();
+  run_until([&] { return owner.closed; });
+  EXPECT_TRUE(sink.over);
+  EXPECT_EQ(owner.ends, std::vector<bool>{false});
+}
+
+TEST_F(H1Server, AnUpgradeThatIsNotAcceptedIsARequestLikeOthers) {
+  send(peer, kUpgrade + kGet);
+  reply(owner.last());
+  run_ready();
+  EXPECT_EQ(peer.recv_exactly(kOk.size()), kOk);
+  run_until([&] { return owner.sinks.size() == 2; });
+  reply(owner.last());
+  run_ready();
+  EXPECT_EQ(peer.recv_exactly(kOk.size()), kOk);
+  EXPECT_EQ(owner.ends, (std::vector<bool>{true, true}));
+}
+
 // --- the table -------------------------------------------------------------------------------------------------------
 
 TEST_F(H1Server, EveryMoveOfTheTable) {
@@ -735,6 +796,10 @@ TEST_F(H1Server, EveryMoveOfTheTable) {
     if (state == S::kReceiving) send(peer, post);
     if (state == S::kAnswering) send(peer, kGet);
     if (state == S::kRefusing) send(peer, "bad\r\n");
+    if (state == S::kTunnel) {
+      send(peer, kUpgrade);
+      accept_upgrade(owner.last());
+    }
     ASSERT_EQ(server_state(owner), state);
   };
   struct Walk {
@@ -786,6 +851,19 @@ TEST_F(H1Server, EveryMoveOfTheTable) {
       {S::kAnswering, S::kClosed, reset},
       {S::kAnswering, S::kClosed, eof},
       {S::kAnswering, S::kClosed, close},
+      {S::kAnswering, S::kTunnel,
+       [&] {
+         again();
+         send(peer, kUpgrade);
+         accept_upgrade(owner.last());
+       }},
+      {S::kTunnel, S::kClosed,
+       [&] {
+         eof();
+         owner.last().stream->encode_data(Buffer(), true);
+       }},
+      {S::kTunnel, S::kClosed, reset},
+      {S::kTunnel, S::kClosed, close},
       {S::kRefusing, S::kClosed, answer},
       {S::kRefusing, S::kClosed, reset},
       {S::kRefusing, S::kClosed, eof},

@@ -172,7 +172,7 @@ constexpr const char* kRoutes = R"(- match: {path: /demo.Bytes/Denied}
   route: {cluster: upstream, timeout: 0s, max_stream_duration: {grpc_timeout_header_max: 0s, grpc_timeout_header_offset: 0s}}
 - match: {path: /demo.Bytes/Late}
   route: {cluster: upstream, max_stream_duration: {max_stream_duration: 0.05s}}
-- match: {prefix: /demo.Bytes/, grpc: {}}
+- match: {prefix: /demo.Bytes/}
   route: {cluster: upstream, timeout: 0s}
 - match: {prefix: /empty/}
   route: {cluster: empty}

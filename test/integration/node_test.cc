@@ -8,6 +8,7 @@
 #include "support/process.h"
 #include "support/resources.h"
 #include "support/traffic.h"
+#include "support/wire_case.h"
 
 namespace outrigger::test {
 namespace {
@@ -195,6 +196,33 @@ TEST_F(GrpcJsClient, FollowsEndpointsAndItsRefusalIsSeenInStatus) {
   write_file(dir_ / "clusters.yaml", resource_file({eds_cluster_resource("greeters")}));
   write_endpoints({one_->port("greeting")});
   EXPECT_TRUE(wait_until([&] { return callers() == Names{"one"}; })) << control_->output();
+}
+
+// ---- WebSocket ----
+
+class NodeWebSocket : public testing::Test {
+ protected:
+  static void SetUpTestSuite() { install_modules(); }
+};
+
+TEST_F(NodeWebSocket, ClientsAndAServerTalkThroughTheProxy) {
+  NodeProcess server("websocket.js", {"server"});
+  const uint16_t upstream = server.port("websocket");
+  ASSERT_NE(upstream, 0) << server.output();
+  TempDir dir;
+  WireCase config;
+  config.config = {
+      {"hcm", "upgrade_configs: [{upgrade_type: websocket}]\nhttp2_protocol_options: {allow_connect: true}\n"}};
+  ProxyProcess proxy(config.bootstrap(upstream, dir / "log"));
+  ASSERT_TRUE(proxy.started() && proxy.wait_ready()) << proxy.output();
+  const std::string port = std::to_string(proxy.listener_port("main"));
+  for (const char* role : {"client", "client2"}) {
+    NodeProcess client("websocket.js", {role, port});
+    EXPECT_EQ(client.wait_exit(), 0) << role << "\n" << client.output() << server.output() << proxy.output();
+    EXPECT_TRUE(client.wait_for_output("all echoed")) << client.output();
+  }
+  EXPECT_EQ(proxy.stat("http.main.downstream_cx_upgrades_total"), 2u);
+  EXPECT_TRUE(wait_until([&] { return proxy.stat("http.main.downstream_cx_upgrades_active") == 0u; }));
 }
 
 }  // namespace

@@ -154,6 +154,29 @@ TEST_F(H2Downstream, LocalRepliesAndBrokenUpstreams) {
   EXPECT_EQ(client.status(5), ":status=400");
 }
 
+// A connection of age says goodbye; what is under way is finished.
+TEST_F(H2Downstream, ConnectionsEndAtTheirAge) {
+  serve(Codec::kAuto, [](config::HcmSpec& hcm) { hcm.max_connection_duration_ms = 100; });
+  upstream.set_handler([](Exchange& e) {
+    e.stall();
+    e.respond(200, "late");
+  });
+  H2Client client(plane.port());
+  client.greet();
+  client.socket.send(h2::headers(1, h2::get("/")));
+  test::HttpClient http1(plane.port());
+  http1.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+  EXPECT_TRUE(client.read_until([&] { return client.reader.code(0) >= 0; }));
+  EXPECT_EQ(client.reader.code(0), 0);
+  EXPECT_TRUE(test::wait_until([&] { return plane.stat("http.in.downstream_cx_max_duration_reached") == 2; }));
+  upstream.release();
+  EXPECT_EQ(client.status(1), ":status=200");
+  const test::HttpMessage answer = http1.read_response();
+  EXPECT_EQ(answer.body, "late");
+  EXPECT_EQ(answer.header("connection"), "close");
+  EXPECT_TRUE(http1.wait_closed());
+}
+
 TEST_F(H2Downstream, IdleConnectionsAndSlowPrefacesEnd) {
   serve(Codec::kAuto, [](config::HcmSpec& hcm) {
     hcm.idle_timeout_ms = 30;

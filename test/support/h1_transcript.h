@@ -18,6 +18,7 @@ struct TranscriptOptions {
   H1Options h1;
   bool to_head = false;
   bool to_connect = false;
+  bool to_upgrade = false;
   bool eof = false;  // the input ends with the connection
 };
 
@@ -37,6 +38,7 @@ inline void append_message(std::string& out, const H1Message& m, bool request) {
   if (m.body == H1Body::kUntilClose) out += " until-close";
   if (request && m.head_request) out += " head";
   if (request && m.connect_request) out += " connect";
+  if (m.upgrade) out += " upgrade";
   out += "\n";
   append_fields(out, *m.headers);
 }
@@ -44,7 +46,7 @@ inline void append_message(std::string& out, const H1Message& m, bool request) {
 inline std::string transcript(const std::vector<std::string_view>& pieces, const TranscriptOptions& options) {
   const bool request = options.kind == H1Parser::Kind::kRequest;
   H1Parser parser(options.kind, options.h1);
-  parser.set_request(options.to_head, options.to_connect);
+  parser.set_request({.head = options.to_head, .connect = options.to_connect, .upgrade = options.to_upgrade});
   std::string out;
   std::string body;
   Arena arena;

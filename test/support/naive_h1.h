@@ -214,7 +214,7 @@ class NaiveH1 {
     if (request() && http_10_ && !o_.h1.accept_http_10) return fault();
     if (request() && !scheme_.empty() && !o_.h1.allow_absolute_url) return fault();
     if (!split_fields(lines, 1, fields) || !head(fields)) return fault();
-    if (!request() && status_[0] == '1') return message();
+    if (!request() && status_[0] == '1' && status_ != "101") return message();
     return body();
   }
 
@@ -239,7 +239,7 @@ class NaiveH1 {
     if (te.size() > 1 || (te.size() == 1 && (http_10_ || !lengths.empty() || lower(te[0]) != "chunked"))) return false;
     chunked_ = te.size() == 1;
     if (method_ == "CONNECT" && request() && (chunked_ || !lengths.empty())) return false;
-    bool close = false, keep = false;
+    bool close = false, keep = false, nominated = false;
     std::set<std::string> gone{"transfer-encoding", "connection", "keep-alive",
                                "proxy-connection",  "upgrade",    "http2-settings"};
     if (!o_.h1.enable_trailers) gone.insert("trailer");
@@ -252,6 +252,7 @@ class NaiveH1 {
         if (!token(name) || ++tokens > 16) return false;
         close = close || name == "close";
         keep = keep || name == "keep-alive";
+        nominated = nominated || name == "upgrade";
         const HeaderId id = find_header_id(name);
         const bool ours = id == HeaderId::kNone
                               ? name.rfind("x-forwarded-", 0) != 0 && name.rfind("x-envoy-", 0) != 0 &&
@@ -261,6 +262,9 @@ class NaiveH1 {
       }
     }
     keep_ = !close && (!http_10_ || keep);
+    const auto upgrades = values(fields, "upgrade");
+    upgrade_.clear();
+    if (upgrades.size() == 1 && (nominated || !request())) upgrade_ = wanted_upgrade(upgrades[0]);
     return request() ? write_request(fields, gone) : write_response(fields, gone, !lengths.empty());
   }
 
@@ -284,6 +288,20 @@ class NaiveH1 {
     out_ += ":authority=" + (hosts.empty() ? std::string(o_.h1.default_host_for_http_10) : hosts[0]) + "\n";
   }
 
+  // What is asked for beside h2c; of a response, all of it.
+  std::string wanted_upgrade(const std::string& value) const {
+    if (!request()) return value;
+    std::string wanted;
+    int count = 0;
+    for (const std::string& part : split(value, ',')) {
+      const std::string protocol = trim(part);
+      if (protocol.empty() || lower(protocol) == "h2c") continue;
+      wanted = protocol;
+      ++count;
+    }
+    return count > 1 ? value : wanted;
+  }
+
   bool write_request(const Fields& fields, const std::set<std::string>& gone) {
     out_ += http_10_ ? "HEAD 1.0" : "HEAD 1.1";
     if (keep_) out_ += " keep";
@@ -291,17 +309,32 @@ class NaiveH1 {
     if (length_ > 0) out_ += " fixed:" + std::to_string(length_);
     if (method_ == "HEAD") out_ += " head";
     if (method_ == "CONNECT") out_ += " connect";
+    const bool upgrade = !upgrade_.empty() && !http_10_ && method_ != "CONNECT" && !chunked_ && length_ == 0;
+    if (upgrade) out_ += " upgrade";
     out_ += "\n:method=" + method_ + "\n";
     if (!scheme_.empty()) out_ += ":scheme=" + scheme_ + "\n";
     if (!authority_.empty()) out_ += ":authority=" + authority_ + "\n";
     if (!path_.empty()) out_ += ":path=" + path_ + "\n";
     write_fields(fields, gone, !authority_.empty());
+    if (upgrade) out_ += "upgrade=" + upgrade_ + "\n";
     until_close_ = false;
     return true;
   }
 
   bool write_response(const Fields& fields, std::set<std::string> gone, bool has_length) {
-    if (status_ == "101" || (o_.to_connect && status_[0] == '2')) return false;
+    const bool upgrade = status_ == "101";
+    if ((upgrade && (!o_.to_upgrade || upgrade_.empty())) || (o_.to_connect && status_[0] == '2')) return false;
+    if (upgrade) {
+      gone.insert("content-length");
+      chunked_ = false;
+      length_ = 0;
+      until_close_ = true;
+      out_ += http_10_ ? "HEAD 1.0 until-close upgrade\n" : "HEAD 1.1 until-close upgrade\n";
+      out_ += ":status=101\n";
+      write_fields(fields, gone, true);
+      out_ += "upgrade=" + upgrade_ + "\n";
+      return true;
+    }
     const bool interim = status_[0] == '1';
     const bool none = interim || status_ == "204" || status_ == "304" || o_.to_head;
     if (interim || status_ == "204") gone.insert("content-length");
@@ -438,7 +471,7 @@ class NaiveH1 {
   const TranscriptOptions o_;
   size_t pos_ = 0;
   std::string out_;
-  std::string method_, path_, authority_, scheme_, status_;
+  std::string method_, path_, authority_, scheme_, status_, upgrade_;
   bool http_10_ = false, chunked_ = false, keep_ = false, until_close_ = false;
   uint64_t length_ = 0;
 };
