@@ -176,8 +176,7 @@ AdminResponse stats_page(const AdminRequest& request, const stats::Registry& reg
 AdminResponse prometheus_page(const AdminRequest& request, const stats::Registry& registry) {
   const auto wanted = Wanted::of(request);
   if (!wanted) return text_response(wanted.error().detail, 400);
-  auto page =
-      std::make_shared<stats::PrometheusText>(registry, Wanted::by_name(*wanted), (*wanted)->used_only());
+  auto page = std::make_shared<stats::PrometheusText>(registry, Wanted::by_name(*wanted), (*wanted)->used_only());
   return {.content_type = "text/plain; version=0.0.4; charset=utf-8",
           .producer = [page](std::string& out) { return page->write(out, kMetricsAtOnce); }};
 }
