@@ -368,20 +368,48 @@ const FieldRule* find_field_rule(const FieldDescriptor& field) {
   return it == by_field->end() ? nullptr : it->second;
 }
 
+namespace {
+
+// A field that is a fault when it is set, or in whose messages there may be some.
+struct FieldToCheck {
+  const FieldDescriptor* field;
+  const FieldRule* rule;  // nullptr: not supported
+};
+
+// Those of a message type, by number. A table of 10,000 routes has 40,000 messages, and most fields need no look.
+const std::vector<FieldToCheck>& fields_to_check(const google::protobuf::Descriptor& type) {
+  thread_local std::unordered_map<const google::protobuf::Descriptor*, std::vector<FieldToCheck>> known;
+  const auto [at, fresh] = known.try_emplace(&type);
+  if (!fresh) return at->second;
+  for (int i = 0; i < type.field_count(); ++i) {
+    const FieldDescriptor* field = type.field(i);
+    const FieldRule* rule = find_field_rule(*field);
+    const bool holds_ours =
+        field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && !field->is_map() && is_ours(*field->message_type());
+    if (rule == nullptr || rule->use == FieldUse::kRefused || (rule->use == FieldUse::kHonoured && holds_ours))
+      at->second.push_back({field, rule});
+  }
+  std::sort(at->second.begin(), at->second.end(),
+            [](const FieldToCheck& a, const FieldToCheck& b) { return a.field->number() < b.field->number(); });
+  return at->second;
+}
+
+}  // namespace
+
 void check_field_use(const google::protobuf::Message& message, const FieldPath& path, Faults& faults) {
   const google::protobuf::Reflection& reflection = *message.GetReflection();
-  std::vector<const FieldDescriptor*> fields;
-  reflection.ListFields(message, &fields);
-  for (const FieldDescriptor* field : fields) {
+  for (const auto& [field, rule] : fields_to_check(*message.GetDescriptor())) {
+    if (field->is_repeated() ? reflection.FieldSize(message, field) == 0 : !reflection.HasField(message, field))
+      continue;
     const FieldPath at = path.field(field->name());
-    const FieldRule* rule = find_field_rule(*field);
     if (rule == nullptr) {
       faults.add(at, "is not supported; remove it");
       continue;
     }
-    if (rule->use == FieldUse::kRefused) faults.add(at, fmt::format("is not supported: {}", rule->note));
-    if (rule->use != FieldUse::kHonoured || field->is_map()) continue;
-    if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE || !is_ours(*field->message_type())) continue;
+    if (rule->use == FieldUse::kRefused) {
+      faults.add(at, fmt::format("is not supported: {}", rule->note));
+      continue;
+    }
     if (!field->is_repeated()) {
       check_field_use(reflection.GetMessage(message, field), at, faults);
       continue;

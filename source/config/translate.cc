@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <google/protobuf/any.pb.h>
+#include <google/protobuf/arena.h>
 #include <google/protobuf/stubs/logging.h>
 
 #include <map>
@@ -101,7 +102,9 @@ struct Translator::Impl {
   template <class Message, class Translate>
   void read(std::string_view bytes, bool strict, const FieldPath& path, TranslatedResource& out,
             Translate&& translate) {
-    Message message;
+    // A table of 10,000 routes is 50,000 small objects: made and freed as a whole.
+    google::protobuf::Arena arena;
+    Message& message = *google::protobuf::Arena::CreateMessage<Message>(&arena);
     if (!message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
       out.faults.add(path, fmt::format("is not a serialised {}", message.GetTypeName()));
       return;

@@ -248,6 +248,9 @@ EndpointsSpec endpoints_spec(const endpoint::ClusterLoadAssignment& from, Addres
   spec.cluster_name = from.cluster_name();
   if (spec.cluster_name.empty()) t.fault(path.field("cluster_name"), "must not be empty");
   uint64_t weights = 0;
+  size_t count = 0;
+  for (const auto& locality : from.endpoints()) count += static_cast<size_t>(locality.lb_endpoints_size());
+  spec.endpoints.reserve(count);
   each(from.endpoints(), path.field("endpoints"), [&](const auto& locality, const FieldPath& at) {
     if (locality.priority() != 0)
       t.fault(at.field("priority"), fmt::format("is {}; only priority 0 is supported", locality.priority()));

@@ -52,6 +52,8 @@ void histogram_json(const std::string& name, const stats::Sample& sample, JsonWr
 
 constexpr size_t kMetricsAtOnce = 32;  // between two looks at the clock
 
+using Cursor = stats::Registry::Cursor;
+
 // Which metrics a request asks for.
 class Wanted {
  public:
@@ -67,15 +69,20 @@ class Wanted {
     return wanted;
   }
 
-  bool operator()(const stats::Sample& sample) {
-    if (used_only_ && !sample.used()) return false;
-    return filter_ == nullptr || RE2::PartialMatch(name(sample), *filter_);
+  bool used_only() const { return used_only_; }
+  // nullptr: whatever its name is.
+  static Cursor::Wanted by_name(const std::shared_ptr<Wanted>& wanted) {
+    if (wanted->filter_ == nullptr) return nullptr;
+    return [wanted](std::string_view family, const stats::LabelTexts& labels) {
+      return RE2::PartialMatch(wanted->name(family, labels), *wanted->filter_);
+    };
   }
-  const std::string& name(const stats::Sample& sample) {
+  const std::string& name(std::string_view family, const stats::LabelTexts& labels) {
     name_.clear();
-    stats::append_text_name(name_, sample.family, sample.labels);
+    stats::append_text_name(name_, family, labels);
     return name_;
   }
+  const std::string& name(const stats::Sample& sample) { return name(sample.family, sample.labels); }
 
  private:
   bool used_only_ = false;
@@ -83,15 +90,14 @@ class Wanted {
   std::string name_;
 };
 
-using Cursor = stats::Registry::Cursor;
-
 // Counters and gauges, then histograms, as Envoy has them: two walks.
 class JsonPage {
  public:
   JsonPage(const stats::Registry& registry, std::shared_ptr<Wanted> wanted)
       : simple_(registry, Cursor::Order::kFamily),
         histograms_(registry, Cursor::Order::kFamily),
-        wanted_(std::move(wanted)) {
+        wanted_(std::move(wanted)),
+        by_name_(Wanted::by_name(wanted_)) {
     json_.open('{').key("stats").open('[');
   }
 
@@ -104,32 +110,34 @@ class JsonPage {
 
  private:
   bool next_simple() {
-    const bool more = simple_.next(kMetricsAtOnce, [&](const stats::Sample& sample) {
-      if (sample.kind == stats::Kind::kHistogram || !(*wanted_)(sample)) return;
+    const auto write = [&](const stats::Sample& sample) {
+      if (sample.kind == stats::Kind::kHistogram || (wanted_->used_only() && !sample.used())) return;
       json_.open('{').key("name").string(wanted_->name(sample)).key("value");
       if (sample.kind == stats::Kind::kGauge)
         json_.number(static_cast<int64_t>(sample.value));
       else
         json_.number(sample.value);
       json_.close('}');
-    });
-    if (!more) {
+    };
+    if (!simple_.next(kMetricsAtOnce, write, by_name_)) {
       in_histograms_ = true;
       json_.open('{').key("histograms").open('[');
     }
     return true;
   }
   bool next_histograms() {
-    const bool more = histograms_.next(kMetricsAtOnce, [&](const stats::Sample& sample) {
-      if (sample.kind == stats::Kind::kHistogram && (*wanted_)(sample))
-        histogram_json(wanted_->name(sample), sample, json_);
-    });
+    const auto write = [&](const stats::Sample& sample) {
+      if (sample.kind != stats::Kind::kHistogram || (wanted_->used_only() && !sample.used())) return;
+      histogram_json(wanted_->name(sample), sample, json_);
+    };
+    const bool more = histograms_.next(kMetricsAtOnce, write, by_name_);
     if (!more) json_.close(']').close('}').close(']').close('}');
     return more;
   }
 
   Cursor simple_, histograms_;
   const std::shared_ptr<Wanted> wanted_;
+  const Cursor::Wanted by_name_;
   JsonWriter json_;
   bool in_histograms_ = false;
 };
@@ -156,18 +164,19 @@ AdminResponse stats_page(const AdminRequest& request, const stats::Registry& reg
     auto page = std::make_shared<JsonPage>(registry, *wanted);
     return {.content_type = "application/json", .producer = [page](std::string& out) { return page->write(out); }};
   }
-  return {.producer = [cursor = Cursor(registry, Cursor::Order::kFamily), wanted = *wanted](std::string& out) mutable {
-    return cursor.next(kMetricsAtOnce, [&](const stats::Sample& sample) {
-      if ((*wanted)(sample)) text_line(wanted->name(sample), sample, out);
-    });
+  return {.producer = [cursor = Cursor(registry, Cursor::Order::kFamily), wanted = *wanted,
+                       by_name = Wanted::by_name(*wanted)](std::string& out) mutable {
+    const auto write = [&](const stats::Sample& sample) {
+      if (!wanted->used_only() || sample.used()) text_line(wanted->name(sample), sample, out);
+    };
+    return cursor.next(kMetricsAtOnce, write, by_name);
   }};
 }
 
 AdminResponse prometheus_page(const AdminRequest& request, const stats::Registry& registry) {
   const auto wanted = Wanted::of(request);
   if (!wanted) return text_response(wanted.error().detail, 400);
-  auto page = std::make_shared<stats::PrometheusText>(
-      registry, [wanted = *wanted](const stats::Sample& sample) { return (*wanted)(sample); });
+  auto page = std::make_shared<stats::PrometheusText>(registry, Wanted::by_name(*wanted), (*wanted)->used_only());
   return {.content_type = "text/plain; version=0.0.4; charset=utf-8",
           .producer = [page](std::string& out) { return page->write(out, kMetricsAtOnce); }};
 }

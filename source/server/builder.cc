@@ -28,8 +28,9 @@ using config::ResourceType;
 using config::TranslatedResource;
 using proxy::Source;
 
-constexpr uint64_t kPublishMs = 2;  // between two snapshots
-constexpr uint64_t kStatusMs = 20;  // from a change to its status
+constexpr uint64_t kPublishMs = 2;   // between two snapshots
+constexpr uint64_t kStatusMs = 20;   // from a change to its status
+constexpr uint64_t kTrimMs = 2'000;  // from the last large batch until its memory is given back
 constexpr size_t kLargeBatchBytes = 256 * 1024;
 constexpr size_t kMaxLoggedFaults = 20;
 
@@ -205,11 +206,11 @@ struct Builder::Impl {
   std::set<ResourceType> undiscovered;               // discovery has not said its full set of them yet
   uint64_t lds_timeout_ms = 0, cds_timeout_ms = 0;
   int64_t last_publish_ms = 0;
-  bool much_freed = false;  // by a large batch
-  int64_t arrived_ns = 0;   // the oldest change that no publish has looked at; 0: none
+  int64_t arrived_ns = 0;  // the oldest change that no publish has looked at; 0: none
   event::Timeout publish_timer{[](void* self) { static_cast<Impl*>(self)->publish(); }, this};
   event::Timeout deadline_timer{[](void* self) { static_cast<Impl*>(self)->publish_soon(); }, this};
   event::Timeout status_timer{[](void* self) { static_cast<Impl*>(self)->tell_status(); }, this};
+  event::Timeout trim_timer{[](void*) { ::malloc_trim(0); }, this};
   event::Timeout lds_timer{[](void* self) { static_cast<Impl*>(self)->first_answer(ResourceType::kListener); }, this};
   event::Timeout cds_timer{[](void* self) { static_cast<Impl*>(self)->first_answer(ResourceType::kCluster); }, this};
 };
@@ -263,7 +264,9 @@ Builder::Loaded Builder::Impl::load(std::string_view text, std::string_view file
 xds::Verdict Builder::Impl::apply(Batch batch) {
   size_t bytes = 0;
   for (const Item& item : batch.items) bytes += item.resource.bytes.size();
-  much_freed = much_freed || bytes >= kLargeBatchBytes;
+  // The messages that a large batch is read from are gone soon; their memory is of use to others. But to give it back
+  // while more large batches come would make each of them pay for fresh pages.
+  if (bytes >= kLargeBatchBytes) loop.timers().arm(trim_timer, kTrimMs);
   std::vector<std::string> names = std::move(batch.kept);
   std::set<std::string> seen(names.begin(), names.end());
   bool all_named = true;
@@ -527,8 +530,6 @@ void Builder::Impl::tell_status() {
   options.stats->set(counts.clusters_warming, clusters_warming);
   options.stats->set(counts.refused, refused);
   callbacks.on_status(status);
-  // The messages that a large batch was read from are gone; their memory is of use to others.
-  if (std::exchange(much_freed, false)) ::malloc_trim(0);
 }
 
 void Builder::Impl::run() {
@@ -540,7 +541,7 @@ void Builder::Impl::run() {
   });
   loop.run();
   if (status_timer.armed()) tell_status();  // what was published last is remembered, however soon the end came
-  for (event::Timeout* timer : {&publish_timer, &deadline_timer, &status_timer, &lds_timer, &cds_timer})
+  for (event::Timeout* timer : {&publish_timer, &deadline_timer, &status_timer, &trim_timer, &lds_timer, &cds_timer})
     timer->disarm();
 }
 

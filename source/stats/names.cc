@@ -282,14 +282,15 @@ std::string prometheus_label(std::string_view label) {
 }
 
 bool PrometheusText::write(std::string& out, size_t count) {
-  return cursor_.next(count, [&](const Sample& sample) {
-    if (wanted_ != nullptr && !wanted_(sample)) return;
+  const auto metric = [&](const Sample& sample) {
+    if (used_only_ && !sample.used()) return;
     if (last_name_ != sample.prometheus) {
       last_name_ = sample.prometheus;
       out.append("# TYPE ").append(last_name_).append(1, ' ').append(type_name(sample.kind)).append(1, '\n');
     }
     append_prometheus(out, sample);
-  });
+  };
+  return cursor_.next(count, metric, wanted_);
 }
 
 }  // namespace outrigger::stats

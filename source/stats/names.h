@@ -32,15 +32,16 @@ std::string prometheus_label(std::string_view label);
 // All metrics in Prometheus' text format 0.0.4, a piece at a time.
 class PrometheusText {
  public:
-  using Wanted = std::function<bool(const Sample&)>;
-  explicit PrometheusText(const Registry& registry, Wanted wanted = nullptr)
-      : cursor_(registry, Registry::Cursor::Order::kPrometheus), wanted_(std::move(wanted)) {}
+  using Wanted = Registry::Cursor::Wanted;
+  explicit PrometheusText(const Registry& registry, Wanted wanted = nullptr, bool used_only = false)
+      : cursor_(registry, Registry::Cursor::Order::kPrometheus), wanted_(std::move(wanted)), used_only_(used_only) {}
   // Appends those of the next `count` metrics that are wanted; false: that was the end.
   bool write(std::string& out, size_t count);
 
  private:
   Registry::Cursor cursor_;
   const Wanted wanted_;
+  const bool used_only_;
   std::string last_name_;  // whose type has been told
 };
 

@@ -242,11 +242,13 @@ void Registry::record(Histogram h, double ms) {
   shards_.back()->record(h, ms);
 }
 
-bool Registry::Cursor::next(size_t count, const std::function<void(const Sample&)>& f) {
+bool Registry::Cursor::next(size_t count, const std::function<void(const Sample&)>& f, const Wanted& wanted) {
   const Impl& impl = *registry_.impl_;
   const auto tell = [&](const Column& column, const std::string& labels, const Cells& cells) {
     for (uint32_t i = column.first; i < column.end; ++i) {
       const Layout::Entry& entry = column.table->layout->entries_[i];
+      if (count > 0) --count;
+      if (wanted != nullptr && !wanted(column.family, {labels, entry.more})) continue;
       const uint32_t before = cells.before[entry.cell >> Layout::kPlaceShift];
       const uint32_t cell = before + (entry.cell & ((1u << Layout::kPlaceShift) - 1));
       const auto sum = [&](uint32_t n) {
@@ -266,7 +268,6 @@ bool Registry::Cursor::next(size_t count, const std::function<void(const Sample&
         sample.value = sum(0);
       }
       f(sample);
-      if (count > 0) --count;
     }
   };
   // The rest of the column that it stopped in, then the next columns; nothing is held from one call to the next.

@@ -156,8 +156,10 @@ class Registry {
    public:
     enum class Order : uint8_t { kFamily, kPrometheus };
     Cursor(const Registry& registry, Order order) : registry_(registry), order_(order) {}
-    // Calls f for the next `count` or a few more; false: those were the last. The registry is locked meanwhile.
-    bool next(size_t count, const std::function<void(const Sample&)>& f);
+    // Visits the next `count` or a few more, and calls f for those that are wanted by their names (values are read
+    // after that); false: those were the last. The registry is locked meanwhile.
+    using Wanted = std::function<bool(std::string_view family, const LabelTexts& labels)>;
+    bool next(size_t count, const std::function<void(const Sample&)>& f, const Wanted& wanted = nullptr);
 
    private:
     const Registry& registry_;

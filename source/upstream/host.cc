@@ -25,6 +25,7 @@ std::shared_ptr<const HostSet> HostSet::compile(const std::vector<config::Endpoi
       known.emplace(entry.host->text + '\0' + entry.host->hostname, entry.host);
 
   auto set = std::make_shared<HostSet>();
+  set->all_.entries.reserve(endpoints.size());
   std::unordered_map<std::string, size_t> position;
   for (const config::EndpointSpec& endpoint : endpoints) {
     if (endpoint.draining) continue;
@@ -47,11 +48,17 @@ std::shared_ptr<const HostSet> HostSet::compile(const std::vector<config::Endpoi
       all[at->second] = entry;
     }
   }
-  for (const Entry& entry : set->all())
-    if (entry.healthy) set->healthy_.entries.push_back(entry);
-  set->panic_ = set->healthy_count() * 2 < set->all().size();
-  set->healthy_.weigh();
-  if (set->panic_) set->all_.weigh();
+  const auto healthy = static_cast<size_t>(
+      std::count_if(set->all().begin(), set->all().end(), [](const Entry& entry) { return entry.healthy; }));
+  set->all_healthy_ = healthy == set->all().size();
+  set->panic_ = healthy * 2 < set->all().size();
+  if (!set->all_healthy_) {
+    set->healthy_.entries.reserve(healthy);
+    for (const Entry& entry : set->all())
+      if (entry.healthy) set->healthy_.entries.push_back(entry);
+    set->healthy_.weigh();
+  }
+  if (set->panic_ || set->all_healthy_) set->all_.weigh();
   return set;
 }
 
@@ -63,6 +70,7 @@ std::shared_ptr<const HostSet> HostSet::of_members(std::vector<Name> members) {
 
 void HostSet::Choices::weigh() {
   uint32_t largest = 1;
+  strides.reserve(entries.size());
   for (const Entry& entry : entries) largest = std::max(largest, entry.weight);
   for (const Entry& entry : entries) {
     equal_weights = equal_weights && entry.weight == entries.front().weight;

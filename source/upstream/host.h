@@ -54,18 +54,19 @@ class HostSet {
 
   // Every endpoint that is not draining.
   const std::vector<Entry>& all() const { return all_.entries; }
-  const Choices& healthy() const { return healthy_; }
+  const Choices& healthy() const { return all_healthy_ ? all_ : healthy_; }
   // The healthy ones; all of them in panic (under half are healthy, as Envoy's default).
-  const Choices& usable() const { return panic_ ? all_ : healthy_; }
+  const Choices& usable() const { return panic_ ? all_ : healthy(); }
   bool in_panic() const { return panic_; }
-  size_t healthy_count() const { return healthy_.entries.size(); }
+  size_t healthy_count() const { return healthy().entries.size(); }
   bool contains(const Host* host) const;
   const std::vector<Name>& members() const { return members_; }
 
  private:
-  Choices all_, healthy_;  // all_ has strides only in panic
+  Choices all_, healthy_;  // healthy_ is empty when all are healthy; all_ has strides only if it is chosen from
   std::vector<Name> members_;
   bool panic_ = false;
+  bool all_healthy_ = false;
 };
 
 }  // namespace outrigger::upstream

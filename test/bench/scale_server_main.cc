@@ -22,6 +22,7 @@ namespace {
 
 using namespace outrigger::control;  // NOLINT
 using Clock = std::chrono::steady_clock;
+constexpr std::chrono::milliseconds kBatch(20);
 namespace config = envoy::config;
 
 struct Size {
@@ -120,14 +121,16 @@ class Plane {
     }
     cache_.set(*snapshot);
   }
-  // Changes come as control planes make them: in batches, here 50 a second. Returns how many were made in time.
+  // Changes come as control planes make them: in batches, 50 a second or as many as can be made. Returns how many
+  // changes were made in time.
   int churn(int rate, int seconds) {
     const auto begin = Clock::now(), end = begin + std::chrono::seconds(seconds);
     int made = 0;
-    for (int batch = 1; Clock::now() < end; ++batch) {
-      for (const int due = batch * rate / 50; made < due; ++made) endpoint(1 + made % (size_.clusters - 1));
+    for (auto now = begin; now < end; now = Clock::now()) {
+      const auto since = std::chrono::duration_cast<std::chrono::milliseconds>(now - begin) + kBatch;
+      for (const auto due = since.count() * rate / 1000; made < due; ++made) endpoint(1 + made % (size_.clusters - 1));
       publish();
-      std::this_thread::sleep_until(begin + std::chrono::milliseconds(20) * batch);
+      std::this_thread::sleep_until(now + kBatch);
     }
     return made;
   }
