@@ -26,6 +26,7 @@
 #include "outrigger/arena.h"
 #include "outrigger/buffer.h"
 #include "outrigger/explain.h"
+#include "outrigger/grpc_call.h"
 #include "outrigger/header_map.h"
 #include "outrigger/stream_info.h"
 
@@ -78,6 +79,10 @@ class StreamHandle {
   void resume_response(Filter& who);
   // From inside on_request_trailers or on_response_trailers: body that goes on before the trailers.
   void add_data(Buffer&& data);
+  // A gRPC call of the filter's to a service behind `cluster` (grpc_call.h). Never nullptr; if it cannot be made,
+  // on_end says so later. It is cancelled when the stream ends. The cluster is one that the filter's config names in
+  // references().
+  GrpcCall* begin_call(std::string_view cluster, GrpcCallHandler& handler, const GrpcCallOptions& options);
   // Forgets the chosen route; it is matched again, in the same snapshot, after the current filter.
   void clear_route();
 

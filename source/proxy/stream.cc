@@ -403,6 +403,7 @@ void Stream::finish() {
        {&idle_timeout_, &request_timeout_, &response_timeout_, &per_try_timeout_, &duration_timeout_, &retry_timer_})
     t->disarm();
   for (int i = 0; i < stage_count_; ++i) stages_[i].filter->on_finish();
+  while (SideCall* call = calls_.front()) call->cancel();
 
   stats::Shard& shard = worker_.shard();
   const HttpStats& stats = http_stats();

@@ -20,6 +20,7 @@
 #include "http/codec.h"
 #include "outrigger/filter.h"
 #include "proxy/shadow.h"
+#include "proxy/side_call.h"
 #include "proxy/worker_state.h"
 #include "route/route_table.h"
 #include "upstream/worker_clusters.h"
@@ -147,6 +148,7 @@ class Stream final : public StreamHandle,
   void send_data(Buffer& data, bool end);
   void send_trailers(HeaderMap& trailers);
   void local_reply(const LocalReply& reply);
+  GrpcCall* begin_call(std::string_view cluster, GrpcCallHandler& handler, const GrpcCallOptions& options);
   void cut(ResponseFlag flag, std::string_view details);
   void finish();
   void log();
@@ -191,6 +193,7 @@ class Stream final : public StreamHandle,
   Buffer replay_;       // the request's body so far, while a retry is possible
   HeaderMap* upstream_trailers_ = nullptr;
   Shadows shadows_;
+  List<SideCall, StreamCallTag> calls_;  // of the filters
   const config::RetryPolicySpec* retry_ = nullptr;
   uint32_t attempts_ = 0;
   uint64_t random_;

@@ -17,6 +17,9 @@ void StreamHandle::reply(const LocalReply& reply) { self(this).local_reply(reply
 void StreamHandle::resume_request(Filter& who) { self(this).resume(proxy::Stream::kRequest, who); }
 void StreamHandle::resume_response(Filter& who) { self(this).resume(proxy::Stream::kResponse, who); }
 void StreamHandle::add_data(Buffer&& data) { self(this).added_.append(std::move(data)); }
+GrpcCall* StreamHandle::begin_call(std::string_view cluster, GrpcCallHandler& handler, const GrpcCallOptions& options) {
+  return self(this).begin_call(cluster, handler, options);
+}
 void StreamHandle::clear_route() { self(this).route_cleared_ = true; }
 const FilterPart* StreamHandle::route_config(uint16_t filter_id) const {
   return self(this).match_.filter_config(filter_id);
@@ -30,6 +33,12 @@ uint64_t StreamHandle::random() { return self(this).random_; }
 uint32_t StreamHandle::worker_index() const { return self(this).worker_.index(); }
 
 namespace proxy {
+
+GrpcCall* Stream::begin_call(std::string_view cluster, GrpcCallHandler& handler, const GrpcCallOptions& options) {
+  SideCall* const call = SideCall::begin(worker_, cluster, pin_, handler, options);
+  calls_.push_back(*call);
+  return call;
+}
 
 bool Stream::make_filters() {
   const auto& entries = chain_->filters;

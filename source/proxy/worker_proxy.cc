@@ -297,6 +297,7 @@ void WorkerProxy::shutdown() {
   for (auto& [name, listener] : impl.listeners) impl.remove_listener(*listener);
   impl.listeners.clear();
   impl.state.cut_shadows();
+  impl.state.cut_calls();
   impl.state.clusters().shutdown();
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "proxy/shadow.h"
+#include "proxy/side_call.h"
 #include "proxy/stream.h"
 
 namespace outrigger::proxy {
@@ -33,7 +34,8 @@ WorkerState::WorkerState(event::Loop& loop, uint32_t index, stats::Registry& sta
       clusters_(loop, shard_, [this](std::shared_ptr<const void> part) { this->release(std::move(part)); }) {}
 
 WorkerState::~WorkerState() {
-  CHECK(!streams_.any_retired() && !shadows_.any_retired() && active_shadows_.empty());
+  CHECK(!streams_.any_retired() && !shadows_.any_retired() && active_shadows_.empty() && !calls_.any_retired() &&
+        active_calls_.empty());
   CHECK(older_.empty() && active_requests == 0);
   clusters_.shutdown();
   clusters_.sweep();
@@ -103,13 +105,29 @@ void WorkerState::retire(Shadow& shadow) {
   loop_.at_turn_end(*this);
 }
 
+SideCall* WorkerState::make_call(GrpcCallHandler& handler, size_t max_message_bytes) {
+  auto* call = new (calls_.memory()) SideCall(*this, handler, max_message_bytes);
+  active_calls_.push_back(*call);
+  return call;
+}
+
+void WorkerState::retire(SideCall& call) {
+  calls_.retire(call);
+  loop_.at_turn_end(*this);
+}
+
 void WorkerState::cut_shadows() {
   active_shadows_.for_each([](Shadow& shadow) { shadow.cut(); });
+}
+
+void WorkerState::cut_calls() {
+  while (SideCall* call = active_calls_.front()) call->cut();
 }
 
 void WorkerState::on_turn_end() {
   streams_.sweep();
   shadows_.sweep();
+  calls_.sweep();
   // A departed cluster may still be named by an older snapshot that a request pins.
   if (clusters_.any_departed() && older_.empty()) clusters_.sweep();
   if (!released_.empty()) {

@@ -18,13 +18,19 @@
 #include "upstream/priority_load.h"
 #include "upstream/worker_clusters.h"
 
+namespace outrigger {
+class GrpcCallHandler;
+}
+
 namespace outrigger::proxy {
 
 class DownstreamConnection;
 class Shadow;
+class SideCall;
 class Stream;
 struct ShadowOptions;
 struct ShadowTag;
+struct SideCallTag;
 
 // A snapshot with a count of this worker's own: pinning is no contended atomic.
 struct PinnedSnapshot {
@@ -56,12 +62,15 @@ class WorkerState final : public event::TurnEnd {
   upstream::WorkerCluster* find_cluster(std::string_view name, uint64_t hash, const PinnedSnapshot* pinned);
   upstream::WorkerClusters& clusters() { return clusters_; }
 
-  // Streams and shadows are recycled: a finished one is destroyed at the turn's end.
+  // Streams, shadows and calls are recycled: a finished one is destroyed at the turn's end.
   void* stream_memory();
   void retire(Stream& stream);
   Shadow* make_shadow(upstream::WorkerCluster& cluster, const ShadowOptions& options);
   void retire(Shadow& shadow);
+  SideCall* make_call(GrpcCallHandler& handler, size_t max_message_bytes);
+  void retire(SideCall& call);
   void cut_shadows();
+  void cut_calls();
 
   // "Sun, 06 Nov 1994 08:49:37 GMT", made once a second.
   std::string_view http_date();
@@ -86,6 +95,8 @@ class WorkerState final : public event::TurnEnd {
   Recycled<Stream> streams_;
   Recycled<Shadow> shadows_;
   List<Shadow, ShadowTag> active_shadows_;
+  Recycled<SideCall> calls_;
+  List<SideCall, SideCallTag> active_calls_;
   int64_t date_second_ = -1;
   char date_[32];
 };

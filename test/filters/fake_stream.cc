@@ -63,6 +63,10 @@ void StreamHandle::reply(const LocalReply& reply) {
 void StreamHandle::resume_request(Filter&) {}
 void StreamHandle::resume_response(Filter&) {}
 void StreamHandle::add_data(Buffer&& data) { fake(*this).added_.append(std::move(data)); }
+GrpcCall* StreamHandle::begin_call(std::string_view, GrpcCallHandler&, const GrpcCallOptions&) {
+  CHECK(false);  // calls are tested with a data plane
+  __builtin_unreachable();
+}
 void StreamHandle::clear_route() { fake(*this).matched_route = nullptr; }
 
 const FilterPart* StreamHandle::route_config(uint16_t filter_id) const {
