@@ -228,7 +228,12 @@ void DownstreamConnection::on_close(net::Connection&, const Error*) {
   if (codec_ != nullptr) codec_->on_close();
   if (tls_ != nullptr) {
     chain_.linked.chain->transport_stats->tls.count_end(worker_.shard(), *connection_->tls());
-    worker_.release(std::move(tls_));
+    // The builder need not be woken for what the chain holds still.
+    if (tls_ == chain_.linked.chain->tls) {
+      tls_.reset();
+    } else {
+      worker_.release(std::move(tls_));
+    }
   }
   worker_.shard().dec(stats().cx_active);
   worker_.shard().add(stats().cx_destroy);

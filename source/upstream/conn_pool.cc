@@ -278,7 +278,11 @@ void HostPool::on_gone(PooledConnection& connection, const Error* error) {
   const net::TlsSession* tls = connection.connection_->tls();
   // (The cluster may have given TLS up meanwhile.)
   if (tls != nullptr && cluster_.stats().tls != nullptr) cluster_.stats().tls->count_end(cluster_.shard(), *tls);
-  if (connection.tls_ != nullptr) cluster_.release(std::move(connection.tls_));
+  if (connection.tls_ == cluster_.cluster().tls()) {
+    connection.tls_.reset();  // the builder need not be woken for what the cluster holds still
+  } else if (connection.tls_ != nullptr) {
+    cluster_.release(std::move(connection.tls_));
+  }
   if (!connection.connected_) {
     --connecting_;
     const bool timeout = error != nullptr && error->code == Errc::kTimeout;
