@@ -402,6 +402,8 @@ void Stream::upstream_headers(HeaderMap& headers, bool end) {
   shard.add(member_->stats().rq_completed);
   if (try_again(Outcome::kAnswered, status, &headers)) return;
   if (attempts_ > 1 && status < 500) shard.add(cluster_->stats().rq_retry_success);
+  replayable_ = false;  // a tunnel or a stream of messages may go on for hours
+  replay_.clear();
   headers_[kResponse] = &headers;
   response_begun_ = true;
   info_.response_code = status;
