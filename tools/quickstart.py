@@ -166,7 +166,30 @@ proxy           127.0.0.1:{self.port}   admin http://127.0.0.1:{self.admin}/
 
         print("a changed file in the control plane's directory, under load:")
         self.change_route(kept)
+        print("a second listener, TLS and HTTP/2, by a file that is put there:")
+        self.add_tls()
         self.ask_the_tools()
+
+    def add_tls(self):
+        pem, key = (os.path.join(self.directory, f"quickstart.{end}") for end in ("pem", "key"))
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
+                        "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", pem],
+                       check=True, capture_output=True)
+        with open(os.path.join(EXAMPLES, "tls.yaml"), encoding="utf-8") as file:
+            text = file.read().replace("10443}", "0}").replace("/etc/outrigger/tls", self.directory)
+        place = os.path.join(self.directory, "config", "tls.yaml")
+        with open(place + ".new", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.rename(place + ".new", place)
+        found = wait_for("the TLS listener",
+                         lambda: re.search(r"^ingress_tls::127\.0\.0\.1:([1-9]\d*)", get(self.admin, "/listeners")[1], re.M))
+        for version in ("--http2", "--http1.1"):
+            run = subprocess.run(["curl", "-sS", version, "--cacert", pem, "-w", "%{http_code} HTTP/%{http_version}",
+                                  f"https://127.0.0.1:{found[1]}/hello"], capture_output=True, text=True, timeout=PATIENCE_S,
+                                 check=False)
+            expected = "green: /hello\n200 HTTP/2" if version == "--http2" else "green: /hello\n200 HTTP/1.1"
+            said = (run.stdout + run.stderr).replace("\n", " ")
+            self.expect(f"curl {version} https://.../hello", (200 if run.stdout == expected else 0, said), 200)
 
     def ctl(self, title, arguments, *parts):
         """Runs outriggerctl, shows what it says, and expects exit code 0 and every part in it."""

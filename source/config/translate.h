@@ -24,6 +24,8 @@ namespace outrigger::config {
 struct TranslateOptions {
   UnknownFields unknown_fields = UnknownFields::kError;
   bool api_listeners = false;  // accept Listener.api_listener (control plane: for gRPC clients)
+  // The files that resources name are the proxy's and not here (control plane): only that they are named is checked.
+  bool files_elsewhere = false;
 };
 
 // One resource as translation leaves it. `spec` is empty if there was any error; `name` is known whenever it could be

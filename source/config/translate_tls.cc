@@ -30,6 +30,11 @@ DataSpec data_spec(const core::DataSource& source, const FieldPath& path, Transl
   return {.file = source.filename(), .bytes = data_source(source, kMaxPemBytes, path, t)};
 }
 
+// Data of a file that is the proxy's: nothing can be said of it here.
+bool is_elsewhere(const DataSpec& data, const Translation& t) {
+  return t.state.options.files_elsewhere && !data.file.empty();
+}
+
 // A fault that names the file, if it is one.
 void data_fault(const DataSpec& data, const std::string& problem, const FieldPath& path, Translation& t) {
   if (!problem.empty()) t.fault(path, data.file.empty() ? problem : fmt::format("{} {}", data.file, problem));
@@ -40,7 +45,7 @@ template <class F>
 DataSpec checked_data(const core::DataSource& source, F&& problem_of, const FieldPath& path, Translation& t) {
   const size_t errors = t.faults.errors();
   DataSpec spec = data_spec(source, path, t);
-  if (t.faults.errors() == errors) data_fault(spec, problem_of(spec.bytes), path, t);
+  if (t.faults.errors() == errors && !is_elsewhere(spec, t)) data_fault(spec, problem_of(spec.bytes), path, t);
   return spec;
 }
 
@@ -52,9 +57,11 @@ void identity(const core::DataSource& from_chain, const core::DataSource& from_k
               const FieldPath& key_path, DataSpec& chain, DataSpec& key, Translation& t) {
   const size_t errors = t.faults.errors();
   chain = certificates_spec(from_chain, chain_path, t);
-  if (t.faults.errors() == errors) data_fault(chain, dates_problem(chain.bytes), chain_path, t);
+  if (t.faults.errors() == errors && !is_elsewhere(chain, t))
+    data_fault(chain, dates_problem(chain.bytes), chain_path, t);
   key = data_spec(from_key, key_path, t);
-  if (t.faults.errors() == errors) data_fault(key, private_key_problem(key.bytes, chain.bytes), key_path, t);
+  if (t.faults.errors() == errors && !is_elsewhere(chain, t) && !is_elsewhere(key, t))
+    data_fault(key, private_key_problem(key.bytes, chain.bytes), key_path, t);
 }
 
 SanMatch san_match(const tls::SubjectAltNameMatcher& from, const FieldPath& path, Translation& t) {
@@ -181,7 +188,7 @@ void certificates(const tls::CommonTlsContext& from, TlsSpec& spec, const FieldP
     TlsCertificateSpec& one = spec.certificates.emplace_back();
     identity(certificate.certificate_chain(), certificate.private_key(), at.field("certificate_chain"),
              at.field("private_key"), one.chain, one.private_key, t);
-    if (t.faults.errors() != errors) return;
+    if (t.faults.errors() != errors || is_elsewhere(one.chain, t)) return;
     kinds.push_back(key_kind(one.chain.bytes));
     if (std::count(kinds.begin(), kinds.end(), kinds.back()) > 1)
       t.fault(at, fmt::format("is a second certificate with a key of kind {}; there may be one of each", kinds.back()));

@@ -376,6 +376,7 @@ std::string data_source(const core::DataSource& source, size_t max_bytes, const 
         t.fault(path.field(field), "must not be empty");
         return {};
       }
+      if (t.state.options.files_elsewhere) return {};
       std::string problem;
       content = read_file(source.filename(), max_bytes, problem);
       if (!problem.empty()) {

@@ -110,7 +110,7 @@ struct ControlPlane::Impl {
   explicit Impl(ControlOptions given)
       : options(std::move(given)),
         registry(0),
-        translator(filters::all_filters(), states, registry, {.api_listeners = true}),
+        translator(filters::all_filters(), states, registry, {.api_listeners = true, .files_elsewhere = true}),
         source(options.config_dir, translator, cache.pool()),
         server(cache, with_admission(server_options(options.server, grouping))) {}
 

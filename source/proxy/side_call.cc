@@ -31,7 +31,7 @@ SideCall::SideCall(WorkerState& worker, GrpcCallHandler& handler, size_t max_mes
     : worker_(worker),
       handler_(&handler),
       max_message_bytes_(max_message_bytes),
-      timer_([](void* self) { static_cast<GrpcCall*>(self)->on_timer(); }, this),
+      timer_([](void* self) { static_cast<SideCall*>(self)->on_timer(); }, this),
       start_ns_(worker.loop().now_ns()) {}
 
 SideCall::~SideCall() { CHECK(handler_ == nullptr && cluster_ == nullptr); }

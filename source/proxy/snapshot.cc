@@ -25,7 +25,7 @@ HttpHandles::HttpHandles(stats::Layout& layout) : http2(layout, "http.{http}.htt
   rq_ws_on_non_ws_route = counter("downstream_rq_ws_on_non_ws_route");
   cx_max_duration_reached = counter("downstream_cx_max_duration_reached");
   cx_upgrades_total = counter("downstream_cx_upgrades_total");
-  cx_upgrades_active = group.gauge("http.{http}.downstream_cx_upgrades_active");
+  cx_upgrades_active = gauge("downstream_cx_upgrades_active");
   rq_max_duration_reached = counter("downstream_rq_max_duration_reached");
   rq_header_timeout = counter("downstream_rq_header_timeout");
   rq_too_large = counter("downstream_rq_too_large");

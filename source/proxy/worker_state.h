@@ -31,6 +31,7 @@ class Stream;
 struct ShadowOptions;
 struct ShadowTag;
 struct SideCallTag;
+struct StreamCallTag;
 
 // A snapshot with a count of this worker's own: pinning is no contended atomic.
 struct PinnedSnapshot {

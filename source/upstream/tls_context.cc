@@ -469,6 +469,17 @@ int TlsContext::ticket_key(SSL* ssl, unsigned char* name, unsigned char* iv, EVP
 
 // ---- sharing
 
+namespace {
+
+bool has_unread(const TlsSpec& spec) {
+  const auto unread = [](const config::DataSpec& data) { return !data.file.empty() && data.bytes.empty(); };
+  return std::any_of(spec.certificates.begin(), spec.certificates.end(),
+                     [&](const auto& one) { return unread(one.chain) || unread(one.private_key); }) ||
+         (spec.validation && (unread(spec.validation->trusted_ca) || unread(spec.validation->crl)));
+}
+
+}  // namespace
+
 template <class Spec, class F>
 Result<std::shared_ptr<const TlsContext>> TlsContexts::find_or_make(const Spec& spec, F&& make) {
   std::weak_ptr<const TlsContext>& known = known_[whole(spec)];
@@ -483,10 +494,12 @@ Result<std::shared_ptr<const TlsContext>> TlsContexts::find_or_make(const Spec& 
 }
 
 Result<std::shared_ptr<const TlsContext>> TlsContexts::server(const config::DownstreamTlsSpec& spec) {
+  if (has_unread(spec.common)) return nullptr;
   return find_or_make(spec, TlsContext::server);
 }
 
 Result<std::shared_ptr<const TlsContext>> TlsContexts::client(const config::UpstreamTlsSpec& spec) {
+  if (has_unread(spec.common)) return nullptr;
   return find_or_make(spec, TlsContext::client);
 }
 

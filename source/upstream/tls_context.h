@@ -81,6 +81,7 @@ class TlsContext {
 
 class TlsContexts {
  public:
+  // nullptr: files that the spec names have not been read (TranslateOptions::files_elsewhere); it is only validated.
   Result<std::shared_ptr<const TlsContext>> server(const config::DownstreamTlsSpec& spec);
   Result<std::shared_ptr<const TlsContext>> client(const config::UpstreamTlsSpec& spec);
 

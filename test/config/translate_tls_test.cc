@@ -78,6 +78,26 @@ class Tls : public ::testing::Test {
   Loader loader_;
 };
 
+// A control plane has its proxies' files nowhere.
+TEST_F(Tls, FilesThatAreElsewhereAreNotReadAndWhatIsInlineIs) {
+  Loader elsewhere({.files_elsewhere = true});
+  const auto faults = [&](const std::string& resource) { return elsewhere.resource(resource).faults.str(); };
+  const std::string away =
+      "{certificate_chain: {filename: /no/such/chain.pem}, private_key: {filename: /no/such/key.pem}}";
+  const std::string trust = ", validation_context: {trusted_ca: {filename: /no/such/ca.pem}}";
+  EXPECT_EQ(faults(listener("require_client_certificate: true, common_tls_context: {tls_certificates: [" + away + "]" +
+                            trust + "}")),
+            "");
+  EXPECT_EQ(faults(cluster("common_tls_context: {tls_certificates: [" + away + "]" + trust + "}")), "");
+  EXPECT_NE(faults(listener("common_tls_context: {tls_certificates: [{certificate_chain: {inline_string: none}, "
+                            "private_key: {filename: /no/such/key.pem}}]}"))
+                .find("certificate_chain"),
+            std::string::npos);
+  EXPECT_NE(faults(listener("common_tls_context: {tls_certificates: [{certificate_chain: {filename: \"\"}}]}"))
+                .find("must not be empty"),
+            std::string::npos);
+}
+
 TEST_F(Tls, EveryFieldOfAListener) {
   const FilterChainSpec chain = good_chain(
       "require_client_certificate: true, session_ticket_keys: {keys: [" + file("ticket") +

@@ -13,7 +13,7 @@
 
 #include "config/ignored_fields.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb.h"
-#include "envoy/config/listener/v3/listener.pb.h"
+#include "envoy/config/route/v3/route_components.pb.h"
 
 namespace outrigger::config {
 namespace {

@@ -49,7 +49,7 @@ class DirectorySourceTest : public ::testing::Test {
   test::TempDir dir;
   stats::Registry registry{0};
   config::StateRegistry states;
-  config::Translator translator{{}, states, registry, {}};
+  config::Translator translator{{}, states, registry, {.files_elsewhere = true}};
   ResourcePool pool;
   DirectorySource source{dir.path().string() + "/", translator, pool};
 };
@@ -171,6 +171,14 @@ TEST_F(DirectorySourceTest, ACircleOfAggregatesAcrossFilesIsRefusedInTheFileThat
   const auto both = changed({"a.yaml", "b.yaml", "c.yaml"});
   EXPECT_NE(text(both).find("c.yaml:2: Cluster/c"), std::string::npos) << text(both);
   EXPECT_EQ(both.refused_files, 1u) << text(both);
+}
+
+TEST_F(DirectorySourceTest, CertificatesAreFilesOfTheProxies) {
+  std::string tls = test::read_file(OUTRIGGER_SOURCE_DIR "/source/docs/guide/examples/quickstart/tls.yaml");
+  write_file(dir / "tls.yaml", tls);
+  const auto outcome = load();
+  EXPECT_EQ(text(outcome), "");
+  EXPECT_EQ(names(outcome, "type.googleapis.com/envoy.config.listener.v3.Listener"), Names{"ingress_tls"});
 }
 
 TEST_F(DirectorySourceTest, DuplicatesAreRefusedInTheFileThatChanged) {

@@ -2,6 +2,7 @@
 // each request, and what the service says decides.
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
 
 #include <atomic>
 #include <mutex>
@@ -53,8 +54,11 @@ class Service final : public grpc::CallbackGenericService {
   class Call final : public grpc::ServerGenericBidiReactor {
    public:
     Call(Service& owner, const std::string& method) : owner_(owner), method_(method) {
-      if (method_ == "/test/Refuse") return Finish({grpc::StatusCode::PERMISSION_DENIED, "not you, 100%"});
-      StartRead(&message_);
+      if (method_ == "/test/Refuse") {
+        Finish({grpc::StatusCode::PERMISSION_DENIED, "not you, 100%"});
+      } else {
+        StartRead(&message_);
+      }
     }
     void OnReadDone(bool ok) override {
       if (!ok) return method_ == "/test/Never" ? void() : Finish(grpc::Status::OK);
