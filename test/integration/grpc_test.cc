@@ -49,12 +49,16 @@ class Service : public grpc::CallbackGenericService {
    public:
     Reactor(Service& service, grpc::GenericCallbackServerContext& context) : service_(service) {
       method_ = context.method().substr(context.method().rfind('/') + 1);
+      hangs_ = method_ == "Hangs" || method_ == "Late";
       const int call = ++service_.calls;
       context.AddTrailingMetadata("x-call", "here");
-      if (method_ == "Fails") return Finish({grpc::StatusCode::NOT_FOUND, "nö such thing"});
-      if (method_ == "FailsFirst" && call == 1) return Finish({grpc::StatusCode::UNAVAILABLE, "not yet"});
-      hangs_ = method_ == "Hangs" || method_ == "Late";
-      if (!hangs_) StartRead(&request_);
+      if (method_ == "Fails") {
+        Finish({grpc::StatusCode::NOT_FOUND, "nö such thing"});
+      } else if (method_ == "FailsFirst" && call == 1) {
+        Finish({grpc::StatusCode::UNAVAILABLE, "not yet"});
+      } else if (!hangs_) {
+        StartRead(&request_);
+      }
     }
     void OnReadDone(bool ok) override {
       if (ok) {
