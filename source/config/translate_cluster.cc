@@ -129,7 +129,7 @@ void load_balancer(const Cluster& from, ClusterSpec& spec, const FieldPath& path
   const bool provides = from.has_cluster_type() || spec.discovery == ClusterSpec::Discovery::kOriginalDst;
   if ((from.lb_policy() == Cluster::CLUSTER_PROVIDED) != provides)
     t.fault(path.field("lb_policy"),
-            "aggregate clusters and those of type ORIGINAL_DST need CLUSTER_PROVIDED, and no others have it");
+            "an aggregate cluster or one of type ORIGINAL_DST needs CLUSTER_PROVIDED, and no other has it");
   spec.lb = from.lb_policy() == Cluster::LEAST_REQUEST ? ClusterSpec::Lb::kLeastRequest : ClusterSpec::Lb::kRoundRobin;
   if (from.lb_config_case() != Cluster::kLeastRequestLbConfig) return;
   const FieldPath at = path.field("least_request_lb_config");

@@ -19,7 +19,8 @@ void targets(const tcp_proxy::TcpProxy& from, TcpProxySpec& spec, const FieldPat
   }
   if (from.cluster_specifier_case() != tcp_proxy::TcpProxy::kWeightedClusters)
     return t.fault(path.field("cluster"), "is required (or weighted_clusters)");
-  const FieldPath all = path.field("weighted_clusters").field("clusters");
+  const FieldPath weighted = path.field("weighted_clusters");
+  const FieldPath all = weighted.field("clusters");
   if (from.weighted_clusters().clusters().empty()) t.fault(all, "needs at least one cluster");
   uint64_t total = 0;
   std::unordered_set<std::string> names;

@@ -16,7 +16,8 @@ namespace outrigger::control {
 std::vector<Inconsistency> check_consistency(const ResourceSnapshot& snapshot) {
   stats::Registry registry(0);
   config::StateRegistry states;
-  config::Translator translator(filters::all_filters(), states, registry, {.api_listeners = true, .files_elsewhere = true});
+  config::Translator translator(filters::all_filters(), states, registry,
+                                {.api_listeners = true, .files_elsewhere = true});
   proxy::Store store({.stats = &registry, .bind = false, .now_ms = [] { return int64_t{0}; }});
   std::vector<Inconsistency> found;
   for (const auto& type : snapshot.types()) {

@@ -308,9 +308,8 @@ filter_chains:
        {"filter_chains[0].filters[0]", "must be the only network filter"}});
   bad(head + "- filters: [{name: b, typed_config: {'@type': envoy.config.core.v3.Node}}]\n",
       {{"filter_chains[0].filters[0].typed_config", "is not a network filter that this program has"}});
-  bad(head +
-          "- filters: [{name: b, typed_config: {'@type': envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy}}]\n",
-      {{"filter_chains[0].filters[0].typed_config", "TcpProxy is not supported"}});
+  bad(head + "- filters: [{name: b, typed_config: {'@type': envoy.extensions.filters.network.echo.v3.Echo}}]\n",
+      {{"filter_chains[0].filters[0].typed_config", "Echo is not supported"}});
 }
 
 TEST(Hcm, EveryField) {

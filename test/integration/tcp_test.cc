@@ -12,11 +12,12 @@ class TcpGuide : public testing::Test {
  protected:
   void SetUp() override {
     certificates_.issue("shop", {"DNS:shop.example", "DNS:*.shop.example"});
-    tls_port_ = refused_port();
-    tls_ = std::make_unique<Process>(
-        std::vector<std::string>{"openssl", "s_server", "-accept", "127.0.0.1:" + std::to_string(tls_port_), "-www",
-                                 "-cert", certificates_ / "shop.pem", "-key", certificates_ / "shop.key"});
-    ASSERT_TRUE(tls_->wait_for_output("ACCEPT").has_value()) << tls_->output();
+    tls_ = std::make_unique<Process>(std::vector<std::string>{"openssl", "s_server", "-accept", "127.0.0.1:0", "-www",
+                                                              "-cert", certificates_ / "shop.pem", "-key",
+                                                              certificates_ / "shop.key"});
+    const auto port = tls_->wait_for_output("ACCEPT 127\\.0\\.0\\.1:([0-9]+)");
+    ASSERT_TRUE(port.has_value()) << tls_->output();
+    tls_port_ = static_cast<uint16_t>(std::stoi(*port));
     std::string yaml = read_file(OUTRIGGER_SOURCE_DIR "/source/docs/guide/examples/tcp/bootstrap.yaml");
     yaml.erase(0, yaml.find("admin:"));
     for (const auto& [from, to] : std::vector<std::pair<int, int>>{{9901, 0},
