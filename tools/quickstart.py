@@ -210,10 +210,12 @@ proxy           127.0.0.1:{self.port}   admin http://127.0.0.1:{self.admin}/
         self.ctl("watch --until-sync", ["watch", "--control", control, "--until-sync", "--timeout", str(PATIENCE_S)], "in sync")
         self.ctl("status", ["status", "--control", control], "quickstart-sidecar", "default", "in sync")
         print("what would become of a request, and why:")
-        self.ctl("explain --path /hello", ["explain", "--admin", admin, "--host", "127.0.0.1", "--path", "/hello"],
+        self.ctl("explain --path /hello", ["explain", "--admin", admin, "--listener", "ingress", "--host", "127.0.0.1", "--path",
+                                         "/hello"],
                  "cluster green")
         self.ctl("explain --path /orders/1 -H 'x-api-key: bob-secret'",
-                 ["explain", "--admin", admin, "--host", "127.0.0.1", "--path", "/orders/1", "-H", "x-api-key: bob-secret"],
+                 ["explain", "--admin", admin, "--listener", "ingress", "--host", "127.0.0.1", "--path", "/orders/1", "-H",
+                  "x-api-key: bob-secret"],
                  "cluster blue")
 
     def change_route(self, kept):
@@ -278,7 +280,7 @@ All of it is still running. Have a look at http://127.0.0.1:{quickstart.admin}/c
   curl -i http://127.0.0.1:{quickstart.port}/hello
   curl -i -H 'x-api-key: bob-secret' http://127.0.0.1:{quickstart.port}/orders/7
   {bin_dir}/outriggerctl status --control 127.0.0.1:{quickstart.control_port}
-  {bin_dir}/outriggerctl explain --admin 127.0.0.1:{quickstart.admin} --host shop --path /hello
+  {bin_dir}/outriggerctl explain --admin 127.0.0.1:{quickstart.admin} --listener ingress --host shop --path /hello
 Admin: http://127.0.0.1:{quickstart.admin}/
 Ctrl-C stops it.""")
                 signal.pause()
