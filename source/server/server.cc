@@ -89,9 +89,9 @@ struct ServerStats {
         uptime(group.gauge("server.uptime")),
         concurrency(group.gauge("server.concurrency")),
         oldest_version(group.gauge("server.oldest_worker_version")),
-        time_to_live(group.histogram("server.time_to_live_ms")),
         stale(group.gauge("state_dir.stale")),
-        stale_age(group.gauge("state_dir.stale_age_seconds")) {}
+        stale_age(group.gauge("state_dir.stale_age_seconds")),
+        time_to_live(group.histogram("server.time_to_live_ms")) {}
   stats::Group group;
   stats::Gauge live, state, uptime, concurrency, oldest_version, stale, stale_age;
   stats::Histogram time_to_live;
