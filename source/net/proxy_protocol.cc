@@ -1,10 +1,10 @@
 #include "net/proxy_protocol.h"
 
-#include <fmt/core.h>
 #include <netinet/in.h>
 
 #include <algorithm>
 #include <charconv>
+#include <cstdio>
 #include <cstring>
 #include <optional>
 
@@ -129,11 +129,11 @@ void write_proxy_header(uint8_t version, const Address& remote, const Address& l
     char line[kV1Max + 1];
     char from_ip[Address::kMaxText], to_ip[Address::kMaxText];
     const size_t from_size = remote.write_ip_to(from_ip), to_size = local.write_ip_to(to_ip);
-    const auto end = known ? fmt::format_to_n(line, sizeof(line), "PROXY {} {} {} {} {}\r\n", v6 ? "TCP6" : "TCP4",
-                                              std::string_view(from_ip, from_size), std::string_view(to_ip, to_size),
-                                              remote.port(), local.port())
-                           : fmt::format_to_n(line, sizeof(line), "PROXY UNKNOWN\r\n");
-    return to.append(std::string_view(line, end.size));
+    const int size = known ? std::snprintf(line, sizeof(line), "PROXY TCP%c %.*s %.*s %u %u\r\n", v6 ? '6' : '4',
+                                           static_cast<int>(from_size), from_ip, static_cast<int>(to_size), to_ip,
+                                           unsigned{remote.port()}, unsigned{local.port()})
+                           : std::snprintf(line, sizeof(line), "PROXY UNKNOWN\r\n");
+    return to.append(std::string_view(line, static_cast<size_t>(size)));
   }
   char head[kV2Head + 36];
   const size_t width = v6 ? 16 : 4, length = known ? 2 * width + 4 : 0;
