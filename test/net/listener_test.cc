@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "base/log.h"
 #include "net/net_fixture.h"
 
 namespace outrigger::net {
@@ -193,6 +194,7 @@ TEST_F(ListenerTest, OutOfDescriptorsPausesAndCounts) {
   rlimit none = before;
   none.rlim_cur = 3;         // below what is open: every new descriptor fails
   event::Loop& bare = loop;  // no virtual calls from here: UBSan needs a descriptor to check one
+  OUTRIGGER_LOG(kWarning, "net", "{} of {}", "one line", 1);  // and it has seen those of the log by now
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
   while (acceptor.accept_failures() == 0) bare.run_once();
   for (int i = 0; i < 20; ++i) {  // no spinning meanwhile

@@ -105,7 +105,9 @@ struct StateDirTest : testing::Test {
 TEST_F(StateDirTest, TheLastStateSavedIsThereAfterTheEnd) {
   auto state_dir = open();
   EXPECT_FALSE(state_dir->load()->has_value());
-  for (int i = 0; i <= 100; ++i) state_dir->save(status_of({cluster("a"), cluster("b")}, std::to_string(i)));
+  std::vector<decltype(status_of({}, ""))> states;  // made before, so that the time of making them is not between saves
+  for (int i = 0; i <= 100; ++i) states.push_back(status_of({cluster("a"), cluster("b")}, std::to_string(i)));
+  for (auto& state : states) state_dir->save(std::move(state));
   EXPECT_LE(registry.value("state_dir.written"), 2u);  // coalesced
   state_dir.reset();
   state_dir = open();
