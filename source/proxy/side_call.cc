@@ -97,6 +97,7 @@ size_t SideCall::write_queue_bytes() const {
 }
 
 void SideCall::flush() {
+  if (failed_status_ != 0) return waiting_.clear();  // what is still sent goes nowhere
   if (upstream_ == nullptr || end_sent_ || (waiting_.empty() && !end_)) return;
   end_sent_ = end_;
   upstream_->encode_data(std::move(waiting_), end_);
@@ -106,6 +107,7 @@ void SideCall::on_pool_ready(upstream::PooledConnection& connection) {
   pool_ = nullptr;
   upstream_ = &connection.start(*this);
   if (upstream_->protocol() != Protocol::kHttp2) return fail_soon(kGrpcUnavailable, "the host does not speak HTTP/2");
+  if (cluster_->cluster().tls() != nullptr) head_->set_view(HeaderId::kScheme, "https");
   upstream_->encode_headers(*head_, false);
   flush();
 }

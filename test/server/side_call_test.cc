@@ -10,6 +10,7 @@
 #include "base/grpc.h"
 #include "proxy/data_plane.h"
 #include "proxy/specs.h"
+#include "proxy/tls_specs.h"
 #include "support/fake_upstream.h"
 #include "support/http_client.h"
 #include "support/socket.h"
@@ -237,6 +238,35 @@ TEST_F(SideCalls, ServicesThatCannotBeAsked) {
   full.codec = config::ClusterSpec::Codec::kHttp2;
   full.max_requests = 0;
   EXPECT_EQ(said(full), "14 the cluster is at its max_requests");
+}
+
+// Which of the two a host speaks is known when a connection of the pool is there; other requests may have made it.
+TEST_F(SideCalls, AHostWhoseConnectionsSpeakHttp1) {
+  test::CertificateAuthority ca;
+  const auto accept = [&](config::Spec spec) {
+    const auto verdict = plane.accept(std::move(spec));
+    ASSERT_TRUE(verdict.has_value()) << verdict.error().detail;
+  };
+  const auto all_to = [&](const std::string& cluster) {
+    config::RouteTableSpec spec = table(cluster, {cluster});
+    spec.virtual_hosts[0].routes[0].match.path.value = "/";
+    return spec;
+  };
+  accept(all_to("up"));
+  config::ListenerSpec hop = listener("hop", "up");
+  hop.filter_chains[0].tls = server_tls({ca.issue("server", {"DNS:hop.example"})}, {"http/1.1"});
+  accept(std::move(hop));
+  plane.publish();
+  config::ClusterSpec asked = static_cluster("service", plane.port("hop"));
+  asked.codec = config::ClusterSpec::Codec::kByAlpn;
+  asked.tls = client_tls(ca.pem());
+  accept(std::move(asked));
+  accept(all_to("service"));
+  accept(listener("plain", "service"));
+  plane.publish();
+  EXPECT_EQ(http_get(plane.port(), "/test/Echo").body, "14 the host does not speak HTTP/2");
+  EXPECT_EQ(http_get(plane.port("plain"), "/").status(), 200);
+  EXPECT_EQ(http_get(plane.port(), "/test/Echo").body, "14 the host does not speak HTTP/2");
 }
 
 // A call that is under way when the worker ends.
