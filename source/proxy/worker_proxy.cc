@@ -49,7 +49,8 @@ struct WorkerProxy::Impl {
   void drain_chain(ActiveChain& chain, uint64_t over_ms);
   void accept(ActiveListener& listener, Accepted accepted);
   void on_intake_end(ActiveListener& listener, Intake& intake);
-  void bind(ActiveListener& listener, const ListenerPart& part, Accepted accepted, const ConnectionFacts& facts);
+  // `index`: of the chain, by the part's match; -1: there is none.
+  void bind(ActiveListener& listener, const ListenerPart& part, int index, Accepted accepted);
   void leave(std::unique_ptr<ActiveChain> chain, PinnedSnapshot* before);
   void on_gone();
   void sweep_chains();
@@ -185,7 +186,8 @@ void WorkerProxy::Impl::accept(ActiveListener& listener, Accepted accepted) {
   if (listener.part->spec.listener_filters.empty()) {
     const ConnectionFacts facts{
         .local = accepted.local, .remote = accepted.remote, .direct_remote = accepted.direct_remote};
-    return bind(listener, *listener.part, std::move(accepted), facts);
+    const int index = listener.part->match(facts);
+    return bind(listener, *listener.part, index, std::move(accepted));
   }
   auto* intake = new Intake(state.loop(), state.shard(), listener.part, std::move(accepted),
                             [this, &listener](Intake& ended) { on_intake_end(listener, ended); });
@@ -198,9 +200,10 @@ void WorkerProxy::Impl::on_intake_end(ActiveListener& listener, Intake& intake) 
   std::shared_ptr<const ListenerPart> part = intake.take_part();
   --intakes;
   if (intake.taken()) {
-    const ConnectionFacts facts = intake.facts();
     // A listener that has gone had its last part's chains; one that has changed has them anew.
-    bind(listener, listener.gone ? *part : *listener.part, intake.take(), facts);
+    const ListenerPart& now = listener.gone ? *part : *listener.part;
+    const int index = now.match(intake.facts());  // the facts are the intake's, so they come before take()
+    bind(listener, now, index, intake.take());
   }
   state.release(std::move(part));
   if (listener.gone && listener.intakes.empty()) {
@@ -210,9 +213,7 @@ void WorkerProxy::Impl::on_intake_end(ActiveListener& listener, Intake& intake) 
   on_gone();
 }
 
-void WorkerProxy::Impl::bind(ActiveListener& listener, const ListenerPart& part, Accepted accepted,
-                             const ConnectionFacts& facts) {
-  const int index = part.match(facts);
+void WorkerProxy::Impl::bind(ActiveListener& listener, const ListenerPart& part, int index, Accepted accepted) {
   if (index < 0) {
     state.shard().add(part.stats->no_filter_chain_match);
     ::close(accepted.fd);

@@ -367,5 +367,30 @@ TEST_F(Tcp, AProxyHeaderTellsTheClientsAddress) {
   EXPECT_EQ(plane.stat("proxy_proto.disallowed"), 1u);
 }
 
+// Listener filters tell addresses before a chain is chosen, so those choose it.
+TEST_F(Tcp, TheAddressesOfAProxyHeaderChooseTheChain) {
+  test::FakeUpstream one{[](test::Exchange& e) { e.respond(200, "one"); }};
+  test::FakeUpstream other{[](test::Exchange& e) { e.respond(200, "other"); }};
+  accept(static_cluster("one", one.port()));
+  accept(static_cluster("other", other.port()));
+  ListenerSpec front = listener("main", "t");
+  front.listener_filters = {{.kind = ListenerFilterSpec::Kind::kProxyProtocol}};
+  FilterChainSpec first = tcp_chain({{.cluster = "one"}});
+  first.match.source_prefix_ranges = {{.prefix = "203.0.113.0", .length = 24}};
+  FilterChainSpec second = tcp_chain({{.cluster = "other"}});
+  second.match.prefix_ranges = {{.prefix = "10.9.0.0", .length = 16}};
+  front.filter_chains = {first, second};
+  serve(front);
+  const auto answer = [&](const char* from, const char* to) {
+    Buffer header;
+    net::write_proxy_header(2, *net::Address::parse(from, 4), *net::Address::parse(to, 80), header);
+    test::HttpClient client(plane.port());
+    client.send(header.to_string() + "GET / HTTP/1.1\r\nhost: h\r\n\r\n");
+    return client.read_response().body;
+  };
+  EXPECT_EQ(answer("203.0.113.7", "10.0.0.1"), "one");
+  EXPECT_EQ(answer("198.51.100.7", "10.9.0.1"), "other");
+}
+
 }  // namespace
 }  // namespace outrigger::proxy
