@@ -1,21 +1,29 @@
 #include "http/h2_memory.h"
 
 #include <sanitizer/asan_interface.h>
+#include <sys/mman.h>
 
 #include <bit>
 #include <cstdint>
 #include <cstring>
 #include <new>
+#include <vector>
 
 namespace outrigger::http {
 namespace {
 
-// Sizes are powers of two and their halves-between, 32 bytes to 4 KiB; larger chunks (tables, a session's frame buffer)
-// come once in a connection's life and are the heap's.
+// Sizes are powers of two and their halves-between, 32 bytes to 4 KiB. A session's frame buffer, for the largest frame
+// that there may be, holds little but heads and control frames; it comes from pages that nothing else has touched, so
+// that it takes memory only as far as it was written: from the heap it would be where somebody's large buffers were.
+// Other large chunks (tables that have grown) are rare, and the heap's.
 constexpr size_t kHeader = 16;  // keeps malloc's alignment
 constexpr size_t kClasses = 16;
 constexpr size_t kKeepBytes = 256 * 1024;  // free, of each class
 constexpr size_t kLargest = 4096;
+constexpr size_t kPaged = kClasses + 1;
+constexpr size_t kPagedBytes = 20 * 1024;  // nghttp2 1.52 asks for 16,394
+constexpr size_t kPagedAtOnce = 51;        // in a mapping: 1 MiB of addresses
+constexpr size_t kPagedKept = 64;          // free ones that keep their memory
 
 size_t class_of(size_t bytes) {
   if (bytes <= 32) return 0;
@@ -28,7 +36,7 @@ size_t size_of(size_t index) {
 }
 
 struct Chunk {
-  uint64_t size_class;  // kClasses: the heap's
+  uint64_t size_class;  // kClasses: the heap's; kPaged
   uint64_t bytes;       // usable
   Chunk* next() const {
     Chunk* at;
@@ -43,7 +51,52 @@ static_assert(sizeof(Chunk) == kHeader);
 void poison(Chunk& chunk) { ASAN_POISON_MEMORY_REGION(&chunk + 1, chunk.bytes); }
 void unpoison(Chunk& chunk) { ASAN_UNPOISON_MEMORY_REGION(&chunk + 1, chunk.bytes); }
 
+// Frame buffers. What was mapped stays mapped as long as the thread; free ones beyond kPagedKept give their memory
+// back.
+class Pages {
+ public:
+  Pages() = default;
+  Pages(const Pages&) = delete;
+  Pages& operator=(const Pages&) = delete;
+  ~Pages() {
+    for (void* const region : regions_) {
+      ASAN_UNPOISON_MEMORY_REGION(region, kRegion);
+      ::munmap(region, kRegion);
+    }
+  }
+  Chunk* take() {
+    if (free_.empty() && !map()) return nullptr;
+    Chunk* const chunk = free_.back();
+    free_.pop_back();
+    ASAN_UNPOISON_MEMORY_REGION(chunk, kPagedBytes);
+    chunk->size_class = kPaged;
+    chunk->bytes = kPagedBytes - kHeader;
+    return chunk;
+  }
+  void give(Chunk* chunk) {
+    if (free_.size() >= kPagedKept) ::madvise(chunk, kPagedBytes, MADV_DONTNEED);
+    ASAN_POISON_MEMORY_REGION(chunk, kPagedBytes);
+    free_.push_back(chunk);
+  }
+
+ private:
+  static constexpr size_t kRegion = kPagedAtOnce * kPagedBytes;
+  bool map() {
+    void* const region = ::mmap(nullptr, kRegion, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (region == MAP_FAILED) return false;
+    ::madvise(region, kRegion, MADV_NOHUGEPAGE);
+    regions_.push_back(region);
+    free_.reserve(regions_.size() * kPagedAtOnce);
+    for (size_t i = 0; i < kPagedAtOnce; ++i)
+      free_.push_back(reinterpret_cast<Chunk*>(static_cast<char*>(region) + i * kPagedBytes));
+    return true;
+  }
+  std::vector<void*> regions_;
+  std::vector<Chunk*> free_;
+};
+
 struct Lists {
+  Pages pages;
   Chunk* free[kClasses] = {};
   uint32_t count[kClasses] = {};
   ~Lists() {
@@ -86,6 +139,8 @@ void* h2_allocate(size_t bytes) {
       --lists.count[index];
       return chunk + 1;
     }
+  } else if (bytes > kPagedBytes / 2 && bytes <= kPagedBytes - kHeader) {
+    if (Chunk* const chunk = Lists::local().pages.take(); chunk != nullptr) return chunk + 1;
   }
   auto* const chunk = static_cast<Chunk*>(::operator new(kHeader + bytes));
   chunk->size_class = index;
@@ -98,6 +153,7 @@ void h2_free(void* at) {
   Chunk* const chunk = static_cast<Chunk*>(at) - 1;
   const uint64_t index = chunk->size_class;
   Lists& lists = Lists::local();
+  if (index == kPaged) return lists.pages.give(chunk);
   if (index == kClasses || lists.count[index] * chunk->bytes >= kKeepBytes) return ::operator delete(chunk);
   chunk->set_next(lists.free[index]);
   poison(*chunk);
