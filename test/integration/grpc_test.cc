@@ -9,25 +9,13 @@
 #include <atomic>
 #include <chrono>
 
+#include "support/grpc_bytes.h"
 #include "support/http_client.h"
 #include "support/process.h"
 #include "support/wire_case.h"
 
 namespace outrigger::test {
 namespace {
-
-std::string text_of(const grpc::ByteBuffer& buffer) {
-  std::vector<grpc::Slice> slices;
-  std::string text;
-  if (!buffer.Dump(&slices).ok()) return "not readable";
-  for (const grpc::Slice& slice : slices) text.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
-  return text;
-}
-
-grpc::ByteBuffer bytes_of(const std::string& text) {
-  const grpc::Slice slice(text);
-  return grpc::ByteBuffer(&slice, 1);
-}
 
 // A service whose methods do what their names say, on bytes.
 class Service : public grpc::CallbackGenericService {

@@ -10,24 +10,12 @@
 #include <future>
 #include <set>
 
+#include "support/grpc_bytes.h"
 #include "support/process.h"
 #include "support/resources.h"
 
 namespace outrigger::test {
 namespace {
-
-std::string text_of(const grpc::ByteBuffer& buffer) {
-  std::vector<grpc::Slice> slices;
-  std::string text;
-  if (!buffer.Dump(&slices).ok()) return "not readable";
-  for (const grpc::Slice& slice : slices) text.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
-  return text;
-}
-
-grpc::ByteBuffer bytes_of(const std::string& text) {
-  const grpc::Slice slice(text);
-  return grpc::ByteBuffer(&slice, 1);
-}
 
 // A gRPC service that answers every unary call with its name.
 class NamedService : public grpc::CallbackGenericService {

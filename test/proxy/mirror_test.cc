@@ -156,7 +156,9 @@ TEST_F(Mirror, ResetsAtEveryMomentAreNotFelt) {
         *ended = true;
       });
       client.send("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 400000\r\n\r\n" + half);
-      if (!body_first) ASSERT_TRUE(wait_until([&] { return ended->load(); })) << i;
+      if (!body_first) {
+        ASSERT_TRUE(wait_until([&] { return ended->load(); })) << i;
+      }
       client.send(half);
       const HttpMessage answer = client.read_response();
       ASSERT_EQ(answer.error, "") << i;

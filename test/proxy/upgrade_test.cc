@@ -205,7 +205,9 @@ TEST_P(Upgrades, BytesBothWaysAndTheClientEndsFirst) {
   serve();
   End client = ask("early ");
   End upstream = asked();
-  if (!GetParam().h2_upstream) EXPECT_EQ(key_.size(), 24u);  // made here if the client speaks HTTP/2
+  if (!GetParam().h2_upstream) {
+    EXPECT_EQ(key_.size(), 24u);  // made here if the client speaks HTTP/2
+  }
   accept(upstream);
   accepted(client);
   client.say("hello");

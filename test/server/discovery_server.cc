@@ -13,24 +13,12 @@
 
 #include "base/hash.h"
 #include "envoy/service/discovery/v3/discovery.pb.h"
+#include "support/grpc_bytes.h"
 
 namespace outrigger::test {
 namespace {
 
 namespace discovery = envoy::service::discovery::v3;
-
-std::string text_of(const grpc::ByteBuffer& buffer) {
-  std::vector<grpc::Slice> slices;
-  std::string text;
-  if (!buffer.Dump(&slices).ok()) return text;
-  for (const grpc::Slice& slice : slices) text.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
-  return text;
-}
-
-grpc::ByteBuffer bytes_of(const google::protobuf::MessageLite& message) {
-  const grpc::Slice slice(message.SerializeAsString());
-  return grpc::ByteBuffer(&slice, 1);
-}
 
 // Of listeners and clusters no name means all.
 bool in_full(const std::string& type_url) { return type_url.ends_with("Listener") || type_url.ends_with("Cluster"); }
@@ -153,7 +141,7 @@ class DiscoveryServer::Impl::Stream : public grpc::ServerGenericBidiReactor {
       any->set_type_url(type_url);
       any->set_value(bytes);
     }
-    out_.push_back(bytes_of(response));
+    out_.push_back(bytes_of(response.SerializeAsString()));
     write_next();
   }
 
@@ -204,7 +192,7 @@ class DiscoveryServer::Impl::Stream : public grpc::ServerGenericBidiReactor {
     response.set_system_version_info(found->second.version);
     response.set_type_url(type_url);
     response.set_nonce(std::to_string(++nonce_));
-    out_.push_back(bytes_of(response));
+    out_.push_back(bytes_of(response.SerializeAsString()));
     write_next();
   }
 

@@ -12,27 +12,17 @@
 #include "proxy/specs.h"
 #include "proxy/tls_specs.h"
 #include "support/fake_upstream.h"
+#include "support/grpc_bytes.h"
 #include "support/http_client.h"
 #include "support/socket.h"
 
 namespace outrigger::proxy {
 namespace {
 
+using test::bytes_of;
 using test::http_get;
+using test::text_of;
 using test::wait_until;
-
-grpc::ByteBuffer bytes(const std::string& text) {
-  const grpc::Slice slice(text);
-  return grpc::ByteBuffer(&slice, 1);
-}
-
-std::string text_of(const grpc::ByteBuffer& buffer) {
-  std::vector<grpc::Slice> slices;
-  std::string text;
-  if (!buffer.Dump(&slices).ok()) return text;
-  for (const grpc::Slice& slice : slices) text.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
-  return text;
-}
 
 // /test/Echo sends every message back; /test/Large one of a megabyte; /test/Refuse a status; /test/Never nothing.
 class Service final : public grpc::CallbackGenericService {
@@ -64,7 +54,8 @@ class Service final : public grpc::CallbackGenericService {
     void OnReadDone(bool ok) override {
       if (!ok) return method_ == "/test/Never" ? void() : Finish(grpc::Status::OK);
       if (method_ == "/test/Never") return StartRead(&message_);
-      answer_ = method_ == "/test/Large" ? bytes(std::string(1 << 20, 'x')) : bytes("<" + text_of(message_) + ">");
+      answer_ =
+          method_ == "/test/Large" ? bytes_of(std::string(1 << 20, 'x')) : bytes_of("<" + text_of(message_) + ">");
       StartWrite(&answer_);
     }
     void OnWriteDone(bool ok) override { ok ? StartRead(&message_) : Finish(grpc::Status::CANCELLED); }

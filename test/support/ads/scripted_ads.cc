@@ -9,19 +9,12 @@
 #include <utility>
 
 #include "envoy/service/discovery/v3/discovery.pb.h"
+#include "support/grpc_bytes.h"
 
 namespace outrigger::test {
 namespace {
 
 namespace discovery = envoy::service::discovery::v3;
-
-std::string bytes_of(const grpc::ByteBuffer& buffer) {
-  std::vector<grpc::Slice> slices;
-  std::string bytes;
-  if (!buffer.Dump(&slices).ok()) return bytes;
-  for (const grpc::Slice& slice : slices) bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
-  return bytes;
-}
 
 template <class Message>
 Message parse(const std::string& bytes, AdsRequest& request) {
@@ -119,7 +112,7 @@ class ScriptedAds::Impl::Stream final : public grpc::ServerGenericBidiReactor {
       const std::lock_guard lock(server_.mutex);
       return finish(grpc::Status::OK);
     }
-    AdsRequest request = decode(bytes_of(incoming_), server_.options.incremental);
+    AdsRequest request = decode(text_of(incoming_), server_.options.incremental);
     request.stream = number_;
     request.at = std::chrono::steady_clock::now();
     {
