@@ -1,149 +1,18 @@
 // Debian's gRPC C++ library as client and server, with the program between them: all kinds of calls, statuses and
 // deadlines; gRPC-Web by hand to the same server.
-#include <grpcpp/generic/async_generic_service.h>
-#include <grpcpp/generic/generic_stub.h>
-#include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 
-#include "support/grpc_bytes.h"
+#include "support/grpc_peer.h"
 #include "support/http_client.h"
 #include "support/process.h"
 #include "support/wire_case.h"
 
 namespace outrigger::test {
 namespace {
-
-// A service whose methods do what their names say, on bytes.
-class Service : public grpc::CallbackGenericService {
- public:
-  Service() {
-    grpc::ServerBuilder builder;
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
-    builder.RegisterCallbackGenericService(this);
-    server_ = builder.BuildAndStart();
-  }
-  ~Service() override { server_->Shutdown(std::chrono::system_clock::now()); }
-  uint16_t port() const { return static_cast<uint16_t>(port_); }
-
-  std::atomic<int> calls = 0, cancelled = 0;
-
- private:
-  // Reads a message, answers with so many as the method wants, and so on.
-  class Reactor : public grpc::ServerGenericBidiReactor {
-   public:
-    Reactor(Service& service, grpc::GenericCallbackServerContext& context) : service_(service) {
-      method_ = context.method().substr(context.method().rfind('/') + 1);
-      hangs_ = method_ == "Hangs" || method_ == "Late";
-      const int call = ++service_.calls;
-      context.AddTrailingMetadata("x-call", "here");
-      if (method_ == "Fails") {
-        Finish({grpc::StatusCode::NOT_FOUND, "nö such thing"});
-      } else if (method_ == "FailsFirst" && call == 1) {
-        Finish({grpc::StatusCode::UNAVAILABLE, "not yet"});
-      } else if (!hangs_) {
-        StartRead(&request_);
-      }
-    }
-    void OnReadDone(bool ok) override {
-      if (ok) {
-        ++messages_;
-        text_ = text_of(request_);
-        if (method_ == "Gathers") return StartRead(&request_);
-        to_write_ = method_ == "Scatters" ? 100 : 1;
-        return write();
-      }
-      if (method_ != "Gathers") return Finish(grpc::Status::OK);
-      text_ = std::to_string(messages_);
-      to_write_ = 1;
-      write();
-    }
-    void OnWriteDone(bool ok) override {
-      if (!ok) return Finish({grpc::StatusCode::UNKNOWN, "not written"});
-      if (--to_write_ > 0) return write();
-      if (method_ == "Gathers") return Finish(grpc::Status::OK);
-      StartRead(&request_);
-    }
-    void OnCancel() override {
-      ++service_.cancelled;
-      if (hangs_) Finish({grpc::StatusCode::CANCELLED, "cancelled"});
-    }
-    void OnDone() override { delete this; }
-
-   private:
-    void write() {
-      answer_ = bytes_of(text_);
-      StartWrite(&answer_);
-    }
-    Service& service_;
-    std::string method_, text_;
-    grpc::ByteBuffer request_, answer_;
-    int messages_ = 0, to_write_ = 0;
-    bool hangs_ = false;
-  };
-  grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext* context) override {
-    return new Reactor(*this, *context);
-  }
-
-  int port_ = 0;
-  std::unique_ptr<grpc::Server> server_;
-};
-
-// One call, an operation at a time.
-class Call {
- public:
-  Call(const std::shared_ptr<grpc::Channel>& channel, const std::string& method, int deadline_ms = 20'000)
-      : stub_(channel) {
-    context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(deadline_ms));
-    call_ = stub_.PrepareCall(&context, "/demo.Bytes/" + method, &queue_);
-    call_->StartCall(this);
-    done();
-  }
-  bool write(const std::string& text) {
-    call_->Write(bytes_of(text), this);
-    return done();
-  }
-  void writes_done() {
-    call_->WritesDone(this);
-    done();
-  }
-  std::optional<std::string> read() {
-    grpc::ByteBuffer buffer;
-    call_->Read(&buffer, this);
-    if (!done()) return std::nullopt;
-    return text_of(buffer);
-  }
-  grpc::Status finish() {
-    grpc::Status status;
-    call_->Finish(&status, this);
-    done();
-    return status;
-  }
-  // A whole unary call: the answer, or the status.
-  std::string unary(const std::string& text) {
-    write(text);
-    writes_done();
-    const auto answer = read();
-    const grpc::Status status = finish();
-    return status.ok() ? answer.value_or("nothing")
-                       : std::to_string(status.error_code()) + ": " + status.error_message();
-  }
-
-  grpc::ClientContext context;
-
- private:
-  bool done() {
-    void* tag = nullptr;
-    bool ok = false;
-    return queue_.Next(&tag, &ok) && ok;
-  }
-  grpc::GenericStub stub_;
-  grpc::CompletionQueue queue_;
-  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> call_;
-};
 
 constexpr const char* kHttp2Cluster = R"(typed_extension_protocol_options:
   envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
@@ -202,31 +71,31 @@ class GrpcThroughTheProxy : public ::testing::Test {
   }
 
   TempDir dir_;
-  Service service_;
+  BytesService service_;
   std::unique_ptr<ProxyProcess> proxy_;
   uint16_t port_ = 0;
   std::shared_ptr<grpc::Channel> channel_;
 };
 
 TEST_F(GrpcThroughTheProxy, EveryKindOfCall) {
-  EXPECT_EQ(Call(channel_, "Echoes").unary("hello"), "hello");
+  EXPECT_EQ(BytesCall(channel_, "Echoes").unary("hello"), "hello");
   const std::string large(3'000'000, 'L');
-  EXPECT_TRUE(Call(channel_, "Echoes").unary(large) == large);
+  EXPECT_TRUE(BytesCall(channel_, "Echoes").unary(large) == large);
 
-  Call up(channel_, "Gathers");
+  BytesCall up(channel_, "Gathers");
   for (int i = 0; i < 500; ++i) ASSERT_TRUE(up.write(std::string(i, 'u')));
   up.writes_done();
   EXPECT_EQ(up.read(), "500");
   EXPECT_TRUE(up.finish().ok());
 
-  Call down(channel_, "Scatters");
+  BytesCall down(channel_, "Scatters");
   down.write(std::string(10'000, 'd'));
   down.writes_done();
   for (int i = 0; i < 100; ++i) ASSERT_EQ(down.read().value_or("").size(), 10'000u);
   EXPECT_EQ(down.read(), std::nullopt);
   EXPECT_TRUE(down.finish().ok());
 
-  Call both(channel_, "Echoes");
+  BytesCall both(channel_, "Echoes");
   for (int i = 0; i < 300; ++i) {
     ASSERT_TRUE(both.write(std::to_string(i)));
     ASSERT_EQ(both.read(), std::to_string(i));
@@ -242,12 +111,12 @@ TEST_F(GrpcThroughTheProxy, EveryKindOfCall) {
 }
 
 TEST_F(GrpcThroughTheProxy, StatusesOfServersAndOfTheProxyItself) {
-  EXPECT_EQ(Call(channel_, "Fails").unary("x"), "5: nö such thing");
-  EXPECT_EQ(Call(channel_, "Denied").unary("x"), "7: not you");
-  EXPECT_EQ(Call(channel_, "../../empty/x").unary("x"), "14: no healthy upstream");
-  EXPECT_EQ(Call(channel_, "../../nowhere").unary("x").substr(0, 3), "12:");
+  EXPECT_EQ(BytesCall(channel_, "Fails").unary("x"), "5: nö such thing");
+  EXPECT_EQ(BytesCall(channel_, "Denied").unary("x"), "7: not you");
+  EXPECT_EQ(BytesCall(channel_, "../../empty/x").unary("x"), "14: no healthy upstream");
+  EXPECT_EQ(BytesCall(channel_, "../../nowhere").unary("x").substr(0, 3), "12:");
   service_.calls = 0;
-  EXPECT_EQ(Call(channel_, "FailsFirst").unary("again"), "again");
+  EXPECT_EQ(BytesCall(channel_, "FailsFirst").unary("again"), "again");
   EXPECT_EQ(proxy_->stat("cluster.upstream.upstream_rq_retry"), 1u);
   EXPECT_TRUE(wait_until([&] {
     return read_file(dir_ / "log").rfind("NotFound 200 - via_upstream\nPermissionDenied 200 - direct_response\n", 0) ==
@@ -256,12 +125,12 @@ TEST_F(GrpcThroughTheProxy, StatusesOfServersAndOfTheProxyItself) {
 }
 
 TEST_F(GrpcThroughTheProxy, DeadlinesAndCancellation) {
-  EXPECT_EQ(Call(channel_, "Late").unary("x"), "4: downstream duration timeout");
+  EXPECT_EQ(BytesCall(channel_, "Late").unary("x"), "4: downstream duration timeout");
   // The client's deadline: whoever is first, the upstream's call is cancelled.
-  EXPECT_EQ(Call(channel_, "Hangs", 100).unary("x").substr(0, 2), "4:");
+  EXPECT_EQ(BytesCall(channel_, "Hangs", 100).unary("x").substr(0, 2), "4:");
   EXPECT_TRUE(wait_until([&] { return service_.cancelled >= 1; }));
   const int before = service_.cancelled;
-  Call call(channel_, "Hangs");
+  BytesCall call(channel_, "Hangs");
   ASSERT_TRUE(call.write("x"));
   ASSERT_TRUE(wait_until([&] { return service_.calls == 3; }));
   call.context.TryCancel();
