@@ -85,9 +85,12 @@ std::string dates_problem(std::string_view chain_pem) {
   const Bio chain = open(chain_pem);
   const Certificate first = next_certificate(chain.get());
   ERR_clear_error();
-  if (first == nullptr) return "holds no certificate in PEM";
-  if (X509_cmp_current_time(X509_get0_notAfter(first.get())) < 0) return "the certificate has expired";
-  if (X509_cmp_current_time(X509_get0_notBefore(first.get())) > 0) return "the certificate is not valid yet";
+  return first == nullptr ? "holds no certificate in PEM" : dates_problem(first.get());
+}
+
+std::string dates_problem(const X509* certificate) {
+  if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) return "the certificate has expired";
+  if (X509_cmp_current_time(X509_get0_notBefore(certificate)) > 0) return "the certificate is not valid yet";
   return "";
 }
 

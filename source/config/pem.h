@@ -5,6 +5,8 @@
 // Use:  if (const std::string problem = certificates_problem(pem); !problem.empty()) t.fault(path, problem);
 #pragma once
 
+#include <openssl/types.h>
+
 #include <string>
 #include <string_view>
 
@@ -22,5 +24,6 @@ std::string key_kind(std::string_view chain_pem);
 
 // Whether the first certificate of `chain_pem` (which is good) is valid now. "": it is.
 std::string dates_problem(std::string_view chain_pem);
+std::string dates_problem(const X509* certificate);
 
 }  // namespace outrigger::config

@@ -11,13 +11,14 @@
 #include <vector>
 
 #include "base/san_match.h"
+#include "base/shared_text.h"
 
 namespace outrigger::config {
 
 // Bytes from outside. Those of a file are read again at each use.
 struct DataSpec {
   std::string file;
-  std::string bytes;  // as they were at translation
+  SharedText bytes = {};  // as they were at translation
   bool operator==(const DataSpec&) const = default;
 };
 

@@ -10,6 +10,7 @@ constexpr std::string_view kTypeUrls[kResourceTypeCount] = {
     "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
     "type.googleapis.com/envoy.config.cluster.v3.Cluster",
     "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+    "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
 };
 
 bool equal_tables(const std::shared_ptr<const RouteTableSpec>& a, const std::shared_ptr<const RouteTableSpec>& b) {
@@ -60,6 +61,7 @@ std::string_view resource_name(const Spec& spec) {
     std::string_view operator()(const ListenerSpec& s) const { return s.name; }
     std::string_view operator()(const RouteTableSpec& s) const { return s.name; }
     std::string_view operator()(const ClusterSpec& s) const { return s.name; }
+    std::string_view operator()(const SecretSpec& s) const { return s.name; }
   };
   return std::visit(Name(), spec);
 }

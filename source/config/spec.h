@@ -258,6 +258,7 @@ struct BootstrapSpec {
   NodeSpec node;
   std::vector<ListenerSpec> listeners;
   std::vector<ClusterSpec> clusters;
+  std::vector<SecretSpec> secrets;
   std::optional<ConfigSourceSpec> lds, cds;
   std::optional<ConfigSourceSpec> ads;                // kGrpc
   std::map<std::string, ChannelTlsSpec> channel_tls;  // of clusters that are ways to a control plane only
@@ -266,12 +267,13 @@ struct BootstrapSpec {
 };
 
 // A resource as it came: what discovery names it by.
-enum class ResourceType : uint8_t { kListener, kRouteTable, kCluster, kEndpoints };
-inline constexpr size_t kResourceTypeCount = 4;
+enum class ResourceType : uint8_t { kListener, kRouteTable, kCluster, kEndpoints, kSecret };
+inline constexpr size_t kResourceTypeCount = 5;
 std::string_view type_url(ResourceType type);  // "type.googleapis.com/envoy.config.listener.v3.Listener", ...
 std::optional<ResourceType> find_resource_type(std::string_view type_url);
 
-using Spec = std::variant<ListenerSpec, RouteTableSpec, ClusterSpec, EndpointsSpec>;  // in the order of ResourceType
+// In the order of ResourceType.
+using Spec = std::variant<ListenerSpec, RouteTableSpec, ClusterSpec, EndpointsSpec, SecretSpec>;
 std::string_view resource_name(const Spec& spec);
 
 }  // namespace outrigger::config

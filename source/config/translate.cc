@@ -19,6 +19,7 @@
 #include "envoy/config/endpoint/v3/endpoint.pb.h"
 #include "envoy/config/listener/v3/listener.pb.h"
 #include "envoy/config/route/v3/route.pb.h"
+#include "envoy/extensions/transport_sockets/tls/v3/secret.pb.h"
 #include "envoy/service/discovery/v3/discovery.pb.h"
 
 namespace outrigger::config {
@@ -29,6 +30,7 @@ using envoy::config::cluster::v3::Cluster;
 using envoy::config::endpoint::v3::ClusterLoadAssignment;
 using envoy::config::listener::v3::Listener;
 using envoy::config::route::v3::RouteConfiguration;
+using envoy::extensions::transport_sockets::tls::v3::Secret;
 using DiscoveryResource = envoy::service::discovery::v3::Resource;
 
 // Adds the faults of meaning to those of form, leaving out what only follows from them: if a field could not be read,
@@ -153,6 +155,10 @@ struct Translator::Impl {
           return endpoints_spec(m, AddressUse::kStaticHost, path, t);
         });
         break;
+      case ResourceType::kSecret:
+        read<Secret>(bytes, strict, path, out,
+                     [&](const Secret& m, Translation& t) { return secret_spec(m, path, t); });
+        break;
     }
     if (!out.faults.ok()) out.spec.reset();
     name_resource(out.faults, "", resource_label(out.type, out.name));
@@ -213,6 +219,9 @@ TranslatedBootstrap Translator::bootstrap(std::string_view text, std::string_vie
     if (added.faults.ok()) added.spec = std::move(resource);
   };
   const auto& statics = message.static_resources();
+  for (int i = 0; i < statics.secrets_size(); ++i)
+    add(ResourceType::kSecret, "secrets", static_cast<size_t>(i), spec.secrets[static_cast<size_t>(i)],
+        statics.secrets(i));
   for (int i = 0; i < statics.listeners_size(); ++i)
     add(ResourceType::kListener, "listeners", static_cast<size_t>(i), spec.listeners[static_cast<size_t>(i)],
         statics.listeners(i));

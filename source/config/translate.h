@@ -42,7 +42,7 @@ struct TranslatedResource {
 
 struct TranslatedBootstrap {
   std::optional<BootstrapSpec> spec;          // empty: errors
-  std::vector<TranslatedResource> resources;  // static listeners and clusters, for dumps
+  std::vector<TranslatedResource> resources;  // static secrets, listeners and clusters, for dumps
   std::string bytes;
   Faults faults;  // all of them, those of the resources too
 };

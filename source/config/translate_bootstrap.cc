@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "config/proto_dump.h"
+#include "config/tls_secrets.h"
 #include "config/translation.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb.h"
 
@@ -60,6 +61,14 @@ void check_unique(const BootstrapSpec& spec, const FieldPath& path, Translation&
     if (!added && !spec.clusters[i].name.empty())
       t.fault(clusters.index(i).field("name"),
               fmt::format("\"{}\" is also the name of clusters[{}]", it->first, it->second));
+  }
+  const FieldPath secrets = path.field("secrets");
+  names.clear();
+  for (size_t i = 0; i < spec.secrets.size(); ++i) {
+    const auto [it, added] = names.emplace(spec.secrets[i].name, i);
+    if (!added && !spec.secrets[i].name.empty())
+      t.fault(secrets.index(i).field("name"),
+              fmt::format("\"{}\" is also the name of secrets[{}]", it->first, it->second));
   }
 }
 
@@ -141,11 +150,21 @@ void each_service(const BootstrapSpec& spec, F&& f) {
   };
   for (const auto* dynamic : {&spec.ads, &spec.lds, &spec.cds})
     if (*dynamic) source(**dynamic);
+  const auto secret = [&](const SecretRefSpec& reference, SecretKind) {
+    if (reference.source) source(*reference.source);
+  };
+  const auto chain = [&](const FilterChainSpec& of) {
+    source(of.hcm.rds_source);
+    if (of.tls) each_secret(*of.tls, secret);
+  };
   for (const ListenerSpec& listener : spec.listeners) {
-    for (const FilterChainSpec& chain : listener.filter_chains) source(chain.hcm.rds_source);
-    if (listener.default_filter_chain) source(listener.default_filter_chain->hcm.rds_source);
+    std::for_each(listener.filter_chains.begin(), listener.filter_chains.end(), chain);
+    if (listener.default_filter_chain) chain(*listener.default_filter_chain);
   }
-  for (const ClusterSpec& cluster : spec.clusters) source(cluster.eds_source);
+  for (const ClusterSpec& cluster : spec.clusters) {
+    source(cluster.eds_source);
+    if (cluster.tls) each_secret(*cluster.tls, secret);
+  }
 }
 
 void check_servers(BootstrapSpec& spec, const FieldPath& path, const FieldPath& node, Translation& t) {
@@ -182,6 +201,8 @@ BootstrapSpec bootstrap_spec(const pb::Bootstrap& from, const FieldPath& path, T
        [&](const auto& listener, const FieldPath& at) {
          spec.listeners.push_back(listener_spec(listener, false, at, t));
        });
+  each(from.static_resources().secrets(), resources.field("secrets"),
+       [&](const auto& secret, const FieldPath& at) { spec.secrets.push_back(secret_spec(secret, at, t)); });
   check_unique(spec, resources, t);
   dynamic_resources(from.dynamic_resources(), spec, path.field("dynamic_resources"), t);
   check_cluster_names(spec, !from.dynamic_resources().has_cds_config(), resources, t);

@@ -118,6 +118,7 @@ SourceTargets source_targets(const envoy::config::bootstrap::v3::Bootstrap& boot
   SourceTargets targets;
   targets.ads = bootstrap.dynamic_resources().has_ads_config();
   targets.node_id = !bootstrap.node().id().empty();
+  for (const auto& secret : bootstrap.static_resources().secrets()) targets.secrets.insert(secret.name());
   for (const Cluster& cluster : bootstrap.static_resources().clusters()) {
     std::string& problem = targets.clusters[cluster.name()];
     const auto& localities = cluster.load_assignment().endpoints();

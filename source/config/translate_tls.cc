@@ -8,8 +8,10 @@
 #include "config/pem.h"
 #include "config/scalars.h"
 #include "config/tls_names.h"
+#include "config/tls_secrets.h"
 #include "config/translation.h"
 #include "envoy/config/core/v3/base.pb.h"
+#include "envoy/config/core/v3/config_source.pb.h"
 #include "envoy/config/core/v3/grpc_service.pb.h"
 #include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb.h"
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb.h"
@@ -45,7 +47,7 @@ template <class F>
 DataSpec checked_data(const core::DataSource& source, F&& problem_of, const FieldPath& path, Translation& t) {
   const size_t errors = t.faults.errors();
   DataSpec spec = data_spec(source, path, t);
-  if (t.faults.errors() == errors && !is_elsewhere(spec, t)) data_fault(spec, problem_of(spec.bytes), path, t);
+  if (t.faults.errors() == errors && !is_elsewhere(spec, t)) data_fault(spec, problem_of(spec.bytes.text()), path, t);
   return spec;
 }
 
@@ -53,15 +55,31 @@ DataSpec certificates_spec(const core::DataSource& source, const FieldPath& path
   return checked_data(source, certificates_problem, path, t);
 }
 
-void identity(const core::DataSource& from_chain, const core::DataSource& from_key, const FieldPath& chain_path,
-              const FieldPath& key_path, DataSpec& chain, DataSpec& key, Translation& t) {
+// A certificate and its key, as far as they are here.
+void identity(const core::DataSource& from_chain, const core::DataSource& from_key, const core::DataSource* from_staple,
+              const FieldPath& chain_path, const FieldPath& key_path, const FieldPath& staple_path,
+              TlsCertificateSpec& spec, Translation& t) {
   const size_t errors = t.faults.errors();
-  chain = certificates_spec(from_chain, chain_path, t);
-  if (t.faults.errors() == errors && !is_elsewhere(chain, t))
-    data_fault(chain, dates_problem(chain.bytes), chain_path, t);
-  key = data_spec(from_key, key_path, t);
-  if (t.faults.errors() == errors && !is_elsewhere(chain, t) && !is_elsewhere(key, t))
-    data_fault(key, private_key_problem(key.bytes, chain.bytes), key_path, t);
+  spec.chain = data_spec(from_chain, chain_path, t);
+  spec.private_key = data_spec(from_key, key_path, t);
+  if (from_staple != nullptr) spec.ocsp_staple = data_spec(*from_staple, staple_path, t);
+  if (t.faults.errors() != errors) return;
+  const bool chain_elsewhere = is_elsewhere(spec.chain, t), key_elsewhere = is_elsewhere(spec.private_key, t);
+  const std::string& chain = spec.chain.bytes.text();
+  if (!chain_elsewhere && !key_elsewhere && !is_elsewhere(spec.ocsp_staple, t)) {
+    using Where = TlsMaterials::Problem::Where;
+    TlsMaterials::Problem problem;
+    spec.parsed =
+        t.state.tls_materials.key_pair(chain, spec.private_key.bytes.text(), spec.ocsp_staple.bytes.text(), problem);
+    if (spec.parsed != nullptr) return;
+    if (problem.where == Where::kKey) return data_fault(spec.private_key, problem.text, key_path, t);
+    if (problem.where == Where::kStaple) return data_fault(spec.ocsp_staple, problem.text, staple_path, t);
+    return data_fault(spec.chain, problem.text, chain_path, t);
+  }
+  if (chain_elsewhere) return;
+  std::string wrong = certificates_problem(chain);
+  if (wrong.empty()) wrong = dates_problem(chain);
+  data_fault(spec.chain, wrong, chain_path, t);
 }
 
 SanMatch san_match(const tls::SubjectAltNameMatcher& from, const FieldPath& path, Translation& t) {
@@ -160,47 +178,93 @@ std::string digest_of_base64(const std::string& text, const FieldPath& path, Tra
   return {};
 }
 
-TlsValidationSpec validation(const tls::CertificateValidationContext& from, const FieldPath& path, Translation& t) {
+// `alone`: nothing is added to it.
+TlsValidationSpec validation(const tls::CertificateValidationContext& from, bool alone, const FieldPath& path,
+                             Translation& t) {
   constexpr std::string_view kNeedsAuthority = "needs trusted_ca: what a certificate says of itself proves nothing";
+  const size_t errors = t.faults.errors();
+  const bool lacks_authority = alone && !from.has_trusted_ca();
   TlsValidationSpec spec;
   if (from.has_trusted_ca()) spec.trusted_ca = certificates_spec(from.trusted_ca(), path.field("trusted_ca"), t);
   if (from.has_crl()) {
     spec.crl = checked_data(from.crl(), revocations_problem, path.field("crl"), t);
-    if (!from.has_trusted_ca()) t.fault(path.field("crl"), std::string(kNeedsAuthority));
+    if (lacks_authority) t.fault(path.field("crl"), std::string(kNeedsAuthority));
   }
   spec.leaf_crl_only = from.only_verify_leaf_cert_crl();
   const FieldPath names = path.field("match_typed_subject_alt_names");
   each(from.match_typed_subject_alt_names(), names,
        [&](const auto& one, const FieldPath& at) { spec.sans.push_back(san_match(one, at, t)); });
-  if (!spec.sans.empty() && !from.has_trusted_ca()) t.fault(names, std::string(kNeedsAuthority));
+  if (!spec.sans.empty() && lacks_authority) t.fault(names, std::string(kNeedsAuthority));
   each(from.verify_certificate_hash(), path.field("verify_certificate_hash"),
        [&](const std::string& one, const FieldPath& at) { spec.hashes.push_back(digest_of_hex(one, at, t)); });
   each(from.verify_certificate_spki(), path.field("verify_certificate_spki"),
        [&](const std::string& one, const FieldPath& at) { spec.spki.push_back(digest_of_base64(one, at, t)); });
   spec.accept_untrusted = from.trust_chain_verification() == tls::CertificateValidationContext::ACCEPT_UNTRUSTED;
+  if (t.faults.errors() == errors && !is_elsewhere(spec.trusted_ca, t) && !is_elsewhere(spec.crl, t))
+    spec.parsed =
+        t.state.tls_materials.authorities(spec.trusted_ca.bytes.text(), spec.crl.bytes.text(), spec.leaf_crl_only);
+  return spec;
+}
+
+TlsCertificateSpec certificate_spec(const tls::TlsCertificate& from, const FieldPath& path, Translation& t) {
+  TlsCertificateSpec spec;
+  identity(from.certificate_chain(), from.private_key(), from.has_ocsp_staple() ? &from.ocsp_staple() : nullptr,
+           path.field("certificate_chain"), path.field("private_key"), path.field("ocsp_staple"), spec, t);
   return spec;
 }
 
 void certificates(const tls::CommonTlsContext& from, TlsSpec& spec, const FieldPath& path, Translation& t) {
   std::vector<std::string> kinds;
   each(from.tls_certificates(), path, [&](const tls::TlsCertificate& certificate, const FieldPath& at) {
-    const size_t errors = t.faults.errors();
-    TlsCertificateSpec& one = spec.certificates.emplace_back();
-    identity(certificate.certificate_chain(), certificate.private_key(), at.field("certificate_chain"),
-             at.field("private_key"), one.chain, one.private_key, t);
-    if (t.faults.errors() != errors || is_elsewhere(one.chain, t)) return;
-    kinds.push_back(key_kind(one.chain.bytes));
+    const TlsCertificateSpec& one = spec.certificates.emplace_back(certificate_spec(certificate, at, t));
+    if (one.parsed == nullptr) return;
+    kinds.push_back(one.parsed->kind());
     if (std::count(kinds.begin(), kinds.end(), kinds.back()) > 1)
       t.fault(at, fmt::format("is a second certificate with a key of kind {}; there may be one of each", kinds.back()));
   });
+}
+
+SecretRefSpec secret_ref(const tls::SdsSecretConfig& from, const FieldPath& path, Translation& t) {
+  SecretRefSpec spec{.name = from.name(), .source = {}};
+  if (spec.name.empty()) t.fault(path.field("name"), "must not be empty");
+  if (from.has_sds_config()) {
+    spec.source = config_source_spec(from.sds_config(), true, path.field("sds_config"), t);
+  } else if (t.state.targets && !spec.name.empty() && !t.state.targets->secrets.contains(spec.name)) {
+    t.fault(path.field("name"),
+            fmt::format("\"{}\" is not among static_resources.secrets, and there is no sds_config", spec.name));
+  }
+  return spec;
+}
+
+void validation_context(const tls::CommonTlsContext& from, TlsSpec& spec, const FieldPath& path, Translation& t) {
+  const FieldPath secret = path.field("validation_context_sds_secret_config");
+  switch (from.validation_context_type_case()) {
+    case tls::CommonTlsContext::kValidationContext:
+      spec.validation = validation(from.validation_context(), true, path.field("validation_context"), t);
+      break;
+    case tls::CommonTlsContext::kValidationContextSdsSecretConfig:
+      spec.validation_secret = secret_ref(from.validation_context_sds_secret_config(), secret, t);
+      break;
+    case tls::CommonTlsContext::kCombinedValidationContext: {
+      const auto& both = from.combined_validation_context();
+      const FieldPath at = path.field("combined_validation_context");
+      spec.validation = validation(both.default_validation_context(), false, at.field("default_validation_context"), t);
+      spec.validation_secret =
+          secret_ref(both.validation_context_sds_secret_config(), at.field("validation_context_sds_secret_config"), t);
+      break;
+    }
+    case tls::CommonTlsContext::VALIDATION_CONTEXT_TYPE_NOT_SET:
+      break;
+  }
 }
 
 TlsSpec common_spec(const tls::CommonTlsContext& from, const FieldPath& path, Translation& t) {
   TlsSpec spec;
   parameters(from.tls_params(), spec, path.field("tls_params"), t);
   certificates(from, spec, path.field("tls_certificates"), t);
-  if (from.has_validation_context())
-    spec.validation = validation(from.validation_context(), path.field("validation_context"), t);
+  each(from.tls_certificate_sds_secret_configs(), path.field("tls_certificate_sds_secret_configs"),
+       [&](const auto& one, const FieldPath& at) { spec.certificate_secrets.push_back(secret_ref(one, at, t)); });
+  validation_context(from, spec, path, t);
   each(from.alpn_protocols(), path.field("alpn_protocols"), [&](const std::string& protocol, const FieldPath& at) {
     if (protocol != "h2" && protocol != "http/1.1") t.fault(at, "must be h2 or http/1.1");
     spec.alpn.push_back(protocol);
@@ -208,35 +272,48 @@ TlsSpec common_spec(const tls::CommonTlsContext& from, const FieldPath& path, Tr
   return spec;
 }
 
+DataSpec ticket_key(const core::DataSource& from, const FieldPath& path, Translation& t) {
+  const auto problem = [](const std::string& bytes) {
+    return bytes.size() == kTicketKeyBytes ? std::string()
+                                           : fmt::format("has {} bytes, must have {}", bytes.size(), kTicketKeyBytes);
+  };
+  return checked_data(from, problem, path, t);
+}
+
+std::vector<DataSpec> ticket_keys(const tls::TlsSessionTicketKeys& from, const FieldPath& path, Translation& t) {
+  std::vector<DataSpec> specs;
+  const FieldPath keys = path.field("keys");
+  if (from.keys().empty()) t.fault(keys, "needs at least one");
+  each(from.keys(), keys, [&](const auto& key, const FieldPath& at) { specs.push_back(ticket_key(key, at, t)); });
+  return specs;
+}
+
 DownstreamTlsSpec downstream_spec(const tls::DownstreamTlsContext& from, const FieldPath& path, Translation& t) {
   DownstreamTlsSpec spec;
   const FieldPath common = path.field("common_tls_context");
   spec.common = common_spec(from.common_tls_context(), common, t);
-  if (spec.common.certificates.empty()) t.fault(common.field("tls_certificates"), "needs at least one");
+  if (spec.common.certificates.empty() && spec.common.certificate_secrets.empty())
+    t.fault(common.field("tls_certificates"), "needs at least one");
   spec.require_client_certificate = from.require_client_certificate().value();
   const auto& asked = spec.common.validation;
-  if (spec.require_client_certificate && (!asked || (asked->trusted_ca == DataSpec() && asked->hashes.empty() &&
-                                                     asked->spki.empty() && !asked->accept_untrusted)))
+  const bool known = !spec.common.validation_secret;
+  if (spec.require_client_certificate && known && (!asked || (!asked->verifies() && !asked->accept_untrusted)))
     t.fault(
         path.field("require_client_certificate"),
         "needs a validation_context that says which: trusted_ca, verify_certificate_hash or verify_certificate_spki "
         "(or trust_chain_verification: ACCEPT_UNTRUSTED for any)");
   spec.tickets = !from.disable_stateless_session_resumption();
-  const FieldPath tickets = path.field("session_ticket_keys");
-  const FieldPath keys = tickets.field("keys");
-  if (from.has_session_ticket_keys() && from.session_ticket_keys().keys().empty()) t.fault(keys, "needs at least one");
-  each(from.session_ticket_keys().keys(), keys, [&](const core::DataSource& key, const FieldPath& at) {
-    spec.ticket_keys.push_back(checked_data(
-                                   key,
-                                   [](const std::string& bytes) {
-                                     return bytes.size() == kTicketKeyBytes
-                                                ? std::string()
-                                                : fmt::format("has {} bytes, must have {}", bytes.size(),
-                                                              kTicketKeyBytes);
-                                   },
-                                   at, t)
-                                   .bytes);
-  });
+  if (from.has_session_ticket_keys()) {
+    for (const DataSpec& key : ticket_keys(from.session_ticket_keys(), path.field("session_ticket_keys"), t))
+      spec.ticket_keys.push_back(key.bytes.text());
+  } else if (from.has_session_ticket_keys_sds_secret_config()) {
+    spec.ticket_secret = secret_ref(from.session_ticket_keys_sds_secret_config(),
+                                    path.field("session_ticket_keys_sds_secret_config"), t);
+  }
+  spec.staple_policy = static_cast<DownstreamTlsSpec::StaplePolicy>(from.ocsp_staple_policy());  // in the same order
+  for (size_t i = 0; i < spec.common.certificates.size(); ++i)
+    if (const std::string wrong = staple_problem(spec.common.certificates[i], spec.staple_policy); !wrong.empty())
+      t.fault(common.field("tls_certificates").index(i).field("ocsp_staple"), wrong);
   if (from.has_session_timeout())
     spec.session_timeout_ms = duration_ms(from.session_timeout(), path.field("session_timeout"), t);
   return spec;
@@ -251,6 +328,7 @@ UpstreamTlsSpec upstream_spec(const tls::UpstreamTlsContext& from, const FieldPa
   if (from.has_max_session_keys()) spec.max_session_keys = from.max_session_keys().value();
   spec.auto_host_sni = from.auto_host_sni();
   spec.auto_sni_san_validation = from.auto_sni_san_validation();
+  if (spec.common.validation_secret) return spec;  // what is believed comes later
   const bool authority = spec.common.validation && spec.common.validation->trusted_ca != DataSpec();
   if (spec.auto_sni_san_validation && !authority)
     t.fault(path.field("auto_sni_san_validation"), "needs a validation_context with trusted_ca");
@@ -320,6 +398,12 @@ ChannelTlsSpec channel_tls_spec(const UpstreamTlsSpec& from, const FieldPath& pa
     spec.certificate_chain = mine.certificates[0].chain;
     spec.private_key = mine.certificates[0].private_key;
   }
+  refuse(!mine.certificate_secrets.empty(), common.field("tls_certificate_sds_secret_configs"));
+  if (mine.validation_secret) {
+    refuse(true,
+           common.field(mine.validation ? "combined_validation_context" : "validation_context_sds_secret_config"));
+    return spec;
+  }
   const FieldPath validation = common.field("validation_context");
   const TlsValidationSpec asked = mine.validation.value_or(TlsValidationSpec());
   if (asked.trusted_ca == DataSpec())
@@ -341,9 +425,33 @@ ChannelTlsSpec ssl_credentials_spec(const core::GrpcService& service, const Fiel
   if (from.has_root_certs()) spec.trusted_ca = certificates_spec(from.root_certs(), path.field("root_certs"), t);
   if (from.has_cert_chain() != from.has_private_key())
     t.fault(path.field(from.has_cert_chain() ? "private_key" : "cert_chain"), "is required: they belong together");
-  else if (from.has_cert_chain())
-    identity(from.cert_chain(), from.private_key(), path.field("cert_chain"), path.field("private_key"),
-             spec.certificate_chain, spec.private_key, t);
+  else if (from.has_cert_chain()) {
+    TlsCertificateSpec mine;
+    identity(from.cert_chain(), from.private_key(), nullptr, path.field("cert_chain"), path.field("private_key"), path,
+             mine, t);
+    spec.certificate_chain = std::move(mine.chain);
+    spec.private_key = std::move(mine.private_key);
+  }
+  return spec;
+}
+
+SecretSpec secret_spec(const tls::Secret& from, const FieldPath& path, Translation& t) {
+  SecretSpec spec{.name = from.name(), .content = {}};
+  if (spec.name.empty()) t.fault(path.field("name"), "must not be empty");
+  switch (from.type_case()) {
+    case tls::Secret::kTlsCertificate:
+      spec.content = certificate_spec(from.tls_certificate(), path.field("tls_certificate"), t);
+      break;
+    case tls::Secret::kValidationContext:
+      spec.content = validation(from.validation_context(), false, path.field("validation_context"), t);
+      break;
+    case tls::Secret::kSessionTicketKeys:
+      spec.content =
+          TicketKeysSpec{.keys = ticket_keys(from.session_ticket_keys(), path.field("session_ticket_keys"), t)};
+      break;
+    case tls::Secret::TYPE_NOT_SET:
+      t.fault(path, "needs one of tls_certificate, validation_context, session_ticket_keys");
+  }
   return spec;
 }
 

@@ -20,6 +20,7 @@
 
 #include "config/ignored_fields.h"
 #include "config/spec.h"
+#include "config/tls_material.h"
 #include "config/translate.h"
 
 namespace google::protobuf {
@@ -71,6 +72,9 @@ class HttpConnectionManager;
 namespace envoy::extensions::filters::network::tcp_proxy::v3 {
 class TcpProxy;
 }
+namespace envoy::extensions::transport_sockets::tls::v3 {
+class Secret;
+}
 namespace envoy::type::matcher::v3 {
 class RegexMatchAndSubstitute;
 class RegexMatcher;
@@ -99,10 +103,11 @@ class FilterInterner {
   size_t sweep_at_ = 64;
 };
 
-// What sources may name: ADS and the static clusters of the bootstrap.
+// What sources and references may name: ADS, the static clusters and the static secrets of the bootstrap.
 struct SourceTargets {
   bool ads = false;
   bool node_id = false;
+  std::unordered_set<std::string> secrets;
   std::unordered_map<std::string, std::string> clusters;  // why it cannot be the way to a control plane; empty: it can
 };
 
@@ -116,6 +121,7 @@ struct TranslatorState {
   std::string node_cluster = {};                 // the bootstrap's node.cluster
   std::optional<SourceTargets> targets = {};     // the bootstrap's; none was read (control plane): nothing is checked
   std::unordered_set<std::string> good_regexes;  // already compiled once; bounded
+  TlsMaterials tls_materials = {};
 };
 
 struct Translation {
@@ -217,6 +223,8 @@ RouteTableSpec route_table_spec(const envoy::config::route::v3::RouteConfigurati
 ClusterSpec cluster_spec(const envoy::config::cluster::v3::Cluster& cluster, const FieldPath& path, Translation& t);
 EndpointsSpec endpoints_spec(const envoy::config::endpoint::v3::ClusterLoadAssignment& assignment, AddressUse use,
                              const FieldPath& path, Translation& t);
+SecretSpec secret_spec(const envoy::extensions::transport_sockets::tls::v3::Secret& secret, const FieldPath& path,
+                       Translation& t);
 BootstrapSpec bootstrap_spec(const envoy::config::bootstrap::v3::Bootstrap& bootstrap, const FieldPath& path,
                              Translation& t);
 

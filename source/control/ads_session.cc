@@ -13,15 +13,17 @@ constexpr size_t kMaxAbsentTold = 1'000;  // names that are subscribed to and th
 
 constexpr std::string_view kClusters = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 constexpr std::string_view kEndpoints = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+constexpr std::string_view kSecrets = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 constexpr std::string_view kListeners = "type.googleapis.com/envoy.config.listener.v3.Listener";
 constexpr std::string_view kRoutes = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
 
 int rank(std::string_view url) {
   if (url == kClusters) return 0;
   if (url == kEndpoints) return 1;
-  if (url == kListeners) return 2;
-  if (url == kRoutes) return 3;
-  return 4;
+  if (url == kSecrets) return 2;
+  if (url == kListeners) return 3;
+  if (url == kRoutes) return 4;
+  return 5;
 }
 
 // In state of the world, what a reply of these types lacks is deleted.
@@ -303,12 +305,12 @@ DiscoveryReply AdsSession::build(TypeState& t) {
 
 std::optional<DiscoveryReply> AdsSession::next_reply() {
   if (snapshot_ == nullptr) return std::nullopt;
-  bool answering = false;  // clusters or endpoints
+  bool answering = false;  // clusters, endpoints or secrets
   for (auto& t : types_) {
     const int place = rank(t->url);
-    const bool waits = answering && (place == 2 || place == 3) && !t->base_version.empty();
+    const bool waits = answering && (place == 3 || place == 4) && !t->base_version.empty();
     if (!waits && behind(*t)) return build(*t);
-    if (place < 2 && t->in_flight) answering = true;
+    if (place < 3 && t->in_flight) answering = true;
   }
   return std::nullopt;
 }

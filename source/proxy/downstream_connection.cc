@@ -61,7 +61,7 @@ DownstreamConnection::DownstreamConnection(WorkerState& worker, ActiveChain& cha
   ++chain_.count;
   chain_.connections.push_back(*this);
   const HttpChain& compiled = *chain_.linked.chain;
-  tls_ = compiled.tls;
+  tls_ = chain_.linked.tls;
   connection_ = net::Connection::accept(
       worker_.loop(), accepted.fd, accepted.local, accepted.remote, *this,
       {.write_high_watermark = chain_.buffer_limit, .delayed_close_ms = hcm().delayed_close_timeout_ms},
@@ -229,7 +229,7 @@ void DownstreamConnection::on_close(net::Connection&, const Error*) {
   if (tls_ != nullptr) {
     chain_.linked.chain->transport_stats->tls.count_end(worker_.shard(), *connection_->tls());
     // The builder need not be woken for what the chain holds still.
-    if (tls_ == chain_.linked.chain->tls) {
+    if (tls_ == chain_.linked.tls) {
       tls_.reset();
     } else {
       worker_.release(std::move(tls_));

@@ -1,5 +1,7 @@
 #include "proxy/listener_part.h"
 
+#include "config/tls_secrets.h"
+
 namespace outrigger::proxy {
 namespace {
 
@@ -28,8 +30,8 @@ class Identity {
   std::string text_;
 };
 
-// What a connection of the chain is bound to: the chain's name and match, what TLS asks of clients, the codec and its
-// limits.
+// What a connection of the chain is bound to: the chain's name and match, the codec and its limits. What TLS asks of
+// clients comes to it in LinkedChain::identity.
 std::string identity(const config::FilterChainSpec& spec, const std::string& listener) {
   Identity id;
   const auto cidr = [&](const config::CidrSpec& range) { id.add(range.prefix).add(range.length); };
@@ -42,7 +44,7 @@ std::string identity(const config::FilterChainSpec& spec, const std::string& lis
       .list(match.source_prefix_ranges, cidr)
       .list(match.direct_source_prefix_ranges, cidr);
   id.list(match.server_names, text).list(match.application_protocols, text).list(match.source_ports, number);
-  id.add(spec.tls ? upstream::tls_identity(*spec.tls) : std::string());
+  id.add(spec.tls.has_value());
   if (spec.tcp.has_value()) return id.add("tcp").add(spec.tcp->stat_prefix).take();
   const config::HcmSpec& hcm = spec.hcm;
   id.add(hcm.stat_prefix);  // gauges go down where they went up
@@ -59,8 +61,11 @@ std::string identity(const config::FilterChainSpec& spec, const std::string& lis
   return id.take();
 }
 
-std::shared_ptr<const HttpChain> find_equal(const ListenerPart* previous, const config::FilterChainSpec& spec) {
+// `at`: where it stands now, and most probably stood.
+std::shared_ptr<const HttpChain> find_equal(const ListenerPart* previous, const config::FilterChainSpec& spec,
+                                            size_t at) {
   if (previous == nullptr) return nullptr;
+  if (at < previous->chains.size() && previous->chains[at]->spec == spec) return previous->chains[at];
   for (const auto& chain : previous->chains) {
     if (chain->spec == spec) return chain;
   }
@@ -119,9 +124,13 @@ Result<std::shared_ptr<const HttpChain>> ListenerCompiler::compile_chain(const c
     return {};
   };
   if (spec.tls) {
-    auto tls = tls_.server(*spec.tls);
-    if (!tls) return fail(tls.error().code, "transport_socket: " + tls.error().detail);
-    chain->tls = std::move(*tls);
+    const config::DownstreamTlsSpec& tls = *chain->spec.tls;
+    config::each_secret(tls, [&](const auto& reference, auto) { chain->secrets.push_back(reference.name); });
+    if (chain->secrets.empty()) {
+      auto made = tls_.server(tls);
+      if (!made) return fail(made.error().code, "transport_socket: " + made.error().detail);
+      chain->tls = std::move(*made);
+    }
     chain->transport_stats = std::make_unique<TransportStats>(stats_, stats::Labels{{"listener", listener}});
   }
   if (const auto& tcp = chain->spec.tcp; tcp.has_value()) {
@@ -155,7 +164,7 @@ Result<std::shared_ptr<const ListenerPart>> ListenerCompiler::compile(const conf
   part->matcher = std::make_unique<ChainMatcher>(spec.filter_chains);
   part->stats = std::make_unique<ListenerStats>(stats_, spec.name);
   const auto add_chain = [&](const config::FilterChainSpec& chain, const std::string& path) -> Result<void> {
-    if (auto equal = find_equal(previous, chain)) {
+    if (auto equal = find_equal(previous, chain, part->chains.size())) {
       part->chains.push_back(std::move(equal));
       return {};
     }

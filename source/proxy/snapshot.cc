@@ -76,11 +76,14 @@ TcpStats::TcpStats(stats::Registry& registry, const std::string& stat_prefix)
 
 TransportHandles::TransportHandles(stats::Layout& layout)
     : tls(layout, "listener.{listener}."),
-      connect_timeout(layout.counter("listener.{listener}.downstream_cx_transport_socket_connect_timeout")) {}
+      connect_timeout(layout.counter("listener.{listener}.downstream_cx_transport_socket_connect_timeout")),
+      secrets_not_ready(
+          layout.counter("listener.{listener}.server_ssl_socket_factory.downstream_context_secrets_not_ready")) {}
 
 void HttpChain::references(References& to) const {
   for (const TcpTarget& target : tcp_targets) to.cluster(target.cluster.text);
   if (!rds_name.empty()) to.route_table(rds_name.text);
+  for (const std::string& name : secrets) to.secret(name);
   if (inline_routes != nullptr) inline_routes->references(to);
   for (const FilterEntry& filter : filters) {
     if (filter.config != nullptr) filter.config->references(to);

@@ -61,12 +61,13 @@ struct TcpStats {
 struct TransportHandles {
   explicit TransportHandles(stats::Layout& layout);
   upstream::TlsStats tls;
-  stats::Counter connect_timeout;
+  stats::Counter connect_timeout, secrets_not_ready;
 };
 using TransportStats = stats::Block<TransportHandles>;
 
 // One filter chain, compiled: the HTTP connection manager's config. `identity` names what connections are bound to
-// (match, codec, transport): a connection whose chain keeps its identity lives on through any other change.
+// (match, codec; LinkedChain has the rest): a connection whose chain keeps its identity lives on through any other
+// change.
 struct HttpChain {
   config::FilterChainSpec spec;  // spec.hcm is the connection manager
   std::string identity;
@@ -80,8 +81,9 @@ struct HttpChain {
   std::vector<FilterEntry> filters;  // first to last, without the router
   std::vector<std::shared_ptr<const AccessLogger>> access_logs;
   std::unique_ptr<HttpStats> stats;
-  std::shared_ptr<const upstream::TlsContext> tls;  // nullptr: plain
-  std::unique_ptr<TransportStats> transport_stats;  // with tls
+  std::vector<std::string> secrets;                 // that its TLS names, in the order of config::each_secret
+  std::shared_ptr<const upstream::TlsContext> tls;  // nullptr: plain, or it depends on secrets
+  std::unique_ptr<TransportStats> transport_stats;  // with spec.tls
   // Instead of all that, where spec.tcp is there.
   struct TcpTarget {
     Name cluster;
@@ -107,6 +109,11 @@ struct ListenerPart {
 struct LinkedChain {
   const HttpChain* chain = nullptr;                 // held by the listener part
   std::shared_ptr<const route::RouteTable> routes;  // nullptr: its RDS table is not known (404 NR)
+  // With the secrets that it names. nullptr: the chain is plain, or lacks a secret: then nobody can be served.
+  std::shared_ptr<const upstream::TlsContext> tls = nullptr;
+  bool lacks_secret() const { return tls == nullptr && chain->spec.tls.has_value(); }
+  // What connections are bound to.
+  std::string identity() const { return tls == nullptr ? chain->identity : chain->identity + tls->identity(); }
 };
 
 struct LinkedListener {

@@ -14,7 +14,7 @@ class Collector final : public References {
  public:
   void cluster(std::string_view name) override { named_.clusters.emplace_back(name); }
   void route_table(std::string_view name) override { named_.tables.emplace_back(name); }
-  void secret(std::string_view) override {}  // translation accepts none yet
+  void secret(std::string_view) override {}  // note_secrets() knows where they come from, too
   Named take() {
     for (auto* names : {&named_.clusters, &named_.tables}) {
       std::sort(names->begin(), names->end());
@@ -128,9 +128,13 @@ Result<void> Store::Impl::accept(config::ListenerSpec spec, VersionBase base, So
     const ListenerVersion* previous = known == nullptr ? nullptr : (known->staged ? known->staged : known->live).get();
     TRY(version->part, compiler.compile(spec, previous == nullptr ? nullptr : previous->part.get()));
     version->named = names_of(*version->part);
+    note_secrets(*version);
+    TRY_VOID(check_secrets(*version));
   }
   Entry<ListenerVersion>& entry = listeners.entries[name];
   note_accepted(entry, source);
+  secrets_named(entry.staged.get());
+  secrets_named(version.get());
   stage(listeners, name, entry, std::move(version));
   listeners_changed = true;
   ++wants;
@@ -192,7 +196,9 @@ Result<void> Store::Impl::accept(config::ClusterSpec spec, VersionBase base, Sou
     std::sort(version->named.clusters.begin(), version->named.clusters.end());
     const ClusterVersion* previous = known == nullptr ? nullptr : (known->staged ? known->staged : known->live).get();
     std::shared_ptr<const upstream::TlsContext> tls;
-    if (spec.tls) {
+    note_secrets(spec, *version);
+    TRY_VOID(check_secrets(spec));
+    if (spec.tls && version->secrets.empty()) {
       auto made = tls_contexts.client(*spec.tls);
       if (!made) return fail(made.error().code, "transport_socket: " + made.error().detail);
       tls = std::move(*made);
@@ -208,6 +214,8 @@ Result<void> Store::Impl::accept(config::ClusterSpec spec, VersionBase base, Sou
   ClusterEntry& entry = clusters.entries[name];
   note_accepted(entry, source);
   if (entry.staged == nullptr || !entry.staged->same_service(*version)) services_changed = true;
+  secrets_named(entry.staged.get());
+  secrets_named(version.get());
   ++wants;
   stage(clusters, name, entry, std::move(version));
   return {};
@@ -242,6 +250,8 @@ EntryBase* Store::Impl::find(ResourceType type, std::string_view name) {
       return clusters.find(name);
     case ResourceType::kEndpoints:
       return endpoints.find(name);
+    case ResourceType::kSecret:
+      return secrets.find(name);
   }
   return nullptr;
 }
@@ -263,6 +273,9 @@ void Store::Impl::refuse(ResourceType type, std::string_view name, std::string_v
         break;
       case ResourceType::kEndpoints:
         entry = &endpoints.entries[key];
+        break;
+      case ResourceType::kSecret:
+        entry = &secrets.entries[key];
         break;
     }
   }
@@ -292,6 +305,7 @@ void Store::Impl::remove(ResourceType type, std::string_view name, Source source
   ++wants;
   switch (type) {
     case ResourceType::kListener:
+      secrets_named(listeners.find(name)->staged.get());
       take(listeners);
       listeners_changed = true;
       break;
@@ -299,11 +313,15 @@ void Store::Impl::remove(ResourceType type, std::string_view name, Source source
       take(tables);
       break;
     case ResourceType::kCluster:
+      secrets_named(clusters.find(name)->staged.get());
       take(clusters);
       services_changed = true;
       break;
     case ResourceType::kEndpoints:
       take(endpoints);
+      break;
+    case ResourceType::kSecret:
+      take(secrets);
       break;
   }
 }
@@ -362,6 +380,9 @@ void Store::retain_only(ResourceType type, Source source, const std::vector<std:
       break;
     case ResourceType::kEndpoints:
       collect(impl_->endpoints);
+      break;
+    case ResourceType::kSecret:
+      collect(impl_->secrets);
       break;
   }
   for (const std::string& name : gone) impl_->remove(type, name, source);

@@ -90,11 +90,12 @@ class Store {
   std::shared_ptr<const StoreStatus> status() const;
 
   // Ask after each assemble(), which may drop what nothing names any more. What discovery should ask for: the EDS
-  // service names of all clusters staged or live, the RDS names of all listeners; by ADS, and by other streams. While
-  // wants() is the same number, the answers are the same.
+  // service names of all clusters staged or live, the RDS names of all listeners, the secrets of both; by ADS, and by
+  // other streams. While wants() is the same number, the answers are the same.
   uint64_t wants() const;
   std::vector<std::string> wanted_endpoints() const;
   std::vector<std::string> wanted_route_tables() const;
+  std::vector<std::string> wanted_secrets() const;
   std::vector<WantedStream> wanted_streams() const;
   // Clusters to resolve: names and specs of all kStrictDns clusters staged or live.
   std::vector<std::shared_ptr<const config::ClusterSpec>> dns_clusters() const;

@@ -91,7 +91,9 @@ bool Store::Impl::publish_cluster(const std::string& name) {
     if (waits_in_circle(*entry.staged)) return false;
     if (!ready) {
       OUTRIGGER_LOG(kWarning, "proxy", "cluster {}: published without {} in {} ms", name,
-                    entry.staged->is_aggregate() ? "all of its members, not all came" : "endpoints, none came",
+                    entry.staged->is_aggregate() ? "all of its members, not all came"
+                    : is_warm                    ? "a secret that it names, it did not come"
+                                                 : "endpoints, none came",
                     hold_ms(*entry.staged));
     }
     if (entry.live != nullptr && !entry.live->same_service(*entry.staged)) services_changed = true;
@@ -100,7 +102,9 @@ bool Store::Impl::publish_cluster(const std::string& name) {
     const bool was_aggregate = aggregates.erase(name) != 0;
     if (entry.staged->is_aggregate()) aggregates.insert(name);
     aggregates_changed = aggregates_changed || was_aggregate || entry.staged->is_aggregate();
+    secrets_named(entry.live.get());
     go_live(entry, !ready);
+    use_secrets(*entry.live);
     ++wants;
     changed_clusters.insert(name);
   }
@@ -165,6 +169,7 @@ void Store::Impl::drop_listeners() {
       live_named_clusters.drop(live->named.clusters);
       live_named_tables.drop(live->named.tables);
       changed_listeners.insert(name);
+      secrets_named(live.get());
     }
     listeners.erase(name);
     listeners_changed = true;
@@ -212,7 +217,9 @@ void Store::Impl::publish_listeners() {
       live_named_clusters.drop(entry.live->named.clusters);
       live_named_tables.drop(entry.live->named.tables);
     }
+    secrets_named(entry.live.get());
     go_live(entry, !ready);
+    use_secrets(*entry.live);
     listeners.waiting.erase(name);
     changed_listeners.insert(name);
     listeners_changed = true;
@@ -253,6 +260,7 @@ void Store::Impl::drop_clusters() {
     if (const auto& live = clusters.find(name)->live; live != nullptr) {
       changed_clusters.insert(name);
       live_named_clusters.drop(live->named.clusters);
+      secrets_named(live.get());
     }
     aggregates_changed = aggregates.erase(name) != 0 || aggregates_changed;
     clusters.erase(name);
@@ -283,8 +291,9 @@ void Store::Impl::drop_endpoints() {
 
 LinkedListener Store::Impl::link_listener(const ListenerVersion& version) const {
   LinkedListener linked{.part = version.part, .chains = {}};
-  for (const auto& chain : version.part->chains) {
-    LinkedChain one{.chain = chain.get(), .routes = chain->inline_routes};
+  for (size_t i = 0; i < version.part->chains.size(); ++i) {
+    const auto& chain = version.part->chains[i];
+    LinkedChain one{.chain = chain.get(), .routes = chain->inline_routes, .tls = version.tls[i]};
     if (!chain->rds_name.empty()) {
       const auto* table = tables.find(chain->rds_name.text);
       if (table != nullptr && table->live != nullptr) one.routes = table->live->part;
@@ -340,9 +349,10 @@ std::shared_ptr<const Snapshot> Store::Impl::link(int64_t accepted_ns) {
   return snapshot;
 }
 
-// What is named goes first: clusters, then tables, then listeners. Nothing is dropped before the parts that named it
-// have given way to their next versions.
+// What is named goes first: secrets, clusters, then tables, then listeners. Nothing is dropped before the parts that
+// named it have given way to their next versions.
 std::shared_ptr<const Snapshot> Store::Impl::assemble(int64_t accepted_ns) {
+  publish_secrets();
   publish_clusters();
   publish_endpoints();
   publish_tables();
@@ -351,6 +361,7 @@ std::shared_ptr<const Snapshot> Store::Impl::assemble(int64_t accepted_ns) {
   drop_tables();
   drop_clusters();
   drop_endpoints();
+  drop_secrets();
   update_members();
   return link(accepted_ns);
 }

@@ -21,9 +21,10 @@ using config::ResourceType;
 
 inline constexpr int64_t kDefaultHoldMs = 15'000;  // Envoy's default initial_fetch_timeout
 
-// The clusters and route tables that a part names, sorted, each once.
+// What a part names, sorted, each once.
 struct Named {
   std::vector<std::string> clusters, tables;
+  std::vector<std::string> secrets;  // that have a source; those of the bootstrap are always there
 };
 
 struct VersionBase {
@@ -34,6 +35,9 @@ struct VersionBase {
 struct ListenerVersion : VersionBase {
   std::shared_ptr<const ListenerPart> part;
   std::vector<net::Address> addresses;
+  // Of each chain, once this is live: TLS with the secrets that it names.
+  std::vector<std::shared_ptr<const upstream::TlsContext>> tls;
+  std::unordered_map<std::string, std::vector<size_t>> chains_of_secret;  // that name it
 };
 struct TableVersion : VersionBase {
   std::shared_ptr<const route::RouteTable> part;
@@ -42,6 +46,7 @@ struct TableVersion : VersionBase {
 struct ClusterVersion : VersionBase {
   std::shared_ptr<const upstream::Cluster> part;
   std::shared_ptr<const std::vector<config::EndpointSpec>> resolved;  // kStrictDns: nullptr until the first answer
+  std::vector<std::string> secrets = {};                              // all that it names, sorted
   const config::ClusterSpec& spec() const { return part->spec(); }
   bool is_eds() const { return spec().discovery == config::ClusterSpec::Discovery::kEds; }
   bool is_dns() const { return spec().discovery == config::ClusterSpec::Discovery::kStrictDns; }
@@ -53,6 +58,9 @@ struct ClusterVersion : VersionBase {
 };
 struct EndpointsVersion : VersionBase {
   std::shared_ptr<const config::EndpointsSpec> spec;
+};
+struct SecretVersion : VersionBase {
+  std::shared_ptr<const config::SecretSpec> spec;
 };
 
 struct EntryBase {
@@ -112,6 +120,11 @@ class NamedCounts {
   std::unordered_map<std::string, uint32_t> counts_;
 };
 
+// Who names a secret, staged or live.
+struct SecretUsers {
+  std::set<std::string> listeners, clusters;
+};
+
 // EDS service names, and the clusters that name them, staged or live.
 using ServiceUsers = std::unordered_map<std::string, std::vector<std::string>>;
 
@@ -123,6 +136,7 @@ struct Store::Impl {
   Result<void> accept(config::RouteTableSpec spec, VersionBase base, Source source);
   Result<void> accept(config::ClusterSpec spec, VersionBase base, Source source);
   Result<void> accept(config::EndpointsSpec spec, VersionBase base, Source source);
+  Result<void> accept(config::SecretSpec spec, VersionBase base, Source source);
   Result<void> check_cycle(const config::ClusterSpec& spec) const;
   Result<void> check_owner(const EntryBase* entry, Source source, std::string_view name) const;
   Result<void> check_addresses(const ListenerVersion& version, const std::string& name) const;
@@ -130,6 +144,32 @@ struct Store::Impl {
   void remove(ResourceType type, std::string_view name, Source source);
   void set_resolved(std::string_view cluster, std::vector<config::EndpointSpec> endpoints);
   EntryBase* find(ResourceType type, std::string_view name);
+
+  // ---- secrets (store_secrets.cc) ----
+  const config::SecretSpec* newest_secret(std::string_view name) const;
+  const config::SecretSpec* live_secret(std::string_view name) const;
+  // What is wrong with TLS that names secrets, as far as they are known; `coming` (if not nullptr) is the newest of its
+  // name.
+  template <class Tls>
+  std::string problem_with(const Tls& tls, const config::SecretSpec* coming) const;
+  Result<void> check_secrets(const ListenerVersion& version) const;
+  Result<void> check_secrets(const config::ClusterSpec& spec) const;
+  Result<void> check_users(const config::SecretSpec& coming);
+  void note_secrets(ListenerVersion& version) const;
+  void note_secrets(const config::ClusterSpec& spec, ClusterVersion& version) const;
+  // Called when a version comes or goes: who names what may be another.
+  void secrets_named(const ListenerVersion* version) {
+    secrets_changed = secrets_changed || (version != nullptr && !version->chains_of_secret.empty());
+  }
+  void secrets_named(const ClusterVersion* version) {
+    secrets_changed = secrets_changed || (version != nullptr && !version->secrets.empty());
+  }
+  const std::unordered_map<std::string, SecretUsers>& secret_users();
+  void publish_secrets();
+  void drop_secrets();
+  void use_secrets(ListenerVersion& version, size_t chain);
+  void use_secrets(ListenerVersion& version);
+  bool use_secrets(ClusterVersion& version);  // true: its part is another one
 
   // ---- closure (store_assemble.cc) ----
   std::shared_ptr<const Snapshot> assemble(int64_t accepted_ns);
@@ -163,6 +203,9 @@ struct Store::Impl {
   bool waits_in_circle(const ClusterVersion& staged) const;
   uint64_t hold_ms(const ClusterVersion& version) const;
   uint64_t hold_ms(const ListenerVersion& version) const;
+  std::vector<std::string> waits_for_secrets(const std::vector<std::string>& names) const;
+  template <class F>
+  void each_secret(F&& f) const;
   std::set<std::string> named_tables() const;  // by listeners, staged or live
   ServiceUsers service_users_now() const;
   std::vector<std::string> waits_of_cluster(const ClusterVersion& version) const;
@@ -188,12 +231,14 @@ struct Store::Impl {
   Table<Entry<TableVersion>> tables;
   Table<ClusterEntry> clusters;
   Table<Entry<EndpointsVersion>> endpoints;
+  Table<Entry<SecretVersion>> secrets;
   NamedCounts live_named_clusters;      // clusters that live listeners, tables and aggregates name
   NamedCounts live_named_tables;        // tables that live listeners name
   std::set<std::string> wanted_tables;  // as of the last change of a listener
   ServiceUsers service_users;           // as of the last change of a service name
-  std::set<std::string> aggregates;     // live ones
-  bool listeners_changed = false, services_changed = false, aggregates_changed = false;
+  std::unordered_map<std::string, SecretUsers> known_secret_users;  // secret_users()
+  std::set<std::string> aggregates;                                 // live ones
+  bool listeners_changed = false, services_changed = false, aggregates_changed = false, secrets_changed = false;
   uint64_t wants = 1;  // another number: what should be asked for may have changed
 
   // What the next snapshot differs in.

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "config/tls_secrets.h"
 #include "proxy/aggregate.h"
 #include "proxy/store_impl.h"
 
@@ -12,6 +13,20 @@ namespace {
 bool by_ads(const ConfigSourceSpec& source) {
   return source.kind == ConfigSourceSpec::Kind::kAds || source.kind == ConfigSourceSpec::Kind::kSelf;
 }
+
+// The longest timeout of what is missing; 0 if something may be waited for without end.
+class LongestHold {
+ public:
+  void add(uint64_t timeout_ms) {
+    endless_ = endless_ || timeout_ms == 0;
+    longest_ms_ = std::max(longest_ms_, timeout_ms);
+  }
+  uint64_t ms() const { return endless_ ? 0 : longest_ms_ == 0 ? kDefaultHoldMs : longest_ms_; }
+
+ private:
+  uint64_t longest_ms_ = 0;
+  bool endless_ = false;
+};
 
 }  // namespace
 
@@ -30,7 +45,8 @@ bool Store::Impl::closed(const VersionBase& staged, const VersionBase* live) con
       return table.is_live(name) || std::binary_search(known.begin(), known.end(), name);
     });
   };
-  return all(staged.named.clusters, clusters, served.clusters) && all(staged.named.tables, tables, served.tables);
+  return all(staged.named.clusters, clusters, served.clusters) && all(staged.named.tables, tables, served.tables) &&
+         all(staged.named.secrets, secrets, served.secrets);
 }
 
 bool Store::Impl::waits_in_circle(const ClusterVersion& staged) const {
@@ -44,19 +60,27 @@ bool Store::Impl::waits_in_circle(const ClusterVersion& staged) const {
 }
 
 uint64_t Store::Impl::hold_ms(const ClusterVersion& version) const {
-  return version.is_eds() ? version.spec().eds_source.initial_fetch_timeout_ms : kDefaultHoldMs;
+  LongestHold hold;
+  if (version.is_eds() && (version.named.secrets.empty() || !warm(version)))
+    hold.add(version.spec().eds_source.initial_fetch_timeout_ms);
+  if (!version.named.secrets.empty())
+    config::each_secret(*version.spec().tls, [&](const config::SecretRefSpec& reference, auto) {
+      if (reference.source && !secrets.is_live(reference.name)) hold.add(reference.source->initial_fetch_timeout_ms);
+    });
+  return hold.ms();
 }
 
-// The longest of its missing tables' timeouts; 0 if one of them may be waited for without end.
 uint64_t Store::Impl::hold_ms(const ListenerVersion& version) const {
-  uint64_t longest = 0;
+  LongestHold hold;
   for (const auto& chain : version.part->chains) {
-    if (chain->rds_name.empty() || tables.is_live(chain->rds_name.text)) continue;
-    const uint64_t timeout = chain->spec.hcm.rds_source.initial_fetch_timeout_ms;
-    if (timeout == 0) return 0;
-    longest = std::max(longest, timeout);
+    if (!chain->rds_name.empty() && !tables.is_live(chain->rds_name.text))
+      hold.add(chain->spec.hcm.rds_source.initial_fetch_timeout_ms);
+    if (chain->secrets.empty()) continue;
+    config::each_secret(*chain->spec.tls, [&](const config::SecretRefSpec& reference, auto) {
+      if (reference.source && !secrets.is_live(reference.name)) hold.add(reference.source->initial_fetch_timeout_ms);
+    });
   }
-  return longest == 0 ? kDefaultHoldMs : longest;
+  return hold.ms();
 }
 
 std::set<std::string> Store::Impl::named_tables() const {
@@ -86,9 +110,20 @@ std::vector<std::string> Store::Impl::waits_of_cluster(const ClusterVersion& ver
     if (waits_in_circle(version)) waits.push_back("the next version of a cluster whose live one leads back to it");
     return waits;
   }
-  if (warm(version)) return {};
-  if (version.is_dns()) return {"the addresses of its DNS names"};
-  return {"endpoints " + version.service()};
+  std::vector<std::string> waits = waits_for_secrets(version.named.secrets);
+  if (warm(version)) return waits;
+  waits.push_back(version.is_dns() ? "the addresses of its DNS names" : "endpoints " + version.service());
+  return waits;
+}
+
+std::vector<std::string> Store::Impl::waits_for_secrets(const std::vector<std::string>& names) const {
+  std::vector<std::string> waits;
+  for (const std::string& name : names) {
+    if (secrets.is_live(name)) continue;
+    const auto* known = secrets.find(name);
+    waits.push_back("secret " + name + (known == nullptr || known->refused.empty() ? ": unknown" : ": refused"));
+  }
+  return waits;
 }
 
 // What a cluster that is not live lacks, in a word.
@@ -124,6 +159,7 @@ std::vector<std::string> Store::Impl::waits_of_listener(const ListenerVersion& v
     for (const std::string& cluster : waits_of_table(name)) waits.push_back("route table " + name + ": " + cluster);
   }
   for (std::string& cluster : waits_for_clusters(version.named.clusters)) waits.push_back(std::move(cluster));
+  for (std::string& secret : waits_for_secrets(version.named.secrets)) waits.push_back(std::move(secret));
   return waits;
 }
 
@@ -133,7 +169,7 @@ std::shared_ptr<const StoreStatus> Store::Impl::status() {
   status->version = snapshot->version;
   status->forced = forced;
   status->resources.reserve(listeners.entries.size() + tables.entries.size() + clusters.entries.size() +
-                            endpoints.entries.size());
+                            endpoints.entries.size() + secrets.entries.size());
   const auto add_all = [&](ResourceType type, const auto& table, auto&& waits) {
     for (const auto& [name, entry] : table.entries) {
       StoreStatus::Resource& r = status->resources.emplace_back();
@@ -157,11 +193,12 @@ std::shared_ptr<const StoreStatus> Store::Impl::status() {
       r.updated_unix_ms = entry.updated_unix_ms;
     }
   };
-  const auto nothing = [](const std::string&, const EndpointsVersion&) { return std::vector<std::string>(); };
+  const auto nothing = [](const std::string&, const VersionBase&) { return std::vector<std::string>(); };
   add_all(ResourceType::kListener, listeners, [&](const auto&, const auto& v) { return waits_of_listener(v); });
   add_all(ResourceType::kRouteTable, tables, [&](const auto& name, const auto&) { return waits_of_table(name); });
   add_all(ResourceType::kCluster, clusters, [&](const auto&, const auto& v) { return waits_of_cluster(v); });
   add_all(ResourceType::kEndpoints, endpoints, nothing);
+  add_all(ResourceType::kSecret, secrets, nothing);
   last_status = status;
   return status;
 }
@@ -190,6 +227,7 @@ bool Store::settled() const {
   const std::set<std::string> wanted = impl_->named_tables();
   const auto& waiting = impl_->tables.waiting;
   return impl_->clusters.waiting.empty() && impl_->endpoints.waiting.empty() && impl_->listeners.waiting.empty() &&
+         impl_->secrets.waiting.empty() &&
          std::none_of(waiting.begin(), waiting.end(), [&](const auto& name) { return wanted.contains(name); });
 }
 
@@ -216,6 +254,25 @@ void Store::Impl::each_table(F&& f) const {
   }
 }
 
+// Calls f(source, name) for every secret that a listener or a cluster, staged or live, takes from a source.
+template <class F>
+void Store::Impl::each_secret(F&& f) const {
+  const auto reference = [&](const config::SecretRefSpec& one, config::SecretKind) {
+    if (one.source) f(*one.source, one.name);
+  };
+  for (const auto& [name, entry] : listeners.entries) {
+    for (const auto* version : {entry.staged.get(), entry.live.get()}) {
+      if (version == nullptr || version->named.secrets.empty()) continue;
+      for (const auto& chain : version->part->chains)
+        if (!chain->secrets.empty()) config::each_secret(*chain->spec.tls, reference);
+    }
+  }
+  for (const auto& [name, entry] : clusters.entries) {
+    for (const auto* version : {entry.staged.get(), entry.live.get()})
+      if (version != nullptr && !version->named.secrets.empty()) config::each_secret(*version->spec().tls, reference);
+  }
+}
+
 uint64_t Store::wants() const { return impl_->wants; }
 
 std::vector<std::string> Store::wanted_endpoints() const {
@@ -229,6 +286,14 @@ std::vector<std::string> Store::wanted_endpoints() const {
 std::vector<std::string> Store::wanted_route_tables() const {
   std::set<std::string> names;
   impl_->each_table([&](const ConfigSourceSpec& source, const std::string& name) {
+    if (by_ads(source)) names.insert(name);
+  });
+  return {names.begin(), names.end()};
+}
+
+std::vector<std::string> Store::wanted_secrets() const {
+  std::set<std::string> names;
+  impl_->each_secret([&](const ConfigSourceSpec& source, const std::string& name) {
     if (by_ads(source)) names.insert(name);
   });
   return {names.begin(), names.end()};
@@ -249,6 +314,7 @@ std::vector<WantedStream> Store::wanted_streams() const {
   };
   impl_->each_service([&](const auto& source, const auto& name) { add(ResourceType::kEndpoints, source, name); });
   impl_->each_table([&](const auto& source, const auto& name) { add(ResourceType::kRouteTable, source, name); });
+  impl_->each_secret([&](const auto& source, const auto& name) { add(ResourceType::kSecret, source, name); });
   for (WantedStream& stream : streams) {
     std::sort(stream.names.begin(), stream.names.end());
     stream.names.erase(std::unique(stream.names.begin(), stream.names.end()), stream.names.end());

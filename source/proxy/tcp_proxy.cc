@@ -23,7 +23,7 @@ TcpProxy::TcpProxy(WorkerState& worker, ActiveChain& chain, Accepted accepted, s
   worker_.shard().inc(part().tcp_stats->cx_active);
   ++chain_.count;
   chain_.connections.push_back(*this);
-  client_tls_ = part().tls;
+  client_tls_ = chain_.linked.tls;
   client_.connection = net::Connection::accept(
       loop, accepted.fd, accepted.local, accepted.remote, client_, {.write_high_watermark = chain_.buffer_limit},
       client_tls_ == nullptr ? net::TlsSessionPtr() : client_tls_->server_session(), std::move(accepted.first));

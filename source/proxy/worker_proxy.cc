@@ -121,7 +121,7 @@ void WorkerProxy::Impl::adopt(std::shared_ptr<const Snapshot> snapshot) {
   }
   now.listeners.for_each([&](const std::string& name, const LinkedListener& linked) {
     for (const LinkedChain& chain : linked.chains) {
-      const std::string key = name + '\0' + chain.chain->identity;
+      const std::string key = name + '\0' + chain.identity();
       if (chains.contains(key)) continue;
       std::unique_ptr<ActiveChain> active = take_old(key);
       if (active == nullptr) {
@@ -156,7 +156,7 @@ void WorkerProxy::Impl::update_listener(const std::string& name, const LinkedLis
   std::shared_ptr<const ListenerPart> before = std::exchange(listener->part, linked.part);
   listener->chains.clear();
   for (const LinkedChain& chain : linked.chains)
-    listener->chains.push_back(chains.find(name + '\0' + chain.chain->identity)->second.get());
+    listener->chains.push_back(chains.find(name + '\0' + chain.identity())->second.get());
   if (fresh || before->sockets != linked.part->sockets) {
     listener->acceptors.clear();
     ActiveListener* raw = listener.get();
@@ -220,6 +220,11 @@ void WorkerProxy::Impl::bind(ActiveListener& listener, const ListenerPart& part,
     return;
   }
   ActiveChain& chain = *listener.chains[static_cast<size_t>(index)];
+  if (chain.linked.lacks_secret()) {
+    state.shard().add(chain.linked.chain->transport_stats->secrets_not_ready);
+    ::close(accepted.fd);
+    return;
+  }
   ChainConnection* connection = nullptr;
   if (chain.linked.chain->spec.tcp.has_value()) {
     connection = new TcpProxy(state, chain, std::move(accepted), [this] { on_gone(); });

@@ -56,6 +56,7 @@ constexpr Kind kKinds[] = {
     {ResourceType::kRouteTable, "RoutesConfigDump", "route_config", "static_route_configs", "dynamic_route_configs"},
     {ResourceType::kEndpoints, "EndpointsConfigDump", "endpoint_config", "static_endpoint_configs",
      "dynamic_endpoint_configs"},
+    {ResourceType::kSecret, "SecretsConfigDump", "secret", "static_secrets", "dynamic_active_secrets"},
 };
 
 void write_state(const Kind& kind, const Resource& resource, const std::string& version, const std::string& bytes,

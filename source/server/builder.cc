@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "config/names.h"
+#include "config/tls_secrets.h"
 #include "config/translate.h"
 #include "event/clock.h"
 #include "event/loop.h"
@@ -41,15 +42,20 @@ std::string_view short_type(ResourceType type) { return config::short_type(confi
 // Calls f(type of what it brings, source, path of the field) for each source that a resource names.
 template <class Spec, class F>
 void each_source(Spec& spec, F&& f) {
+  const auto secret = [&](auto& reference, config::SecretKind) {
+    if (reference.source) f(ResourceType::kSecret, *reference.source, "sds_config");
+  };
   if (auto* listener = std::get_if<config::ListenerSpec>(&spec)) {
     const auto chain = [&](auto& c) {
       if (!c.hcm.rds_name.empty()) f(ResourceType::kRouteTable, c.hcm.rds_source, "rds.config_source");
+      if (c.tls) config::each_secret(*c.tls, secret);
     };
     for (auto& c : listener->filter_chains) chain(c);
     if (listener->default_filter_chain) chain(*listener->default_filter_chain);
   } else if (auto* cluster = std::get_if<config::ClusterSpec>(&spec)) {
     if (cluster->discovery == config::ClusterSpec::Discovery::kEds)
       f(ResourceType::kEndpoints, cluster->eds_source, "eds_cluster_config.eds_config");
+    if (cluster->tls) config::each_secret(*cluster->tls, secret);
   }
 }
 
@@ -59,14 +65,18 @@ void each_data_file(const config::Spec& spec, F&& f) {
   const auto file = [&](const config::DataSpec& data) {
     if (!data.file.empty()) f(data);
   };
+  const auto certificate = [&](const config::TlsCertificateSpec& one) {
+    file(one.chain);
+    file(one.private_key);
+    file(one.ocsp_staple);
+  };
+  const auto validation = [&](const config::TlsValidationSpec& asked) {
+    file(asked.trusted_ca);
+    file(asked.crl);
+  };
   const auto tls = [&](const config::TlsSpec& from) {
-    for (const config::TlsCertificateSpec& one : from.certificates) {
-      file(one.chain);
-      file(one.private_key);
-    }
-    if (!from.validation) return;
-    file(from.validation->trusted_ca);
-    file(from.validation->crl);
+    std::for_each(from.certificates.begin(), from.certificates.end(), certificate);
+    if (from.validation) validation(*from.validation);
   };
   if (const auto* listener = std::get_if<config::ListenerSpec>(&spec)) {
     for (const config::FilterChainSpec& chain : listener->filter_chains)
@@ -75,6 +85,11 @@ void each_data_file(const config::Spec& spec, F&& f) {
     if (otherwise && otherwise->tls) tls(otherwise->tls->common);
   } else if (const auto* cluster = std::get_if<config::ClusterSpec>(&spec); cluster != nullptr && cluster->tls) {
     tls(cluster->tls->common);
+  } else if (const auto* secret = std::get_if<config::SecretSpec>(&spec)) {
+    if (const auto* mine = std::get_if<config::TlsCertificateSpec>(&secret->content)) certificate(*mine);
+    if (const auto* asked = std::get_if<config::TlsValidationSpec>(&secret->content)) validation(*asked);
+    if (const auto* tickets = std::get_if<config::TicketKeysSpec>(&secret->content))
+      std::for_each(tickets->keys.begin(), tickets->keys.end(), file);
   }
 }
 
@@ -94,7 +109,7 @@ ResourceFiles files_of(const TranslatedResource& resource, Source from, const st
       files.wanted.push_back({.type = type, .path = source.path, .watched_directory = source.watched_directory});
   });
   each_data_file(*resource.spec, [&](const config::DataSpec& data) {
-    if (!files.read.emplace(data.file, content_hash_hex(data.bytes)).second) return;
+    if (!files.read.emplace(data.file, content_hash_hex(data.bytes.text())).second) return;
     files.wanted.push_back({.type = resource.type, .path = data.file, .watched_directory = {}, .data = true});
   });
   if (files.read.empty()) return files;
@@ -252,7 +267,9 @@ Builder::Loaded Builder::Impl::load(std::string_view text, std::string_view file
       keep_files(resource.type, resource.name, std::move(files));
       continue;
     }
-    const char* list = resource.type == ResourceType::kListener ? "listeners" : "clusters";
+    const char* list = resource.type == ResourceType::kListener  ? "listeners"
+                       : resource.type == ResourceType::kCluster ? "clusters"
+                                                                 : "secrets";
     loaded.faults.add(config::FieldPath("static_resources").field(list).index(at), accepted.error().detail);
   }
   if (!loaded.faults.ok()) loaded.spec.reset();
@@ -504,6 +521,7 @@ void Builder::Impl::tell_wanted() {
   if (std::exchange(wants_told, store.wants()) == store.wants()) return;
   Wanted now{.endpoints = store.wanted_endpoints(),
              .route_tables = store.wanted_route_tables(),
+             .secrets = store.wanted_secrets(),
              .streams = store.wanted_streams(),
              .files = {},
              .dns = {}};

@@ -57,9 +57,9 @@ struct DnsTarget {
 
 // What the control thread has to bring.
 struct Wanted {
-  std::vector<std::string> endpoints, route_tables;  // by ADS
-  std::vector<proxy::WantedStream> streams;          // by others
-  std::vector<FileSource> files;                     // sorted
+  std::vector<std::string> endpoints, route_tables, secrets;  // by ADS
+  std::vector<proxy::WantedStream> streams;                   // by others
+  std::vector<FileSource> files;                              // sorted
   std::vector<DnsTarget> dns;
   bool operator==(const Wanted&) const = default;
 };

@@ -31,7 +31,7 @@ std::string grpc_address(const AddressSpec& address) {
 }
 
 xds::TlsSpec tls_spec(const config::ChannelTlsSpec& from) {
-  const auto pem = [](const config::DataSpec& data) { return xds::Pem{.file = data.file, .bytes = data.bytes}; };
+  const auto pem = [](const config::DataSpec& data) { return xds::Pem{.file = data.file, .bytes = data.bytes.text()}; };
   xds::TlsSpec spec{.trusted_ca = pem(from.trusted_ca),
                     .certificate_chain = pem(from.certificate_chain),
                     .private_key = pem(from.private_key),
@@ -128,11 +128,12 @@ struct Control::Impl {
     return stream.only == static_cast<xds::Type>(want.type) && same_source(stream.source, want.source);
   }
 
-  // What the builder wants of endpoints and route tables, by ADS and by streams of their own.
+  // What the builder wants of endpoints, secrets and route tables, by ADS and by streams of their own.
   void want_streams() {
     if (!started) return;
     if (spec.ads) {
       streams.front().client->subscribe(xds::Type::kEndpoints, {.names = wanted.endpoints});
+      streams.front().client->subscribe(xds::Type::kSecret, {.names = wanted.secrets});
       streams.front().client->subscribe(xds::Type::kRouteTable, {.names = wanted.route_tables});
     }
     std::erase_if(streams, [&](const Stream& stream) {

@@ -62,7 +62,7 @@ std::shared_ptr<const Cluster> Cluster::compile(const config::ClusterSpec& spec,
   cluster->state_ = state == nullptr ? std::make_shared<ClusterState>() : std::move(state);
   cluster->stats_ =
       std::make_unique<ClusterStats>(registry, spec.alt_stat_name.empty() ? spec.name : spec.alt_stat_name,
-                                     spec.codec != config::ClusterSpec::Codec::kHttp1, tls != nullptr);
+                                     spec.codec != config::ClusterSpec::Codec::kHttp1, spec.tls.has_value());
   cluster->tls_ = std::move(tls);
   return cluster;
 }

@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 #include <openssl/core_names.h>
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/sha.h>
 #include <openssl/x509v3.h>
@@ -11,7 +10,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <ctime>
 #include <string_view>
+#include <utility>
 
 #include "base/check.h"
 
@@ -20,9 +21,6 @@ namespace {
 
 using config::TlsSpec;
 using net::TlsFailure;
-using Bio = std::unique_ptr<BIO, decltype(&BIO_free)>;
-using Certificate = std::unique_ptr<X509, decltype(&X509_free)>;
-using Key = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
 
 // AEADs with forward secrecy.
 constexpr const char* kCiphers =
@@ -30,17 +28,6 @@ constexpr const char* kCiphers =
     "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
 constexpr const char* kCurves = "X25519:P-256";
 constexpr size_t kTicketName = 16, kTicketMac = 32;  // then as much for the cipher
-
-int no_password(char*, int, int, void*) { return -1; }
-Bio open(std::string_view pem) { return {BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())), BIO_free}; }
-Certificate next_certificate(BIO* bio) { return {PEM_read_bio_X509(bio, nullptr, no_password, nullptr), X509_free}; }
-
-tl::unexpected<Error> refused(const std::string& what) {
-  const unsigned long error = ERR_peek_last_error();
-  const char* reason = error == 0 ? nullptr : ERR_reason_error_string(error);
-  ERR_clear_error();
-  return fail(Errc::kInvalidArgument, what + ": " + (reason == nullptr ? "OpenSSL refuses it" : reason));
-}
 
 std::string joined(const std::vector<std::string>& names) {
   std::string out;
@@ -91,7 +78,7 @@ Digest& add(Digest& to, const TlsSpec& spec) {
       .add(spec.validation.has_value());
   if (!spec.validation) return to;
   const config::TlsValidationSpec& asked = *spec.validation;
-  to.add(asked.trusted_ca.bytes).add(asked.crl.bytes).add(asked.leaf_crl_only).add(asked.accept_untrusted);
+  to.add(asked.parsed->digest()).add(asked.accept_untrusted);
   to.add(asked.hashes).add(asked.spki).add(asked.sans.size());
   for (const SanMatch& san : asked.sans)
     to.add(static_cast<uint64_t>(san.type)).add(static_cast<uint64_t>(san.kind)).add(san.value).add(san.ignore_case);
@@ -112,20 +99,16 @@ Digest bound(const config::UpstreamTlsSpec& spec) {
   return digest;
 }
 
-void add_certificates(Digest& to, const TlsSpec& spec) {
-  for (const config::TlsCertificateSpec& one : spec.certificates) to.add(one.chain.bytes).add(one.private_key.bytes);
+// Whether there is anything to do when a client asks for a staple.
+bool staples(const config::DownstreamTlsSpec& spec, const TlsSpec& common) {
+  return spec.staple_policy != config::DownstreamTlsSpec::StaplePolicy::kLenient ||
+         std::any_of(common.certificates.begin(), common.certificates.end(),
+                     [](const auto& one) { return !one.parsed->staple().empty() || one.parsed->must_staple(); });
 }
 
-std::string whole(const config::DownstreamTlsSpec& spec) {
-  Digest digest = bound(spec);
-  add_certificates(digest, spec.common);
-  return digest.add(spec.ticket_keys).take();
-}
-
-std::string whole(const config::UpstreamTlsSpec& spec) {
-  Digest digest = bound(spec);
-  add_certificates(digest, spec.common);
-  return digest.take();
+std::string whole(Digest digest, const TlsSpec& spec, const std::vector<std::string>& ticket_keys = {}) {
+  for (const config::TlsCertificateSpec& one : spec.certificates) digest.add(one.parsed->digest());
+  return digest.add(ticket_keys).take();
 }
 
 std::string_view bytes_of(const ASN1_STRING* string) {
@@ -234,9 +217,6 @@ void TlsStats::count_end(stats::Shard& shard, const net::TlsSession& session) co
 
 // ---- contexts
 
-std::string tls_identity(const config::DownstreamTlsSpec& spec) { return bound(spec).take(); }
-std::string tls_identity(const config::UpstreamTlsSpec& spec) { return bound(spec).take(); }
-
 std::string alpn_wire(const std::vector<std::string>& protocols) {
   std::string out;
   for (const std::string& protocol : protocols) {
@@ -246,141 +226,121 @@ std::string alpn_wire(const std::vector<std::string>& protocols) {
   return out;
 }
 
-TlsContext::TlsContext() : context_(SSL_CTX_new(TLS_method())), id_(next_id()) {
-  CHECK(context_ != nullptr);
-  SSL_CTX_set_app_data(context_, this);
-}
+TlsContext::TlsContext() : id_(next_id()) {}
 
 TlsContext::~TlsContext() {
-  for (net::TlsIdentity& identity : identities_) X509_free(identity.certificate);
-  SSL_CTX_free(context_);
+  const Made* made = made_.load(std::memory_order_acquire);
+  if (made == nullptr) return;
+  SSL_CTX_free(made->context);
+  delete made;
 }
 
-Result<void> TlsContext::set_common(const TlsSpec& spec, bool server) {
+void TlsContext::take_common(TlsSpec spec) {
+  common_ = std::move(spec);
+  alpn_ = alpn_wire(common_.alpn);
+  // Only what was parsed of them is needed from here on.
+  for (config::TlsCertificateSpec& one : common_.certificates)
+    one = {.chain = {}, .private_key = {}, .ocsp_staple = {}, .parsed = one.parsed};
+  if (!common_.validation) return;
+  validation_ = *common_.validation;
+  asks_ = validation_.verifies();
+  verifies_chain_ = validation_.trusted_ca != config::DataSpec();
+  validation_.trusted_ca = validation_.crl = {};
+}
+
+// Nothing here fails: all of it has been tried when it was loaded.
+const TlsContext::Made& TlsContext::made() const {
+  if (const Made* known = made_.load(std::memory_order_acquire); known != nullptr) return *known;
+  auto fresh = std::make_unique<Made>();
+  fresh->context = SSL_CTX_new(TLS_method());
+  CHECK(fresh->context != nullptr);
+  SSL_CTX_set_app_data(fresh->context, const_cast<TlsContext*>(this));
+  set_common(*fresh);
+  if (server_)
+    set_server(fresh->context);
+  else
+    set_client(fresh->context);
+  Made* expected = nullptr;
+  if (made_.compare_exchange_strong(expected, fresh.get(), std::memory_order_acq_rel)) return *fresh.release();
+  SSL_CTX_free(fresh->context);
+  return *expected;
+}
+
+void TlsContext::set_common(Made& to) const {
   const auto number = [](TlsSpec::Version v) { return v == TlsSpec::Version::k12 ? TLS1_2_VERSION : TLS1_3_VERSION; };
-  SSL_CTX_set_min_proto_version(context_, number(spec.min_version));
-  SSL_CTX_set_max_proto_version(context_, number(spec.max_version));
-  SSL_CTX_set_options(context_, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+  SSL_CTX* context = to.context;
+  SSL_CTX_set_min_proto_version(context, number(common_.min_version));
+  SSL_CTX_set_max_proto_version(context, number(common_.max_version));
+  SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
   // An idle connection keeps none of OpenSSL's 34 KB of buffers.
-  SSL_CTX_set_mode(context_, SSL_MODE_RELEASE_BUFFERS);
-  const std::string ciphers = spec.cipher_suites.empty() ? kCiphers : joined(spec.cipher_suites);
-  if (SSL_CTX_set_cipher_list(context_, ciphers.c_str()) != 1) return refused("tls_params.cipher_suites");
-  const std::string curves = spec.ecdh_curves.empty() ? kCurves : joined(spec.ecdh_curves);
-  if (SSL_CTX_set1_groups_list(context_, curves.c_str()) != 1) return refused("tls_params.ecdh_curves");
-  for (size_t i = 0; i < spec.certificates.size(); ++i) {
-    if (auto used = use_certificate(spec.certificates[i]); !used)
-      return fail(used.error().code, "tls_certificates[" + std::to_string(i) + "]: " + used.error().detail);
+  SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
+  const std::string ciphers = common_.cipher_suites.empty() ? kCiphers : joined(common_.cipher_suites);
+  CHECK(SSL_CTX_set_cipher_list(context, ciphers.c_str()) == 1);
+  const std::string curves = common_.ecdh_curves.empty() ? kCurves : joined(common_.ecdh_curves);
+  CHECK(SSL_CTX_set1_groups_list(context, curves.c_str()) == 1);
+  for (const config::TlsCertificateSpec& one : common_.certificates) {
+    CHECK(one.parsed->use_in(context));
+    to.identities.push_back({one.parsed->leaf(), net::certificate_info(one.parsed->leaf())});
   }
-  alpn_ = alpn_wire(spec.alpn);
-  SSL_CTX_set_cert_verify_callback(context_, verify, this);
-  if (spec.validation) return use_validation(*spec.validation, server);
-  return {};
+  SSL_CTX_set_cert_verify_callback(context, verify, const_cast<TlsContext*>(this));
+  if (!common_.validation) return;
+  SSL_CTX_set1_cert_store(context, validation_.parsed->store());
+  if (server_) validation_.parsed->name_in(context);
 }
 
-Result<void> TlsContext::use_certificate(const config::TlsCertificateSpec& spec) {
-  const std::string& file = spec.chain.file;
-  const std::string name = file.empty() ? "the certificate" : file;
-  const Bio pem = open(spec.chain.bytes);
-  Certificate leaf = next_certificate(pem.get());
-  const Bio key_pem = open(spec.private_key.bytes);
-  const Key key(PEM_read_bio_PrivateKey(key_pem.get(), nullptr, no_password, nullptr), EVP_PKEY_free);
-  if (leaf == nullptr || key == nullptr) return refused(name);
-  STACK_OF(X509)* chain = sk_X509_new_null();
-  while (Certificate more = next_certificate(pem.get())) sk_X509_push(chain, more.release());
-  ERR_clear_error();
-  const bool used = SSL_CTX_use_cert_and_key(context_, leaf.get(), key.get(), chain, 1) == 1;
-  sk_X509_pop_free(chain, X509_free);
-  if (!used) return refused(name);
-  net::TlsIdentity& identity = identities_.emplace_back();
-  identity.info = net::certificate_info(leaf.get());
-  identity.certificate = leaf.release();
-  return {};
-}
-
-Result<void> TlsContext::use_validation(const config::TlsValidationSpec& spec, bool server) {
-  validation_ = spec;
-  asks_ = spec.trusted_ca != config::DataSpec() || !spec.hashes.empty() || !spec.spki.empty();
-  X509_STORE* store = SSL_CTX_get_cert_store(context_);
-  X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);  // as Envoy: an intermediate authority may be the trusted one
-  const Bio authorities = open(spec.trusted_ca.bytes);
-  while (const Certificate authority = next_certificate(authorities.get())) {
-    if (X509_STORE_add_cert(store, authority.get()) != 1) return refused("validation_context.trusted_ca");
-    if (server) SSL_CTX_add_client_CA(context_, authority.get());
-  }
-  const Bio lists = open(spec.crl.bytes);
-  while (X509_CRL* list = PEM_read_bio_X509_CRL(lists.get(), nullptr, no_password, nullptr)) {
-    const bool added = X509_STORE_add_crl(store, list) == 1;
-    X509_CRL_free(list);
-    if (!added) return refused("validation_context.crl");
-  }
-  ERR_clear_error();
-  if (spec.crl != config::DataSpec())
-    X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | (spec.leaf_crl_only ? 0 : X509_V_FLAG_CRL_CHECK_ALL));
-  return {};
-}
-
-Result<std::shared_ptr<const TlsContext>> TlsContext::server(const config::DownstreamTlsSpec& spec) {
-  std::shared_ptr<TlsContext> made(new TlsContext());
-  TRY_VOID(made->set_common(spec.common, true));
-  made->identity_ = tls_identity(spec);
-  SSL_CTX* context = made->context_;
+void TlsContext::set_server(SSL_CTX* context) const {
   SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
   SSL_CTX_set_verify(context,
-                     !spec.common.validation           ? SSL_VERIFY_NONE
-                     : spec.require_client_certificate ? SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
-                                                       : SSL_VERIFY_PEER,
+                     !common_.validation                   ? SSL_VERIFY_NONE
+                     : server_->require_client_certificate ? SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+                                                           : SSL_VERIFY_PEER,
                      nullptr);
-  if (!made->alpn_.empty()) SSL_CTX_set_alpn_select_cb(context, select_alpn, made.get());
+  if (staples(*server_, common_)) {
+    SSL_CTX_set_tlsext_status_cb(context, staple);
+    SSL_CTX_set_tlsext_status_arg(context, const_cast<TlsContext*>(this));
+  }
+  if (!alpn_.empty()) SSL_CTX_set_alpn_select_cb(context, select_alpn, const_cast<TlsContext*>(this));
   SSL_CTX_set_tlsext_servername_callback(
       context, +[](SSL*, int*, void*) { return SSL_TLSEXT_ERR_OK; });
   // By tickets only: a cache would be a lock between the workers. A ticket counts where the same is asked of clients.
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-  SSL_CTX_set_session_id_context(context, reinterpret_cast<const unsigned char*>(made->identity_.data()),
-                                 static_cast<unsigned>(made->identity_.size()));
-  SSL_CTX_set_timeout(context, static_cast<long>(spec.session_timeout_ms / 1000));
-  made->ticket_keys_ = spec.ticket_keys;
-  if (!spec.tickets) {
+  SSL_CTX_set_session_id_context(context, reinterpret_cast<const unsigned char*>(identity_.data()),
+                                 static_cast<unsigned>(identity_.size()));
+  SSL_CTX_set_timeout(context, static_cast<long>(server_->session_timeout_ms / 1000));
+  if (!server_->tickets) {
     SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
     SSL_CTX_set_num_tickets(context, 0);
-  } else if (!spec.ticket_keys.empty()) {
+  } else if (!server_->ticket_keys.empty()) {
     SSL_CTX_set_tlsext_ticket_key_evp_cb(context, ticket_key);
   }
-  return made;
 }
 
-Result<std::shared_ptr<const TlsContext>> TlsContext::client(const config::UpstreamTlsSpec& spec) {
-  std::shared_ptr<TlsContext> made(new TlsContext());
-  TRY_VOID(made->set_common(spec.common, false));
-  made->identity_ = tls_identity(spec);
-  made->sni_ = spec.sni;
-  made->auto_host_sni_ = spec.auto_host_sni;
-  made->verify_sni_ = spec.auto_sni_san_validation;
-  made->max_session_keys_ = spec.max_session_keys;
-  SSL_CTX* context = made->context_;
+void TlsContext::set_client(SSL_CTX* context) const {
   SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);  // the callback knows whether anything is asked
-  if (spec.max_session_keys == 0) {
+  if (max_session_keys_ == 0) {
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-    return made;
+    return;
   }
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
   SSL_CTX_sess_set_new_cb(
       context, [](SSL* ssl, SSL_SESSION* session) { return net::TlsSession::of(ssl).keep_session(session) ? 1 : 0; });
-  return made;
 }
 
 net::TlsSessionPtr TlsContext::server_session() const {
-  return net::TlsSessionPtr(new net::TlsSession(context_, {.server = true, .identities = &identities_}));
+  const Made& made = this->made();
+  return net::TlsSessionPtr(new net::TlsSession(made.context, {.server = true, .identities = &made.identities}));
 }
 
 net::TlsSessionPtr TlsContext::client_session(const std::string& hostname, std::string_view alpn,
                                               net::TlsSessionCache* cache) const {
   if (cache != nullptr) cache->use(id_, max_session_keys_);
+  const Made& made = this->made();
   return net::TlsSessionPtr(
-      new net::TlsSession(context_, {.identities = &identities_,
-                                     .context_id = id_,
-                                     .server_name = auto_host_sni_ && !hostname.empty() ? hostname : sni_,
-                                     .alpn = alpn_.empty() ? alpn : std::string_view(alpn_),
-                                     .cache = cache}));
+      new net::TlsSession(made.context, {.identities = &made.identities,
+                                         .context_id = id_,
+                                         .server_name = auto_host_sni_ && !hostname.empty() ? hostname : sni_,
+                                         .alpn = alpn_.empty() ? alpn : std::string_view(alpn_),
+                                         .cache = cache}));
 }
 
 // ---- OpenSSL's callbacks
@@ -392,8 +352,10 @@ struct TlsContext::Verdict {
 };
 
 TlsContext::Verdict TlsContext::judge(X509_STORE_CTX* store, const net::TlsSession& session) const {
+  if (lacks_secret_)
+    return {TlsFailure::kVerify, X509_V_ERR_APPLICATION_VERIFICATION, "a secret that its TLS names has not come"};
   X509* certificate = X509_STORE_CTX_get0_cert(store);
-  if (validation_.trusted_ca != config::DataSpec() && X509_verify_cert(store) <= 0) {
+  if (verifies_chain_ && X509_verify_cert(store) <= 0) {
     const int error = X509_STORE_CTX_get_error(store);
     return {TlsFailure::kVerify, error,
             std::string("certificate verify failed: ") + X509_verify_cert_error_string(error)};
@@ -444,19 +406,41 @@ int TlsContext::select_alpn(SSL*, const unsigned char** out, unsigned char* size
   return SSL_TLSEXT_ERR_OK;
 }
 
+// For clients that ask, once the certificate is chosen.
+int TlsContext::staple(SSL* ssl, void* self) {
+  using Policy = config::DownstreamTlsSpec::StaplePolicy;
+  const auto& me = *static_cast<const TlsContext*>(self);
+  const X509* chosen = SSL_get_certificate(ssl);
+  const auto is_chosen = [&](const config::TlsCertificateSpec& one) { return one.parsed->leaf() == chosen; };
+  const auto& mine = me.common_.certificates;
+  const auto at = std::find_if(mine.begin(), mine.end(), is_chosen);
+  if (at == mine.end()) return SSL_TLSEXT_ERR_NOACK;
+  const config::TlsKeyPair& pair = *at->parsed;
+  if (pair.staple().empty() || pair.staple_until() < std::time(nullptr)) {
+    const bool must = me.server_->staple_policy == Policy::kMust || pair.must_staple();
+    const bool outdated = me.server_->staple_policy == Policy::kStrict && !pair.staple().empty();
+    return must || outdated ? SSL_TLSEXT_ERR_ALERT_FATAL : SSL_TLSEXT_ERR_NOACK;
+  }
+  auto* copy = static_cast<unsigned char*>(OPENSSL_memdup(pair.staple().data(), pair.staple().size()));
+  if (copy == nullptr) return SSL_TLSEXT_ERR_NOACK;
+  SSL_set_tlsext_status_ocsp_resp(ssl, copy, static_cast<long>(pair.staple().size()));  // takes it over
+  return SSL_TLSEXT_ERR_OK;
+}
+
 // A key of 80 bytes is a name, a key for HMAC-SHA256 and one for AES-256-CBC, as in Envoy.
 int TlsContext::ticket_key(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac,
                            int sealing) {
   const auto& me = *static_cast<const TlsContext*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
+  const std::vector<std::string>& keys = me.server_->ticket_keys;
   size_t at = 0;
   if (sealing != 0) {
-    std::memcpy(name, me.ticket_keys_[0].data(), kTicketName);
+    std::memcpy(name, keys[0].data(), kTicketName);
     if (RAND_bytes(iv, EVP_CIPHER_get_iv_length(EVP_aes_256_cbc())) != 1) return -1;
   } else {
-    while (at < me.ticket_keys_.size() && std::memcmp(name, me.ticket_keys_[at].data(), kTicketName) != 0) ++at;
-    if (at == me.ticket_keys_.size()) return 0;
+    while (at < keys.size() && std::memcmp(name, keys[at].data(), kTicketName) != 0) ++at;
+    if (at == keys.size()) return 0;
   }
-  const std::string& key = me.ticket_keys_[at];
+  const std::string& key = keys[at];
   auto* secret = reinterpret_cast<unsigned char*>(const_cast<char*>(key.data()));
   OSSL_PARAM parameters[] = {OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, secret + kTicketName, kTicketMac),
                              OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, const_cast<char*>("sha256"), 0),
@@ -474,18 +458,43 @@ namespace {
 bool has_unread(const TlsSpec& spec) {
   const auto unread = [](const config::DataSpec& data) { return !data.file.empty() && data.bytes.empty(); };
   return std::any_of(spec.certificates.begin(), spec.certificates.end(),
-                     [&](const auto& one) { return unread(one.chain) || unread(one.private_key); }) ||
+                     [&](const auto& one) {
+                       return unread(one.chain) || unread(one.private_key) || unread(one.ocsp_staple);
+                     }) ||
          (spec.validation && (unread(spec.validation->trusted_ca) || unread(spec.validation->crl)));
 }
 
 }  // namespace
 
-template <class Spec, class F>
-Result<std::shared_ptr<const TlsContext>> TlsContexts::find_or_make(const Spec& spec, F&& make) {
-  std::weak_ptr<const TlsContext>& known = known_[whole(spec)];
+// What translation has parsed already costs nothing.
+Result<void> TlsContexts::parse(TlsSpec& spec) {
+  for (size_t i = 0; i < spec.certificates.size(); ++i) {
+    config::TlsCertificateSpec& one = spec.certificates[i];
+    if (one.parsed != nullptr) continue;
+    config::TlsMaterials::Problem problem;
+    one.parsed = materials_.key_pair(one.chain.bytes.text(), one.private_key.bytes.text(), one.ocsp_staple.bytes.text(),
+                                     problem);
+    if (one.parsed != nullptr) continue;
+    const std::string name = one.chain.file.empty() ? "the certificate" : one.chain.file;
+    return fail(Errc::kInvalidArgument, "tls_certificates[" + std::to_string(i) + "]: " + name + " " + problem.text);
+  }
+  if (!spec.cipher_suites.empty() && !materials_.takes_ciphers(joined(spec.cipher_suites)))
+    return fail(Errc::kInvalidArgument, "tls_params.cipher_suites: OpenSSL refuses them");
+  if (!spec.ecdh_curves.empty() && !materials_.takes_curves(joined(spec.ecdh_curves)))
+    return fail(Errc::kInvalidArgument, "tls_params.ecdh_curves: OpenSSL refuses them");
+  ERR_clear_error();
+  if (auto& asked = spec.validation; asked && asked->parsed == nullptr)
+    asked->parsed =
+        materials_.authorities(asked->trusted_ca.bytes.text(), asked->crl.bytes.text(), asked->leaf_crl_only);
+  return {};
+}
+
+template <class F>
+std::shared_ptr<const TlsContext> TlsContexts::find_or_make(std::string digest, F&& make) {
+  std::weak_ptr<const TlsContext>& known = known_[std::move(digest)];
   if (auto held = known.lock()) return held;
-  auto made = make(spec);
-  if (made) known = *made;
+  std::shared_ptr<const TlsContext> made = make();
+  known = made;
   if (known_.size() >= sweep_at_) {
     std::erase_if(known_, [](const auto& entry) { return entry.second.expired(); });
     sweep_at_ = std::max<size_t>(64, 2 * known_.size());
@@ -493,14 +502,44 @@ Result<std::shared_ptr<const TlsContext>> TlsContexts::find_or_make(const Spec& 
   return made;
 }
 
-Result<std::shared_ptr<const TlsContext>> TlsContexts::server(const config::DownstreamTlsSpec& spec) {
-  if (has_unread(spec.common)) return nullptr;
-  return find_or_make(spec, TlsContext::server);
+Result<std::shared_ptr<const TlsContext>> TlsContexts::server(const config::DownstreamTlsSpec& from) {
+  if (has_unread(from.common)) return nullptr;
+  config::DownstreamTlsSpec spec = from;
+  TRY_VOID(parse(spec.common));
+  Digest digest = bound(spec);
+  digest.add(static_cast<uint64_t>(spec.staple_policy));
+  return find_or_make(whole(std::move(digest), spec.common, spec.ticket_keys), [&] {
+    std::shared_ptr<TlsContext> made(new TlsContext());
+    made->identity_ = bound(spec).take();
+    made->take_common(std::exchange(spec.common, {}));
+    made->server_ = std::move(spec);
+    return made;
+  });
 }
 
-Result<std::shared_ptr<const TlsContext>> TlsContexts::client(const config::UpstreamTlsSpec& spec) {
-  if (has_unread(spec.common)) return nullptr;
-  return find_or_make(spec, TlsContext::client);
+Result<std::shared_ptr<const TlsContext>> TlsContexts::client(const config::UpstreamTlsSpec& from) {
+  if (has_unread(from.common)) return nullptr;
+  config::UpstreamTlsSpec spec = from;
+  TRY_VOID(parse(spec.common));
+  return find_or_make(whole(bound(spec), spec.common), [&] {
+    std::shared_ptr<TlsContext> made(new TlsContext());
+    made->identity_ = bound(spec).take();
+    made->take_common(std::move(spec.common));
+    made->sni_ = spec.sni;
+    made->auto_host_sni_ = spec.auto_host_sni;
+    made->verify_sni_ = spec.auto_sni_san_validation;
+    made->max_session_keys_ = spec.max_session_keys;
+    return made;
+  });
+}
+
+std::shared_ptr<const TlsContext> TlsContexts::without_secret() {
+  return find_or_make("without a secret", [] {
+    std::shared_ptr<TlsContext> made(new TlsContext());
+    made->identity_ = "without a secret";
+    made->lacks_secret_ = true;
+    return made;
+  });
 }
 
 }  // namespace outrigger::upstream

@@ -2,6 +2,8 @@
 // share it; a connection's own state is a net::TlsSession.
 //
 // TlsContexts makes them: equal specs share one as long as anybody holds it, and with it the keys of its tickets.
+// Certificates, keys and authorities are parsed and tried there; the SSL_CTX, 40 KB, is made of them by the first
+// connection (0.2 ms on its worker; of two workers that do it at once one has done it in vain, and nobody waits).
 //
 // Thread rule: TlsContexts on the builder thread; a TlsContext is immutable, any thread.
 // Use:  TRY(auto context, contexts.server(*chain.tls));   net::Connection::accept(..., context->server_session());
@@ -9,10 +11,14 @@
 
 #include <openssl/ssl.h>
 
+#include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
+#include "config/tls_material.h"
 #include "config/tls_spec.h"
 #include "net/connection.h"
 #include "net/tls_session.h"
@@ -31,10 +37,6 @@ struct TlsStats {
   void count_end(stats::Shard& shard, const net::TlsSession& session) const;
 };
 
-// What connections are bound to: all but our own certificates and ticket keys, which rotate (not how many). SHA-256.
-std::string tls_identity(const config::DownstreamTlsSpec& spec);
-std::string tls_identity(const config::UpstreamTlsSpec& spec);
-
 class TlsContext {
  public:
   ~TlsContext();
@@ -46,32 +48,40 @@ class TlsContext {
   // cache must not outlive this context.
   net::TlsSessionPtr client_session(const std::string& hostname, std::string_view alpn,
                                     net::TlsSessionCache* cache) const;
+  // What connections are bound to: all but our own certificates and ticket keys, which rotate (not how many). SHA-256.
   const std::string& identity() const { return identity_; }
 
  private:
   friend class TlsContexts;
+  struct Made {
+    SSL_CTX* context = nullptr;
+    std::vector<net::TlsIdentity> identities;
+  };
   TlsContext();
-  static Result<std::shared_ptr<const TlsContext>> server(const config::DownstreamTlsSpec& spec);
-  static Result<std::shared_ptr<const TlsContext>> client(const config::UpstreamTlsSpec& spec);
-  Result<void> set_common(const config::TlsSpec& spec, bool server);
-  Result<void> use_certificate(const config::TlsCertificateSpec& spec);
-  Result<void> use_validation(const config::TlsValidationSpec& spec, bool server);
+  void take_common(config::TlsSpec spec);
+  const Made& made() const;
+  void set_common(Made& to) const;
+  void set_server(SSL_CTX* context) const;
+  void set_client(SSL_CTX* context) const;
   struct Verdict;
   Verdict judge(X509_STORE_CTX* store, const net::TlsSession& session) const;
   static int verify(X509_STORE_CTX* store, void* self);
   static int select_alpn(SSL*, const unsigned char** out, unsigned char* size, const unsigned char* in,
                          unsigned int in_size, void* self);
+  static int staple(SSL* ssl, void* self);
   static int ticket_key(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac,
                         int sealing);
 
-  SSL_CTX* context_;
+  mutable std::atomic<Made*> made_{nullptr};
   const uint64_t id_;
   std::string identity_;
-  std::vector<net::TlsIdentity> identities_;
+  config::TlsSpec common_;  // all of its certificates and authorities parsed
   config::TlsValidationSpec validation_;
   bool asks_ = false;  // something is asked of the peer's certificate
-  std::string alpn_;   // in wire format
-  std::vector<std::string> ticket_keys_;
+  bool verifies_chain_ = false;
+  bool lacks_secret_ = false;                        // nobody is believed
+  std::string alpn_;                                 // in wire format
+  std::optional<config::DownstreamTlsSpec> server_;  // without `common`; nullopt: it is a client's
   // Clients.
   std::string sni_;
   bool auto_host_sni_ = false;
@@ -81,13 +91,18 @@ class TlsContext {
 
 class TlsContexts {
  public:
+  // Of specs that name no secrets (config::with_secrets).
   // nullptr: files that the spec names have not been read (TranslateOptions::files_elsewhere); it is only validated.
   Result<std::shared_ptr<const TlsContext>> server(const config::DownstreamTlsSpec& spec);
   Result<std::shared_ptr<const TlsContext>> client(const config::UpstreamTlsSpec& spec);
+  // Of a cluster that is live without a secret that it names: its connections fail, and none is in clear.
+  std::shared_ptr<const TlsContext> without_secret();
 
  private:
-  template <class Spec, class F>
-  Result<std::shared_ptr<const TlsContext>> find_or_make(const Spec& spec, F&& make);
+  Result<void> parse(config::TlsSpec& spec);
+  template <class F>
+  std::shared_ptr<const TlsContext> find_or_make(std::string digest, F&& make);
+  config::TlsMaterials materials_;
   std::unordered_map<std::string, std::weak_ptr<const TlsContext>> known_;  // by digest of the whole spec
   size_t sweep_at_ = 64;
 };

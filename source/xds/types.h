@@ -1,6 +1,5 @@
 // The discovery protocol as plain values: what travels, without protobuf or gRPC. xds::Type has the order of
-// config::ResourceType, so a static_cast translates between the two (kSecret, which nothing asks for yet, is past its
-// end); xds itself knows nothing of what resources mean.
+// config::ResourceType, so a static_cast translates between the two; xds itself knows nothing of what resources mean.
 //
 // Thread rule: values.
 // Use:  std::optional<Type> type = find_type(response.type_url);   std::string_view url = type_url(Type::kCluster);

@@ -3,6 +3,7 @@
 #include <openssl/bio.h>
 #include <openssl/ec.h>
 #include <openssl/evp.h>
+#include <openssl/ocsp.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
 #include <openssl/x509v3.h>
@@ -87,6 +88,7 @@ Certificate CertificateAuthority::issue(const std::string& common_name, const st
   std::string all;
   for (const std::string& name : names) all += (all.empty() ? "" : ",") + name;
   if (!all.empty()) add_extension(certificate.get(), impl_->certificate.get(), NID_subject_alt_name, all);
+  if (options.must_staple) add_extension(certificate.get(), impl_->certificate.get(), NID_tlsfeature, "status_request");
   CHECK(X509_sign(certificate.get(), impl_->key.get(), EVP_sha256()) > 0);
   return {pem_of(certificate.get()), pem_of(key.get())};
 }
@@ -112,6 +114,30 @@ std::string CertificateAuthority::revoke(const std::vector<Certificate>& revoked
   CHECK(PEM_write_bio_X509_CRL(bio.get(), list) == 1);
   X509_CRL_free(list);
   return text_of(bio.get());
+}
+
+std::string CertificateAuthority::staple(const Certificate& of, long valid_until_s, bool revoked) const {
+  const Bio pem(BIO_new_mem_buf(of.pem.data(), -1), BIO_free);
+  const X509Ptr certificate(PEM_read_bio_X509(pem.get(), nullptr, nullptr, nullptr), X509_free);
+  OCSP_CERTID* id = OCSP_cert_to_id(nullptr, certificate.get(), impl_->certificate.get());
+  OCSP_BASICRESP* basic = OCSP_BASICRESP_new();
+  ASN1_TIME* from = X509_gmtime_adj(nullptr, -7200);
+  ASN1_TIME* until = X509_gmtime_adj(nullptr, valid_until_s);
+  CHECK(OCSP_basic_add1_status(basic, id, revoked ? V_OCSP_CERTSTATUS_REVOKED : V_OCSP_CERTSTATUS_GOOD, 0,
+                               revoked ? from : nullptr, from, until) != nullptr);
+  CHECK(OCSP_basic_sign(basic, impl_->certificate.get(), impl_->key.get(), EVP_sha256(), nullptr, 0) == 1);
+  OCSP_RESPONSE* response = OCSP_response_create(OCSP_RESPONSE_STATUS_SUCCESSFUL, basic);
+  unsigned char* der = nullptr;
+  const int size = i2d_OCSP_RESPONSE(response, &der);
+  CHECK(size > 0);
+  std::string out(reinterpret_cast<char*>(der), static_cast<size_t>(size));
+  OPENSSL_free(der);
+  OCSP_RESPONSE_free(response);
+  OCSP_BASICRESP_free(basic);
+  OCSP_CERTID_free(id);
+  ASN1_TIME_free(from);
+  ASN1_TIME_free(until);
+  return out;
 }
 
 Certificates::Certificates(std::string directory, const std::string& name)

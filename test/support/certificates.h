@@ -17,6 +17,7 @@ struct Certificate {
 struct CertificateOptions {
   bool rsa = false;
   long valid_from_s = -3600, valid_until_s = 3600;  // from now
+  bool must_staple = false;                         // RFC 7633
 };
 
 class CertificateAuthority {
@@ -30,6 +31,8 @@ class CertificateAuthority {
                     const CertificateOptions& options = {});
   // A list (CRL) that revokes these, in PEM.
   std::string revoke(const std::vector<Certificate>& revoked) const;
+  // What it says of the certificate's revocation (OCSP), in DER.
+  std::string staple(const Certificate& of, long valid_until_s = 3600, bool revoked = false) const;
 
  private:
   struct Impl;

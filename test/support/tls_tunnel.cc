@@ -57,9 +57,12 @@ TlsTunnel::TlsTunnel(Socket peer, const TlsSettings& settings) : peer_(std::move
     EVP_PKEY_free(key);
   }
   if (!settings.trusted.empty()) {
-    X509* root = PEM_read_bio_X509(open_pem(settings.trusted).get(), nullptr, nullptr, nullptr);
-    X509_STORE_add_cert(SSL_CTX_get_cert_store(context_), root);
-    X509_free(root);
+    const auto pem = open_pem(settings.trusted);
+    while (X509* root = PEM_read_bio_X509(pem.get(), nullptr, nullptr, nullptr)) {
+      X509_STORE_add_cert(SSL_CTX_get_cert_store(context_), root);
+      X509_free(root);
+    }
+    ERR_clear_error();
     SSL_CTX_set_verify(context_, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
   }
   std::string alpn = wire_format(settings.alpn);

@@ -277,7 +277,7 @@ bool is_address(const std::string& side) { return side.starts_with("http://") ||
 bool read_running(const std::string& admin, Side& side, int& code) {
   Json dump;
   if (!get_json(admin, "/config_dump", dump, code)) return false;
-  static constexpr const char* kFields[] = {"cluster", "listener", "route_config", "endpoint_config"};
+  static constexpr const char* kFields[] = {"cluster", "listener", "route_config", "endpoint_config", "secret"};
   for_each_resource(dump, [&](const Json&, const std::string&, const Json& entry, const Json& live) {
     for (const char* field : kFields) {
       if (!live.contains(field) || !live[field].is_object()) continue;
