@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "config/proto_dump.h"
+#include "config/sensitive.h"
 #include "config/tls_material.h"
 #include "envoy/extensions/transport_sockets/tls/v3/secret.pb.h"
 #include "support/certificates.h"
@@ -186,6 +187,7 @@ TEST_F(Secrets, ShowNoKeys) {
     EXPECT_EQ(json.find("sss"), std::string::npos) << json;
     EXPECT_EQ(json.find("c3Nz"), std::string::npos) << json;
     EXPECT_NE(json.find("[redacted]"), std::string::npos) << json;
+    EXPECT_TRUE(may_hold_secrets(type_url(ResourceType::kSecret), out.bytes)) << "a state directory keeps none";
   }
 }
 

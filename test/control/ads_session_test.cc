@@ -14,6 +14,7 @@ using Names = std::vector<std::string>;
 const std::string kCds = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 const std::string kEds = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
 const std::string kLds = "type.googleapis.com/envoy.config.listener.v3.Listener";
+const std::string kSds = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 const std::string kRds = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
 
 Names names_of(const DiscoveryReply& reply) {
@@ -297,6 +298,28 @@ TEST_F(SessionTest, RepliesComeInMakeBeforeBreakOrder) {
   EXPECT_TRUE(silent()) << "routes wait for the answer on clusters";
   ack(clusters);
   EXPECT_EQ(reply().type_url, kRds);
+}
+
+TEST_F(SessionTest, ListenersWaitForTheAnswerOnSecrets) {
+  serve({res(kSds, "s"), res(kLds, "l")});
+  ask(kLds);
+  ask(kSds, {"s"});
+  const DiscoveryReply first[] = {reply(), reply()};
+  EXPECT_EQ(first[0].type_url, kSds);
+  EXPECT_EQ(first[1].type_url, kLds);
+  ack(first[0], {"s"});
+  ack(first[1]);
+
+  serve({res(kSds, "s", "rotated"), res(kLds, "l", "with it")});
+  const DiscoveryReply secrets = reply();
+  EXPECT_EQ(secrets.type_url, kSds);
+  EXPECT_TRUE(silent());
+  ack(secrets, {"s"});
+  EXPECT_EQ(reply().type_url, kLds);
+
+  // What is gone is not told (state of the world): it serves on while it is named.
+  serve({res(kLds, "l", "with it")});
+  EXPECT_TRUE(silent());
 }
 
 TEST_F(SessionTest, VanishedClustersStayUntilRoutesAreAcknowledged) {

@@ -181,8 +181,7 @@ TEST_P(Sds, ABadSecretIsRefusedByNameAndTheLastGoodOneStays) {
   serve("3", new_.issue("a", {}, {.valid_from_s = -7200, .valid_until_s = -60}));
   EXPECT_TRUE(refused("the certificate has expired"));
   EXPECT_TRUE(believes(proxy, old_));
-  EXPECT_TRUE(
-      wait_until([&] { return proxy.admin("/config_dump").body.find("error_state") != std::string::npos; }));
+  EXPECT_TRUE(wait_until([&] { return proxy.admin("/config_dump").body.find("error_state") != std::string::npos; }));
   set("4", new_.issue("a"));
   EXPECT_TRUE(wait_until([&] { return believes(proxy, new_); }));
 }
