@@ -203,9 +203,10 @@ TEST_P(Sds, ASecretThatIsRemovedServesWhileItIsNamed) {
   RunningServer proxy(ads_bootstrap());
   ASSERT_TRUE(proxy.live());
   control_.set(url(Type::kSecret), "2", {});
-  if (incremental())
+  if (incremental()) {
     EXPECT_TRUE(
         wait_until([&] { return proxy.admin("/config_dump").body.find("removed_but_named") != std::string::npos; }));
+  }
   EXPECT_TRUE(believes(proxy, old_));
   // Whoever takes over its place is asked for; the old one is forgotten.
   control_.set(url(Type::kSecret), "3", {{"t", secret_bytes("t", new_.issue("a"))}});
