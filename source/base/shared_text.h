@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace outrigger {
 
@@ -18,7 +19,9 @@ class SharedText {
     static const std::string kEmpty;
     return text_ == nullptr ? kEmpty : *text_;
   }
+  operator const std::string&() const { return text(); }  // NOLINT: likewise
   bool empty() const { return text_ == nullptr; }
+  bool operator==(std::string_view other) const { return text() == other; }
   bool operator==(const SharedText& other) const { return text_ == other.text_ || text() == other.text(); }
 
  private:

@@ -300,8 +300,8 @@ class Printer {
 }  // namespace
 
 std::string deterministic_bytes(const Message& message) {
-  std::string out;
-  google::protobuf::io::StringOutputStream stream(&out);
+  std::string out(message.ByteSizeLong(), '\0');  // exactly: many are kept
+  google::protobuf::io::ArrayOutputStream stream(out.data(), static_cast<int>(out.size()));
   google::protobuf::io::CodedOutputStream coded(&stream);
   coded.SetSerializationDeterministic(true);
   message.SerializePartialToCodedStream(&coded);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -14,6 +15,9 @@
 #include "config/extension.h"
 
 namespace outrigger::config {
+
+struct KeptRoutes;
+struct RouteKeys;
 
 struct StringMatchSpec {
   enum class Kind : uint8_t { kExact, kPrefix, kSuffix, kContains, kRegex };
@@ -207,6 +211,7 @@ struct RouteSpec {
   std::variant<ForwardSpec, RedirectSpec, DirectResponseSpec> action;
   HeaderMutationSpec request_headers, response_headers;
   PerFilterConfigs per_filter;
+  bool of_bytes_alone = true;  // false: made of more than its message, a file or a filter's config (route_pieces.h)
   bool operator==(const RouteSpec&) const = default;
 };
 
@@ -230,6 +235,8 @@ struct RouteTableSpec {  // RouteConfiguration
   bool ignore_port_in_host_matching = false;
   std::optional<bool> validate_clusters;
   PerFilterConfigs per_filter;
+  std::shared_ptr<const RouteKeys> keys;   // for the next version; nullptr: it will keep nothing
+  std::shared_ptr<const KeptRoutes> kept;  // nullptr: all routes are here; else the hosts have the new ones only
   bool operator==(const RouteTableSpec&) const = default;
 };
 

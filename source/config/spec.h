@@ -17,6 +17,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/boxed.h"
 #include "config/extension.h"
 #include "config/route_spec.h"
 #include "config/source_spec.h"
@@ -238,7 +239,7 @@ struct ClusterSpec {
   uint32_t max_response_headers_count = 100;
   enum class Codec : uint8_t { kHttp1, kHttp2, kAsDownstream, kByAlpn } codec = Codec::kHttp1;  // kByAlpn needs tls
   Http2Spec http2{.max_concurrent_streams = 1024};
-  std::optional<UpstreamTlsSpec> tls;
+  Boxed<UpstreamTlsSpec> tls;
   uint64_t dns_refresh_rate_ms = 5'000;
   bool respect_dns_ttl = false;
   enum class DnsFamily : uint8_t { kAuto, kV4Only, kV6Only, kV4Preferred, kAll } dns_family = DnsFamily::kAuto;

@@ -6,8 +6,10 @@
 #include <google/protobuf/stubs/logging.h>
 
 #include <map>
+#include <numeric>
 #include <set>
 
+#include "base/check.h"
 #include "config/any.h"
 #include "config/proto_dump.h"
 #include "config/proto_reader.h"
@@ -95,6 +97,35 @@ Faults faults_below(const Faults& all, const std::string& path) {
   return below;
 }
 
+// The keys of a table that was translated; those of routes that cannot be kept are taken away.
+std::shared_ptr<const RouteKeys> keys_of(std::vector<RouteKey> routes, const KeptRoutes* kept,
+                                         const RouteTableSpec& spec) {
+  auto keys = std::make_shared<RouteKeys>();
+  keys->routes = std::move(routes);
+  std::vector<size_t> fresh;  // the places of the new routes, which `spec` has
+  if (kept == nullptr) {
+    keys->pieces = even_pieces(keys->routes.size());
+    fresh.resize(keys->routes.size());
+    std::iota(fresh.begin(), fresh.end(), 0);
+  } else {
+    size_t at = 0;
+    for (const KeptRoutes::Piece& piece : kept->pieces) {
+      keys->pieces.push_back(piece.routes);
+      for (uint32_t i = 0; i < piece.routes; ++i, ++at)
+        if (piece.from == KeptRoutes::kNew) fresh.push_back(at);
+    }
+  }
+  auto place = fresh.begin();
+  for (const VirtualHostSpec& host : spec.virtual_hosts) {
+    for (const RouteSpec& route : host.routes) {
+      if (!route.of_bytes_alone) keys->routes[*place] = {};
+      ++place;
+    }
+  }
+  CHECK(place == fresh.end());
+  return keys;
+}
+
 }  // namespace
 
 struct Translator::Impl {
@@ -121,6 +152,37 @@ struct Translator::Impl {
     append_unshadowed(meaning, !strict, out.faults);
   }
 
+  void read_table(std::string_view bytes, bool strict, const FieldPath& path, TranslatedResource& out) {
+    read<RouteConfiguration>(bytes, strict, path, out, [&](const RouteConfiguration& m, Translation& t) {
+      return route_table_spec(m, true, "route_table/" + m.name(), path, t);
+    });
+  }
+
+  // A table over the wire: by the pieces that its last version does not have, if they are without any fault; else as a
+  // whole, for the faults' places are those in the whole.
+  void read_next_table(std::string_view bytes, const FieldPath& path, TranslatedResource& out) {
+    std::optional<RouteWalk> walk = walk_routes(bytes, true);
+    const TableBase base = walk ? state.options.table_base(walk->name) : TableBase();
+    std::shared_ptr<KeptRoutes> kept = base.keys == nullptr ? nullptr : keep_pieces(walk->keys, *base.keys);
+    if (kept != nullptr) {
+      kept->compiled = base.compiled;
+      kept->host_routes = walk->host_routes;
+      TranslatedResource reduced{.type = out.type};
+      read_table(without_kept(bytes, *kept), true, path, reduced);
+      if (reduced.spec && reduced.faults.all().empty()) {
+        reduced.bytes = with_kept(reduced.bytes, *kept, base);
+        out = std::move(reduced);
+      } else {
+        kept.reset();
+      }
+    }
+    if (kept == nullptr) read_table(bytes, true, path, out);
+    if (!walk || !out.spec || !out.faults.all().empty()) return;  // a warning is said again each time
+    auto& spec = std::get<RouteTableSpec>(*out.spec);
+    spec.keys = keys_of(std::move(walk->keys), kept.get(), spec);
+    spec.kept = std::move(kept);
+  }
+
   // `out.faults` may hold faults of form already. `strict`: the bytes came over the wire.
   void translate(std::string_view type, std::string_view bytes, bool strict, const FieldPath& path,
                  TranslatedResource& out) {
@@ -142,9 +204,10 @@ struct Translator::Impl {
                        [&](const Listener& m, Translation& t) { return listener_spec(m, true, path, t); });
         break;
       case ResourceType::kRouteTable:
-        read<RouteConfiguration>(bytes, strict, path, out, [&](const RouteConfiguration& m, Translation& t) {
-          return route_table_spec(m, true, "route_table/" + m.name(), path, t);
-        });
+        if (!strict || !state.options.table_base)
+          read_table(bytes, strict, path, out);
+        else
+          read_next_table(bytes, path, out);
         break;
       case ResourceType::kCluster:
         read<Cluster>(bytes, strict, path, out,

@@ -6,12 +6,14 @@
 //       Faults faults;  auto spec = translator.resource(any_bytes, type_url, FieldPath("resources[0]"), faults);
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "config/route_pieces.h"
 #include "config/spec.h"
 
 namespace google::protobuf {
@@ -26,6 +28,8 @@ struct TranslateOptions {
   bool api_listeners = false;  // accept Listener.api_listener (control plane: for gRPC clients)
   // The files that resources name are the proxy's and not here (control plane): only that they are named is checked.
   bool files_elsewhere = false;
+  // The last accepted version of the route table of that name: what comes over the wire keeps what it can of it.
+  std::function<TableBase(std::string_view name)> table_base = {};
 };
 
 // One resource as translation leaves it. `spec` is empty if there was any error; `name` is known whenever it could be

@@ -127,6 +127,14 @@ DirectResponseSpec direct_response(const route::DirectResponseAction& action, co
   return spec;
 }
 
+bool has_per_filter_config(const route::Route& route) {
+  if (!route.typed_per_filter_config().empty()) return true;
+  for (const auto& weight : route.route().weighted_clusters().clusters()) {
+    if (!weight.typed_per_filter_config().empty()) return true;
+  }
+  return false;
+}
+
 RouteSpec route_spec(const route::Route& route, const Table& table, const std::string& scope, const FieldPath& path,
                      Translation& t) {
   RouteSpec spec;
@@ -153,6 +161,9 @@ RouteSpec route_spec(const route::Route& route, const Table& table, const std::s
   spec.response_headers =
       header_mutation_spec(route.response_headers_to_add(), route.response_headers_to_remove(), "response", path, t);
   spec.per_filter = per_filter_configs(route.typed_per_filter_config(), scope, path, t);
+  const auto& body = route.direct_response().body();
+  const bool elsewhere = route.direct_response().has_body() && !body.has_inline_string() && !body.has_inline_bytes();
+  spec.of_bytes_alone = !elsewhere && !has_per_filter_config(route);
   return spec;
 }
 
@@ -165,14 +176,6 @@ std::string route_scope(const route::Route& route, std::unordered_map<std::strin
   }
   const int count = ++seen[name];
   return count == 1 ? name : fmt::format("{}~{}", name, count);
-}
-
-bool has_per_filter_config(const route::Route& route) {
-  if (!route.typed_per_filter_config().empty()) return true;
-  for (const auto& weight : route.route().weighted_clusters().clusters()) {
-    if (!weight.typed_per_filter_config().empty()) return true;
-  }
-  return false;
 }
 
 std::string domain_of(const std::string& domain, const FieldPath& path, Translation& t) {

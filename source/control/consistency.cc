@@ -33,7 +33,7 @@ std::vector<Inconsistency> check_consistency(const ResourceSnapshot& snapshot) {
   }
   store.assemble();
   for (const proxy::StoreStatus::Resource& one : store.status()->resources)
-    for (const std::string& wait : one.waits_for)
+    for (const std::string& wait : one.waits_for())
       found.push_back({std::string(config::type_url(one.type)), one.name, "names what is not there: " + wait});
   std::sort(found.begin(), found.end(), [](const Inconsistency& a, const Inconsistency& b) {
     return std::tie(a.type_url, a.name, a.problem) < std::tie(b.type_url, b.name, b.problem);

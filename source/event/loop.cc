@@ -4,6 +4,7 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <ctime>
 #include <utility>
 
 #include "base/check.h"
@@ -120,6 +121,7 @@ void Loop::on_wake() {
 
 void Loop::run_posted(std::vector<std::function<void()>>& tasks) {
   for (std::function<void()>& task : tasks) {
+    TaskMeter meter(*this);
     Turn turn(*this);
     task();
     task = nullptr;  // what it holds is freed in its own turn
@@ -186,5 +188,24 @@ uint64_t Loop::random() {
 bool Loop::on_thread() const { return thread_.load(std::memory_order_relaxed) == pthread_self(); }
 
 int64_t Loop::take_longest_turn_ns() { return longest_turn_ns_.exchange(0, std::memory_order_relaxed); }
+int64_t Loop::take_longest_task_cpu_ns() { return longest_task_cpu_ns_.exchange(0, std::memory_order_relaxed); }
+
+namespace {
+
+int64_t thread_cpu_ns() {
+  timespec now{};
+  CHECK(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now) == 0);
+  return now.tv_sec * 1'000'000'000 + now.tv_nsec;
+}
+
+}  // namespace
+
+TaskMeter::TaskMeter(Loop& loop) : loop_(loop), begin_ns_(thread_cpu_ns()) {}
+
+TaskMeter::~TaskMeter() {
+  const int64_t took_ns = thread_cpu_ns() - begin_ns_;
+  if (took_ns > loop_.longest_task_cpu_ns_.load(std::memory_order_relaxed))
+    loop_.longest_task_cpu_ns_.store(took_ns, std::memory_order_relaxed);
+}
 
 }  // namespace outrigger::event

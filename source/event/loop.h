@@ -91,8 +91,12 @@ class Loop {
 
   // The longest turn since the last call, ns. Any thread, but only one asks.
   int64_t take_longest_turn_ns();
+  // The same of the turns that a posted task or a timer began, in CPU time of the thread: waiting for a core, and for
+  // anything else, is not in it. (Turns of sockets are many and short; to measure them would cost system calls.)
+  int64_t take_longest_task_cpu_ns();
 
  private:
+  friend class TaskMeter;
   friend class Turn;
   friend class TimerWheel;
   void begin_turn() {
@@ -121,8 +125,22 @@ class Loop {
   int64_t now_ns_ = 0;
   int64_t wall_offset_us_ = 0;
   int64_t wall_read_ns_ = 0;
-  std::atomic<int64_t> longest_turn_ns_{0};  // written by the loop's thread and, to zero, by the one that asks
+  // Written by the loop's thread and, to zero, by the one that asks.
+  std::atomic<int64_t> longest_turn_ns_{0}, longest_task_cpu_ns_{0};
   uint64_t random_[4];
+};
+
+// Around the turn of a posted task or timer.
+class TaskMeter {
+ public:
+  explicit TaskMeter(Loop& loop);
+  ~TaskMeter();
+  TaskMeter(const TaskMeter&) = delete;
+  TaskMeter& operator=(const TaskMeter&) = delete;
+
+ private:
+  Loop& loop_;
+  const int64_t begin_ns_;
 };
 
 // Opened by every libuv callback of ours.

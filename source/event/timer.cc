@@ -111,6 +111,7 @@ void TimerWheel::fire_due() {
   firing_ns_ = now;
   Timeout* first;
   while ((first = earliest()) != nullptr && first->deadline_ns_ <= now) {
+    TaskMeter meter(loop_);
     Turn turn(loop_);
     first->unlink();
     first->callback_(first->owner_);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/name.h"
+#include "base/shared_name_map.h"
 #include "config/spec.h"
 #include "http/h2_codec.h"
 #include "net/listener.h"
@@ -126,11 +127,16 @@ struct LinkedCluster {
   std::shared_ptr<const upstream::HostSet> hosts;  // never nullptr; empty while nothing is known
 };
 
+struct NameOfCluster {
+  const std::string& operator()(const LinkedCluster& linked) const { return linked.cluster->name(); }
+};
+
 struct Snapshot {
   uint64_t version = 0;
-  int64_t accepted_ns = 0;  // event::steady_ns() when the oldest change that is new in it came
+  uint64_t listeners_version = 0;  // in which a listener, or a route table of one, changed last
+  int64_t accepted_ns = 0;         // event::steady_ns() when the oldest change that is new in it came
   NameMap<LinkedListener> listeners;
-  NameMap<LinkedCluster> clusters;
+  SharedNameMap<LinkedCluster, NameOfCluster> clusters;
   NameMap<std::shared_ptr<const route::RouteTable>> route_tables;
 };
 

@@ -34,6 +34,24 @@ Named names_of(const Part& part) {
   return collector.take();
 }
 
+// The same from those of the version before, if only clusters differ: most of 10,000 names need no look.
+Named names_after(const TableVersion& before, const route::RouteTable& part) {
+  if (before.part->has_filter_parts() || part.has_filter_parts()) return names_of(part);
+  std::vector<std::string> added, gone;
+  part.compare_clusters(
+      *before.part, [&](std::string_view name) { added.emplace_back(name); },
+      [&](std::string_view name) { gone.emplace_back(name); });
+  Named named = before.named;
+  if (added.empty() && gone.empty()) return named;
+  std::sort(added.begin(), added.end());
+  std::sort(gone.begin(), gone.end());
+  std::erase_if(named.clusters, [&](const auto& name) { return std::binary_search(gone.begin(), gone.end(), name); });
+  const auto old = static_cast<ptrdiff_t>(named.clusters.size());
+  named.clusters.insert(named.clusters.end(), added.begin(), added.end());
+  std::inplace_merge(named.clusters.begin(), named.clusters.begin() + old, named.clusters.end());
+  return named;
+}
+
 // Endpoints must be addresses: HostSet::compile takes that for granted.
 Result<void> check_addresses_of(const std::vector<config::EndpointSpec>& endpoints) {
   for (const config::EndpointSpec& endpoint : endpoints) {
@@ -49,8 +67,7 @@ Result<void> check_addresses_of(const std::vector<config::EndpointSpec>& endpoin
 void note_accepted(EntryBase& entry, Source source) {
   entry.source = source;
   entry.remove = false;
-  entry.refused.clear();
-  entry.refused_version.clear();
+  entry.refused.reset();
   entry.updated_unix_ms = event::wall_clock_ms();
 }
 
@@ -154,7 +171,9 @@ Result<void> Store::Impl::accept(config::RouteTableSpec spec, VersionBase base, 
     version = std::make_shared<TableVersion>();
     static_cast<VersionBase&>(*version) = std::move(base);
     version->part = route::RouteTable::compile(spec);
-    version->named = names_of(*version->part);
+    version->keys = spec.keys;
+    const TableVersion* previous = known == nullptr ? nullptr : (known->staged ? known->staged : known->live).get();
+    version->named = previous == nullptr ? names_of(*version->part) : names_after(*previous, *version->part);
     if (version->bytes.empty()) version->spec = std::move(spec);
   }
   Entry<TableVersion>& entry = tables.entries[name];
@@ -279,8 +298,7 @@ void Store::Impl::refuse(ResourceType type, std::string_view name, std::string_v
         break;
     }
   }
-  entry->refused = std::move(text);
-  entry->refused_version = version;
+  entry->refused = Refused{.faults = std::move(text), .version = std::string(version)};
   entry->updated_unix_ms = event::wall_clock_ms();
 }
 
@@ -347,7 +365,8 @@ Result<void> Store::accept(config::Spec spec, std::string bytes, Source source, 
   impl_->last_status = nullptr;
   const auto type = static_cast<ResourceType>(spec.index());
   const std::string name(config::resource_name(spec));
-  VersionBase base{.bytes = std::move(bytes), .version = version, .named = {}};
+  if (impl_->last_version.text() != version) impl_->last_version = version;
+  VersionBase base{.bytes = std::move(bytes), .version = impl_->last_version};
   Result<void> verdict =
       std::visit([&](auto&& s) { return impl_->accept(std::move(s), std::move(base), source); }, std::move(spec));
   if (!verdict) impl_->refuse(type, name, version, verdict.error().detail);
@@ -391,6 +410,14 @@ void Store::retain_only(ResourceType type, Source source, const std::vector<std:
 void Store::set_resolved(std::string_view cluster, std::vector<config::EndpointSpec> endpoints) {
   impl_->last_status = nullptr;
   impl_->set_resolved(cluster, std::move(endpoints));
+}
+
+config::TableBase Store::table_base(std::string_view name) const {
+  const Entry<TableVersion>* entry = impl_->tables.find(name);
+  if (entry == nullptr || entry->remove) return {};
+  const auto& version = entry->staged != nullptr ? entry->staged : entry->live;
+  if (version == nullptr || version->keys == nullptr || version->bytes.empty()) return {};
+  return {.keys = version->keys, .compiled = version->part, .bytes = version->bytes};
 }
 
 std::shared_ptr<const Snapshot> Store::assemble(int64_t accepted_ns) { return impl_->assemble(accepted_ns); }

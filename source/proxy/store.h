@@ -19,8 +19,10 @@
 #include <string_view>
 #include <vector>
 
+#include "base/boxed.h"
 #include "base/shared_text.h"
 #include "config/faults.h"
+#include "config/route_pieces.h"
 #include "config/spec.h"
 #include "proxy/snapshot.h"
 
@@ -30,19 +32,30 @@ enum class Source : uint8_t { kStatic, kFile, kXds };
 
 // For admin and status: immutable, published beside each snapshot.
 struct StoreStatus {
-  struct Resource {
-    config::ResourceType type;
-    std::string name;
-    Source source;
-    std::string live_version;            // version_info of the live one; empty: none is live
-    std::string staged_version;          // differs from live_version while it waits
-    SharedText live_bytes;               // serialised message, for /config_dump; empty: none
-    SharedText staged_bytes;             // only while it waits
+  // What few resources have.
+  struct Trouble {
     std::vector<std::string> waits_for;  // "cluster b: endpoints", "route table r: cluster x"; empty: nothing
-    bool removed_but_named = false;      // its removal waits, something live names it
     std::string refused;                 // faults of the last refused version; empty: none
     std::string refused_version;
+  };
+  struct Resource {
+    std::string name;
+    config::ResourceType type;
+    Source source;
+    bool removed_but_named = false;  // its removal waits, something live names it
+    SharedText live_version;         // version_info of the live one; empty: none is live
+    SharedText staged_version;       // differs from live_version while it waits
+    SharedText live_bytes;           // serialised message, for /config_dump; empty: none
+    SharedText staged_bytes;         // only while it waits
     int64_t updated_unix_ms = 0;
+    Boxed<Trouble> trouble;
+    const std::vector<std::string>& waits_for() const { return trouble_or_none().waits_for; }
+    const std::string& refused() const { return trouble_or_none().refused; }
+    const std::string& refused_version() const { return trouble_or_none().refused_version; }
+    const Trouble& trouble_or_none() const {
+      static const Trouble kNone;
+      return trouble ? *trouble : kNone;
+    }
   };
   uint64_t version = 0;
   std::vector<Resource> resources;  // sorted by type, name
@@ -82,6 +95,9 @@ class Store {
   void retain_only(config::ResourceType type, Source source, const std::vector<std::string>& names);
   // DNS: the addresses that a kStrictDns cluster's names resolve to now (IP literals); marks it warm.
   void set_resolved(std::string_view cluster, std::vector<config::EndpointSpec> endpoints);
+
+  // What the next version of a route table may keep pieces of: the newest accepted one, if it can be told apart.
+  config::TableBase table_base(std::string_view name) const;
 
   // The next snapshot, or nullptr when nothing changed since the last. Cannot fail. `accepted_ns`: when the oldest
   // change since the last call came; 0: not timed.

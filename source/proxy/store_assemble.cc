@@ -12,7 +12,34 @@ using config::ClusterSpec;
 // The entries of a set that may change while they are visited.
 std::vector<std::string> copy(const std::set<std::string, std::less<>>& names) { return {names.begin(), names.end()}; }
 
+// Of two sorted lists: gone(name) for what only the first has, added(name) for what only the second has.
+template <class Gone, class Added>
+void each_difference(const std::vector<std::string>& before, const std::vector<std::string>& after, Gone&& gone,
+                     Added&& added) {
+  auto b = before.begin();
+  for (const std::string& name : after) {
+    for (; b != before.end() && *b < name; ++b) gone(*b);
+    if (b != before.end() && *b == name)
+      ++b;
+    else
+      added(name);
+  }
+  for (; b != before.end(); ++b) gone(*b);
+}
+
 }  // namespace
+
+void NamedCounts::replace(const std::vector<std::string>& before, const std::vector<std::string>& after) {
+  each_difference(
+      before, after, [this](const std::string& gone) { drop({gone}); },
+      [this](const std::string& added) { ++counts_[added]; });
+}
+
+template <class V>
+void Store::Impl::name_clusters(const Entry<V>& entry) {
+  static const std::vector<std::string> kNone;
+  live_named_clusters.replace(entry.live == nullptr ? kNone : entry.live->named.clusters, entry.staged->named.clusters);
+}
 
 bool Store::Impl::held_long_enough(EntryBase& entry, uint64_t timeout_ms) {
   const int64_t now = options.now_ms();
@@ -97,8 +124,7 @@ bool Store::Impl::publish_cluster(const std::string& name) {
                     hold_ms(*entry.staged));
     }
     if (entry.live != nullptr && !entry.live->same_service(*entry.staged)) services_changed = true;
-    live_named_clusters.add(entry.staged->named.clusters);
-    if (entry.live != nullptr) live_named_clusters.drop(entry.live->named.clusters);
+    name_clusters(entry);
     const bool was_aggregate = aggregates.erase(name) != 0;
     if (entry.staged->is_aggregate()) aggregates.insert(name);
     aggregates_changed = aggregates_changed || was_aggregate || entry.staged->is_aggregate();
@@ -135,17 +161,15 @@ void Store::Impl::update_members() {
 // Endpoints name nothing: they are live at once, and so are the hosts of all clusters that use them.
 void Store::Impl::publish_endpoints() {
   if (endpoints.waiting.empty()) return;
-  if (services_changed) service_users = service_users_now();
+  if (services_changed) service_users.refresh();
   for (const std::string& name : endpoints.waiting) {
     auto& entry = *endpoints.find(name);
     entry.live = entry.staged;
-    const auto users = service_users.find(name);
-    if (users == service_users.end()) continue;
-    entry.was_wanted = true;
-    for (const std::string& user : users->second) {
+    service_users.each(name, [&](const std::string& user) {
+      entry.was_wanted = true;
       if (ClusterEntry* cluster = clusters.find(user); cluster != nullptr && cluster->live != nullptr)
         update_hosts(*cluster);
-    }
+    });
   }
   endpoints.waiting.clear();
 }
@@ -191,8 +215,7 @@ void Store::Impl::publish_tables() {
 void Store::Impl::publish_table(const std::string& name, Entry<TableVersion>& entry, bool was_forced) {
   if (was_forced)
     OUTRIGGER_LOG(kWarning, "proxy", "route table {}: published though clusters that it names are missing", name);
-  live_named_clusters.add(entry.staged->named.clusters);
-  if (entry.live != nullptr) live_named_clusters.drop(entry.live->named.clusters);
+  name_clusters(entry);
   go_live(entry, was_forced);
   tables.waiting.erase(name);
   changed_tables.insert(name);
@@ -211,12 +234,9 @@ void Store::Impl::publish_listeners() {
         if (known != nullptr && known->live == nullptr && known->staged != nullptr) publish_table(table, *known, true);
       }
     }
-    live_named_clusters.add(entry.staged->named.clusters);
+    name_clusters(entry);
     live_named_tables.add(entry.staged->named.tables);
-    if (entry.live != nullptr) {
-      live_named_clusters.drop(entry.live->named.clusters);
-      live_named_tables.drop(entry.live->named.tables);
-    }
+    if (entry.live != nullptr) live_named_tables.drop(entry.live->named.tables);
     secrets_named(entry.live.get());
     go_live(entry, !ready);
     use_secrets(*entry.live);
@@ -276,10 +296,10 @@ void Store::Impl::drop_clusters() {
 
 void Store::Impl::drop_endpoints() {
   if (!services_changed && endpoints.leaving.empty()) return;
-  if (services_changed) service_users = service_users_now();
+  if (services_changed) service_users.refresh();
   std::vector<std::string> gone;
   for (auto& [name, entry] : endpoints.entries) {
-    if (service_users.contains(name)) {
+    if (service_users.any(name)) {
       entry.was_wanted = true;
     } else if (entry.remove || (entry.was_wanted && entry.source == Source::kXds)) {
       gone.push_back(name);
@@ -322,7 +342,7 @@ std::shared_ptr<const Snapshot> Store::Impl::link(int64_t accepted_ns) {
     if (entry == nullptr || entry->live == nullptr) {
       next->clusters.erase(name);
     } else {
-      next->clusters.insert(name, LinkedCluster{.cluster = entry->live->part, .hosts = entry->hosts});
+      next->clusters.insert(LinkedCluster{.cluster = entry->live->part, .hosts = entry->hosts});
     }
   }
   for (const std::string& name : changed_tables) {
@@ -341,6 +361,7 @@ std::shared_ptr<const Snapshot> Store::Impl::link(int64_t accepted_ns) {
       next->listeners.insert(name, link_listener(*entry->live));
     }
   }
+  if (!changed_listeners.empty()) next->listeners_version = next->version;
   changed_listeners.clear();
   changed_tables.clear();
   changed_clusters.clear();

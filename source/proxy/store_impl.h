@@ -28,22 +28,24 @@ struct Named {
 };
 
 struct VersionBase {
-  SharedText bytes;
-  std::string version;
+  SharedText bytes, version;
+};
+struct NamingVersion : VersionBase {
   Named named;
 };
-struct ListenerVersion : VersionBase {
+struct ListenerVersion : NamingVersion {
   std::shared_ptr<const ListenerPart> part;
   std::vector<net::Address> addresses;
   // Of each chain, once this is live: TLS with the secrets that it names.
   std::vector<std::shared_ptr<const upstream::TlsContext>> tls;
   std::unordered_map<std::string, std::vector<size_t>> chains_of_secret;  // that name it
 };
-struct TableVersion : VersionBase {
+struct TableVersion : NamingVersion {
   std::shared_ptr<const route::RouteTable> part;
   std::optional<config::RouteTableSpec> spec;  // only where there are no bytes to compare by
+  std::shared_ptr<const config::RouteKeys> keys;
 };
-struct ClusterVersion : VersionBase {
+struct ClusterVersion : NamingVersion {
   std::shared_ptr<const upstream::Cluster> part;
   std::shared_ptr<const std::vector<config::EndpointSpec>> resolved;  // kStrictDns: nullptr until the first answer
   std::vector<std::string> secrets = {};                              // all that it names, sorted
@@ -63,12 +65,17 @@ struct SecretVersion : VersionBase {
   std::shared_ptr<const config::SecretSpec> spec;
 };
 
+// A version that was refused.
+struct Refused {
+  std::string faults, version;
+};
+
 struct EntryBase {
   Source source = Source::kXds;
   bool remove = false;      // wanted, as soon as nothing live names it
   bool was_wanted = false;  // route tables, endpoints: something has named it
   int64_t held_since_ms = -1;
-  std::string refused, refused_version;
+  Boxed<Refused> refused;
   int64_t updated_unix_ms = 0;
 };
 template <class V>
@@ -114,6 +121,8 @@ class NamedCounts {
       if (auto it = counts_.find(name); it != counts_.end() && --it->second == 0) counts_.erase(it);
     }
   }
+  // add(after), drop(before), both sorted; costs little where they are nearly the same.
+  void replace(const std::vector<std::string>& before, const std::vector<std::string>& after);
   bool has(const std::string& name) const { return counts_.contains(name); }
 
  private:
@@ -125,8 +134,35 @@ struct SecretUsers {
   std::set<std::string> listeners, clusters;
 };
 
-// EDS service names, and the clusters that name them, staged or live.
-using ServiceUsers = std::unordered_map<std::string, std::vector<std::string>>;
+// The clusters, staged or live, that name each EDS service. Those that bear its name are not listed again.
+class ServiceUsers {
+ public:
+  explicit ServiceUsers(const Table<ClusterEntry>& clusters) : clusters_(clusters) {}
+  void refresh();
+  bool any(const std::string& service) const { return others_.contains(service) || namesake(service); }
+  // Calls f(cluster) for each.
+  template <class F>
+  void each(const std::string& service, F&& f) const {
+    if (namesake(service)) f(service);
+    const auto others = others_.find(service);
+    if (others == others_.end()) return;
+    for (const std::string& cluster : others->second) f(cluster);
+  }
+
+ private:
+  static bool uses(const ClusterEntry& entry, const std::string& service) {
+    const auto by = [&](const auto& version) {
+      return version != nullptr && version->is_eds() && version->service() == service;
+    };
+    return by(entry.staged) || by(entry.live);
+  }
+  bool namesake(const std::string& service) const {
+    const ClusterEntry* entry = clusters_.find(service);
+    return entry != nullptr && uses(*entry, service);
+  }
+  const Table<ClusterEntry>& clusters_;
+  std::unordered_map<std::string, std::vector<std::string>> others_;  // clusters of other names, by service
+};
 
 struct Store::Impl {
   explicit Impl(StoreOptions options);
@@ -180,6 +216,8 @@ struct Store::Impl {
   bool awaits_successor(const ListenerVersion& leaving) const;
   void publish_tables();
   void publish_table(const std::string& name, Entry<TableVersion>& entry, bool was_forced);
+  template <class V>
+  void name_clusters(const Entry<V>& entry);  // the staged version's instead of the live one's
   void publish_listeners();
   void drop_tables();
   void drop_clusters();
@@ -197,7 +235,7 @@ struct Store::Impl {
   bool warm(const ClusterVersion& version) const;
   // Everything that `staged` names is live, or missing in its live version just as well: that it is missing is what is
   // served already, and nobody gains by waiting.
-  bool closed(const VersionBase& staged, const VersionBase* live) const;
+  bool closed(const NamingVersion& staged, const NamingVersion* live) const;
   // An aggregate that would name itself by way of the live versions of its members. That those change is waited for
   // without end, since the newest versions never are a circle.
   bool waits_in_circle(const ClusterVersion& staged) const;
@@ -207,7 +245,6 @@ struct Store::Impl {
   template <class F>
   void each_secret(F&& f) const;
   std::set<std::string> named_tables() const;  // by listeners, staged or live
-  ServiceUsers service_users_now() const;
   std::vector<std::string> waits_of_cluster(const ClusterVersion& version) const;
   std::vector<std::string> waits_of_table(const std::string& name) const;
   static std::string_view lack_of(const ClusterEntry* entry);
@@ -232,14 +269,16 @@ struct Store::Impl {
   Table<ClusterEntry> clusters;
   Table<Entry<EndpointsVersion>> endpoints;
   Table<Entry<SecretVersion>> secrets;
-  NamedCounts live_named_clusters;      // clusters that live listeners, tables and aggregates name
-  NamedCounts live_named_tables;        // tables that live listeners name
-  std::set<std::string> wanted_tables;  // as of the last change of a listener
-  ServiceUsers service_users;           // as of the last change of a service name
+  NamedCounts live_named_clusters;       // clusters that live listeners, tables and aggregates name
+  NamedCounts live_named_tables;         // tables that live listeners name
+  std::set<std::string> wanted_tables;   // as of the last change of a listener
+  ServiceUsers service_users{clusters};  // as of the last change of a service name
   std::unordered_map<std::string, SecretUsers> known_secret_users;  // secret_users()
   std::set<std::string> aggregates;                                 // live ones
   bool listeners_changed = false, services_changed = false, aggregates_changed = false, secrets_changed = false;
   uint64_t wants = 1;  // another number: what should be asked for may have changed
+
+  SharedText last_version;  // given to the resources of one response alike
 
   // What the next snapshot differs in.
   std::set<std::string> changed_listeners, changed_tables, changed_clusters;

@@ -126,8 +126,7 @@ Result<void> Store::Impl::accept(SecretSpec spec, VersionBase base, Source sourc
   Entry<SecretVersion>& entry = secrets.entries[name];
   entry.source = source;
   entry.remove = false;
-  entry.refused.clear();
-  entry.refused_version.clear();
+  entry.refused.reset();
   entry.updated_unix_ms = event::wall_clock_ms();
   entry.staged = std::move(version);
   secrets.leaving.erase(name);

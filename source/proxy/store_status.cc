@@ -37,12 +37,15 @@ bool Store::Impl::warm(const ClusterVersion& version) const {
   return known != nullptr && known->staged != nullptr;
 }
 
-bool Store::Impl::closed(const VersionBase& staged, const VersionBase* live) const {
+bool Store::Impl::closed(const NamingVersion& staged, const NamingVersion* live) const {
   static const Named kNothing;
   const Named& served = live == nullptr ? kNothing : live->named;
+  // Both lists are sorted, and nearly the same where a table of 10,000 clusters has changed a little.
   const auto all = [](const std::vector<std::string>& names, const auto& table, const std::vector<std::string>& known) {
+    auto at = known.begin();
     return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
-      return table.is_live(name) || std::binary_search(known.begin(), known.end(), name);
+      while (at != known.end() && *at < name) ++at;
+      return (at != known.end() && *at == name) || table.is_live(name);
     });
   };
   return all(staged.named.clusters, clusters, served.clusters) && all(staged.named.tables, tables, served.tables) &&
@@ -92,16 +95,15 @@ std::set<std::string> Store::Impl::named_tables() const {
   return names;
 }
 
-ServiceUsers Store::Impl::service_users_now() const {
-  ServiceUsers users;
-  for (const auto& [name, entry] : clusters.entries) {
+void ServiceUsers::refresh() {
+  others_.clear();
+  for (const auto& [name, entry] : clusters_.entries) {
     for (const auto* version : {entry.staged.get(), entry.live.get()}) {
-      if (version == nullptr || !version->is_eds()) continue;
-      auto& of_service = users[version->service()];
+      if (version == nullptr || !version->is_eds() || version->service() == name) continue;
+      auto& of_service = others_[version->service()];
       if (of_service.empty() || of_service.back() != name) of_service.push_back(name);
     }
   }
-  return users;
 }
 
 std::vector<std::string> Store::Impl::waits_of_cluster(const ClusterVersion& version) const {
@@ -184,12 +186,15 @@ std::shared_ptr<const StoreStatus> Store::Impl::status() {
         r.staged_version = entry.staged->version;
         if (entry.staged != entry.live) {
           r.staged_bytes = entry.staged->bytes;
-          r.waits_for = waits(name, *entry.staged);
+          if (auto waits_for = waits(name, *entry.staged); !waits_for.empty())
+            r.trouble.make().waits_for = std::move(waits_for);
         }
       }
       r.removed_but_named = entry.remove && entry.live != nullptr;
-      r.refused = entry.refused;
-      r.refused_version = entry.refused_version;
+      if (entry.refused) {
+        r.trouble.make().refused = entry.refused->faults;
+        r.trouble.make().refused_version = entry.refused->version;
+      }
       r.updated_unix_ms = entry.updated_unix_ms;
     }
   };

@@ -100,6 +100,7 @@ void WorkerProxy::Impl::adopt(std::shared_ptr<const Snapshot> snapshot) {
   if (before != nullptr) ++before->pins;
   state.adopt(std::move(snapshot));
   const Snapshot& now = *state.current()->snapshot;
+  if (before != nullptr && before->snapshot->listeners_version == now.listeners_version) return state.unpin(before);
 
   std::map<std::string, std::unique_ptr<ActiveChain>> old_chains;
   old_chains.swap(chains);

@@ -65,6 +65,11 @@ void WorkerState::adopt(std::shared_ptr<const Snapshot> snapshot) {
   PinnedSnapshot* before = current_;
   current_ = new PinnedSnapshot{std::move(snapshot), 0};
   if (before != nullptr) {
+    current_->snapshot->clusters.for_each_change(
+        before->snapshot->clusters, [this](const std::string& name, uint64_t hash, const LinkedCluster* linked) {
+          clusters_.update(name, hash, linked == nullptr ? nullptr : linked->cluster,
+                           linked == nullptr ? nullptr : linked->hosts);
+        });
     if (before->pins > 0) {
       older_.push_back(before);
     } else {
@@ -72,7 +77,6 @@ void WorkerState::adopt(std::shared_ptr<const Snapshot> snapshot) {
       delete before;
     }
   }
-  clusters_.adopt(lookup_in(current_->snapshot.get()));
   loop_.at_turn_end(*this);
 }
 
@@ -84,7 +88,10 @@ void WorkerState::release(std::shared_ptr<const void> part) {
 upstream::WorkerCluster* WorkerState::find_cluster(std::string_view name, uint64_t hash, const PinnedSnapshot* pinned) {
   // The worker's own view is the current one; only a cluster that has left it is looked for in the pinned snapshot.
   if (auto* found = clusters_.find(name, hash, lookup_in(current_->snapshot.get())); found != nullptr) return found;
-  return pinned == current_ ? nullptr : clusters_.find(name, hash, lookup_in(pinned->snapshot.get()));
+  if (pinned == current_) return nullptr;
+  auto* found = clusters_.find(name, hash, lookup_in(pinned->snapshot.get()));
+  if (found != nullptr) clusters_.update(name, hash, nullptr, nullptr);  // made after it had departed
+  return found;
 }
 
 void* WorkerState::stream_memory() { return streams_.memory(); }

@@ -21,6 +21,9 @@ namespace outrigger::route {
 
 class Pool {
  public:
+  // `first_block`: bytes of the first block; the later ones grow from there.
+  explicit Pool(size_t first_block = 512) : next_block_(first_block) {}
+
   void* allocate(size_t size, size_t align) {
     uintptr_t at = (cursor_ + align - 1) & ~(static_cast<uintptr_t>(align) - 1);
     if (at + size > end_) {
@@ -61,7 +64,7 @@ class Pool {
   std::vector<std::unique_ptr<char[]>> blocks_;
   uintptr_t cursor_ = 0;
   uintptr_t end_ = 0;
-  size_t next_block_ = 512;
+  size_t next_block_;
 };
 
 }  // namespace outrigger::route

@@ -2,7 +2,7 @@
 // RouteTable that made them and lives as long as it (a stream pins its snapshot, which holds the table).
 //
 // Thread rule: immutable; any worker.
-// Use:  if (const ForwardAction* f = route.forward()) pick(f->cluster.hash, f->timeout_ms);
+// Use:  if (const ForwardAction* f = route.forward()) pick(route.cluster_name(), f->timeout_ms);
 #pragma once
 
 #include <cstdint>
@@ -32,6 +32,8 @@ struct ClusterName {
   std::string_view text;
   uint64_t hash = 0;  // content_hash(text)
   bool empty() const { return text.empty(); }
+  bool operator==(const ClusterName&) const = default;
+  bool operator<(const ClusterName& other) const { return hash != other.hash ? hash < other.hash : text < other.text; }
 };
 
 struct RegexRewrite {
@@ -46,7 +48,7 @@ struct WeightedEntry {
   uint32_t weight = 0;
   const HeaderMutations* request_mutations = nullptr;  // nullptr: none
   const HeaderMutations* response_mutations = nullptr;
-  const FilterConfigs* filters = nullptr;  // with the levels below it; never nullptr
+  const FilterConfigs* filters = nullptr;  // with the levels below it; nullptr: its route's
 };
 
 // One entry of a route's request_mirror_policies.
@@ -68,9 +70,9 @@ struct Upgrade {
   bool enabled = true;
 };
 
+// Where to and how. The cluster is not in it but in the Route, so that routes which differ in nothing else share one.
 struct ForwardAction {
-  ClusterName cluster;              // exactly one of these three is there
-  std::string_view cluster_header;  // lower-case
+  std::string_view cluster_header;  // lower-case; this, weighted or the route's cluster is there
   std::span<const WeightedEntry> weighted;
   uint64_t total_weight = 0;
   std::string_view prefix_rewrite;  // empty: none
@@ -118,6 +120,8 @@ class Route : public config::RouteView {
     return kind_ == Kind::kDirectResponse ? action_.direct : nullptr;
   }
 
+  // Of a forwarding route; empty: weighted, or named by a header.
+  ClusterName cluster_name() const { return {cluster, cluster_hash_}; }
   const VirtualHost& virtual_host() const { return *virtual_host_; }
   uint32_t index() const { return index_; }  // its place in the virtual host's list
   const FilterConfigs& filters() const { return *filters_; }
@@ -162,6 +166,7 @@ class Route : public config::RouteView {
   const HeaderMutations* response_mutations_ = nullptr;
   Action action_;
   std::string_view path_pattern_;
+  uint64_t cluster_hash_ = 0;
   uint32_t index_ = 0;
   Kind kind_ = Kind::kForward;
   config::PathMatchSpec::Kind path_kind_ = config::PathMatchSpec::Kind::kPrefix;

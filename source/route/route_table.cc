@@ -121,12 +121,22 @@ const FilterConfigs& RouteTable::filters() const { return impl_->filters; }
 const HeaderMutations* RouteTable::request_mutations() const { return impl_->request_mutations; }
 const HeaderMutations* RouteTable::response_mutations() const { return impl_->response_mutations; }
 bool RouteTable::most_specific_header_mutations_wins() const { return impl_->most_specific_wins; }
-size_t RouteTable::route_count() const { return impl_->route_count; }
+size_t RouteTable::route_count() const { return impl_->routes.size(); }
+std::span<const ClusterName> RouteTable::clusters() const { return impl_->clusters; }
 size_t RouteTable::linear_routes() const { return impl_->linear_routes; }
 
 void RouteTable::references(References& to) const {
-  for (const std::string_view cluster : impl_->clusters) to.cluster(cluster);
-  for (const auto& part : impl_->parts) part->references(to);
+  for (const ClusterName& cluster : impl_->clusters) to.cluster(cluster.text);
+  const auto refer = [&](const RoutePiece& piece) {
+    for (const auto& part : piece.parts) part->references(to);
+  };
+  refer(impl_->own);
+  for (const Impl::Piece& piece : impl_->pieces) refer(*piece.shared);
+}
+
+bool RouteTable::has_filter_parts() const {
+  return !impl_->own.parts.empty() || std::any_of(impl_->pieces.begin(), impl_->pieces.end(),
+                                                  [](const auto& piece) { return !piece.shared->parts.empty(); });
 }
 
 namespace {
@@ -143,7 +153,7 @@ ClusterName Match::cluster(const HeaderMap& request) const {
   const ForwardAction* action = route == nullptr ? nullptr : route->forward();
   if (action == nullptr) return {};
   return weighted != nullptr ? cluster_of(weighted->cluster, weighted->cluster_header, request)
-                             : cluster_of(action->cluster, action->cluster_header, request);
+                             : cluster_of(route->cluster_name(), action->cluster_header, request);
 }
 
 ClusterName Mirror::cluster_of(const HeaderMap& request) const {

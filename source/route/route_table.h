@@ -51,7 +51,9 @@ struct Match {
   std::optional<bool> filter_disabled(uint16_t filter_id) const {
     return route == nullptr ? std::nullopt : filters().disabled(filter_id);
   }
-  const FilterConfigs& filters() const { return weighted != nullptr ? *weighted->filters : route->filters(); }
+  const FilterConfigs& filters() const {
+    return weighted != nullptr && weighted->filters != nullptr ? *weighted->filters : route->filters();
+  }
 
   // All levels' header mutations in Envoy's order: weighted cluster, route, virtual host, route table; the reverse with
   // most_specific_header_mutations_wins. Nothing if there is no route.
@@ -62,7 +64,7 @@ struct Match {
 class RouteTable {
  public:
   // `spec` has been translated without a fault: a mistake that is left in it (a regex that does not compile, two equal
-  // domains) is a failed CHECK. Keeps nothing of `spec`.
+  // domains) is a failed CHECK. Keeps nothing of `spec`. What spec.kept names is shared with the table that it is of.
   static std::shared_ptr<const RouteTable> compile(const config::RouteTableSpec& spec);
   ~RouteTable();
   RouteTable(const RouteTable&) = delete;
@@ -81,6 +83,12 @@ class RouteTable {
 
   // Every cluster that a route names, each once, and whatever the per-filter configs refer to.
   void references(References& to) const;
+  // Whether per-filter configs may be among what it refers to.
+  bool has_filter_parts() const;
+  // Calls added(name) and gone(name) for each cluster that only this table names, or only `before`.
+  template <class Added, class Gone>
+  void compare_clusters(const RouteTable& before, Added&& added, Gone&& gone) const;
+  std::span<const ClusterName> clusters() const;  // that a route names, each once, sorted by (hash, text)
 
   size_t route_count() const;
   // Routes whose regex offers no literal to file it under: each costs a regex match per request (when no better route
@@ -97,5 +105,21 @@ class RouteTable {
 
   std::unique_ptr<Impl> impl_;
 };
+
+template <class Added, class Gone>
+void RouteTable::compare_clusters(const RouteTable& before, Added&& added, Gone&& gone) const {
+  const std::span<const ClusterName> now = clusters(), then = before.clusters();
+  auto a = now.begin();
+  auto b = then.begin();
+  while (a != now.end() || b != then.end()) {
+    if (b == then.end() || (a != now.end() && *a < *b)) {
+      added((a++)->text);
+    } else if (a == now.end() || *b < *a) {
+      gone((b++)->text);
+    } else {
+      ++a, ++b;
+    }
+  }
+}
 
 }  // namespace outrigger::route

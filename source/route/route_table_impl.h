@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "route/path_index.h"
-#include "route/pool.h"
 #include "route/prefix_map.h"
+#include "route/route_piece.h"
 #include "route/route_table.h"
 
 namespace outrigger::route {
@@ -23,7 +23,14 @@ struct RouteTable::Impl {
   static constexpr uint32_t kNone = UINT32_MAX;
 
   std::string name;
-  Pool pool;  // texts, routes, actions, filter configs
+  RoutePiece own{512};      // of the table, its virtual hosts and indexes; the array of the routes
+  std::span<Route> routes;  // all virtual hosts', in order
+  struct Piece {
+    std::shared_ptr<const RoutePiece> shared;
+    uint32_t begin = 0;  // in `routes`
+    uint32_t size = 0;
+  };
+  std::vector<Piece> pieces;  // of all routes in order
   std::vector<VirtualHost> virtual_hosts;
 
   // Domains; payloads are indices into virtual_hosts. Suffixes are stored reversed.
@@ -38,17 +45,7 @@ struct RouteTable::Impl {
   const HeaderMutations* response_mutations = nullptr;
   FilterConfigs filters;
 
-  // What routes point to and what needs a destructor. Reserved before the first pointer is taken, or never moved.
-  std::vector<config::HeaderMatcher> header_matchers;
-  std::vector<config::QueryMatcher> query_matchers;
-  std::vector<config::RateLimitPolicy> rate_limits;
-  std::vector<HeaderMutations> mutations;
-  std::vector<config::RetryPolicySpec> retries;
-  std::vector<std::shared_ptr<const config::Regex>> regexes;  // each once
-  std::vector<std::shared_ptr<const FilterPart>> parts;
-
-  std::vector<std::string_view> clusters;  // each once
-  size_t route_count = 0;
+  std::vector<ClusterName> clusters;  // each once, sorted
   size_t linear_routes = 0;
 };
 

@@ -68,15 +68,15 @@ void write_state(const Kind& kind, const Resource& resource, const std::string& 
 
 void write_troubles(const Resource& resource, JsonWriter& json) {
   if (resource.removed_but_named) json.key("removed_but_named").boolean(true);
-  if (resource.refused.empty()) return;
-  json.key("error_state").open('{').key("version_info").string(resource.refused_version);
-  json.key("details").string(resource.refused).close('}');
+  if (resource.refused().empty()) return;
+  json.key("error_state").open('{').key("version_info").string(resource.refused_version());
+  json.key("details").string(resource.refused()).close('}');
 }
 
 void write_waits(const Resource& resource, JsonWriter& json) {
-  if (resource.waits_for.empty()) return;
+  if (resource.waits_for().empty()) return;
   json.key("waits_for").open('[');
-  for (const std::string& wait : resource.waits_for) json.string(wait);
+  for (const std::string& wait : resource.waits_for()) json.string(wait);
   json.close(']');
 }
 
@@ -89,7 +89,7 @@ void write_resource(const Kind& kind, const Resource& resource, JsonWriter& json
     write_state(kind, resource, resource.live_version, resource.live_bytes.text(), json);
     if (nested) json.close('}');
   }
-  if (!resource.staged_bytes.empty() || !resource.waits_for.empty()) {
+  if (!resource.staged_bytes.empty() || !resource.waits_for().empty()) {
     json.key("warming_state").open('{');
     if (!resource.staged_bytes.empty())
       write_state(kind, resource, resource.staged_version, resource.staged_bytes.text(), json);

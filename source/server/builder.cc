@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <set>
 #include <thread>
@@ -127,6 +128,19 @@ DnsTarget dns_target(const config::ClusterSpec& spec) {
           .respect_ttl = spec.respect_dns_ttl};
 }
 
+// Gives back what large batches have left behind. malloc_trim() looks at the free chunks of every arena, but of this
+// thread's it leaves the free end, which may be a third of it: that goes when something large is freed while the
+// threshold is low. Between batches it stays high, for to fault pages in again is half the cost of a batch.
+void give_back_memory() {
+  constexpr int kLow = 128 * 1024, kHigh = 64 * 1024 * 1024;
+  ::malloc_trim(0);
+  ::mallopt(M_TRIM_THRESHOLD, kLow);
+  void* volatile large = ::malloc(kLow / 2 + 1);  // volatile: the pair is not optimised away
+  ::free(large);
+  ::mallopt(M_TRIM_THRESHOLD, kHigh);
+  ::mallopt(M_MMAP_THRESHOLD, kHigh / 2);
+}
+
 void log_faults(std::string_view what, const std::vector<std::string>& faults) {
   OUTRIGGER_LOG(kWarning, "config", "{}: {} fault{}", what, faults.size(), faults.size() == 1 ? "" : "s");
   for (size_t i = 0; i < std::min(faults.size(), kMaxLoggedFaults); ++i)
@@ -166,7 +180,9 @@ struct Builder::Impl {
   explicit Impl(BuilderOptions o)
       : options(o),
         counts(*o.stats),
-        translator(filters::all_filters(), states, *o.stats, {.unknown_fields = o.unknown_fields}),
+        translator(filters::all_filters(), states, *o.stats,
+                   {.unknown_fields = o.unknown_fields,
+                    .table_base = [this](std::string_view name) { return store.table_base(name); }}),
         store({.stats = o.stats, .access_log = o.access_log, .workers = o.workers, .bind = o.bind, .now_ms = now_ms}) {}
 
   struct Item {
@@ -225,7 +241,7 @@ struct Builder::Impl {
   event::Timeout publish_timer{[](void* self) { static_cast<Impl*>(self)->publish(); }, this};
   event::Timeout deadline_timer{[](void* self) { static_cast<Impl*>(self)->publish_soon(); }, this};
   event::Timeout status_timer{[](void* self) { static_cast<Impl*>(self)->tell_status(); }, this};
-  event::Timeout trim_timer{[](void*) { ::malloc_trim(0); }, this};
+  event::Timeout trim_timer{[](void*) { give_back_memory(); }, this};
   event::Timeout lds_timer{[](void* self) { static_cast<Impl*>(self)->first_answer(ResourceType::kListener); }, this};
   event::Timeout cds_timer{[](void* self) { static_cast<Impl*>(self)->first_answer(ResourceType::kCluster); }, this};
 };
@@ -539,10 +555,10 @@ void Builder::Impl::tell_status() {
   const std::shared_ptr<const proxy::StoreStatus> status = store.status();
   int64_t listeners_warming = 0, clusters_warming = 0, refused = 0;
   for (const proxy::StoreStatus::Resource& resource : status->resources) {
-    const bool waits = !resource.staged_bytes.empty() || !resource.waits_for.empty();
+    const bool waits = !resource.staged_bytes.empty() || !resource.waits_for().empty();
     if (waits && resource.type == ResourceType::kListener) ++listeners_warming;
     if (waits && resource.type == ResourceType::kCluster) ++clusters_warming;
-    if (!resource.refused.empty()) ++refused;
+    if (!resource.refused().empty()) ++refused;
   }
   options.stats->set(counts.listeners_warming, listeners_warming);
   options.stats->set(counts.clusters_warming, clusters_warming);
@@ -623,6 +639,7 @@ void Builder::set_resolved(std::string cluster, std::vector<config::EndpointSpec
 }
 
 int64_t Builder::take_longest_turn_ns() { return impl_->loop.take_longest_turn_ns(); }
+int64_t Builder::take_longest_task_cpu_ns() { return impl_->loop.take_longest_task_cpu_ns(); }
 
 void Builder::release(std::vector<std::shared_ptr<const void>> parts) {
   impl_->loop.post([parts = std::move(parts)] {});

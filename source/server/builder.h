@@ -100,6 +100,7 @@ class Builder {
   void update_file(FileSource source, std::string text, std::string error);
   void set_resolved(std::string cluster, std::vector<config::EndpointSpec> endpoints);
   int64_t take_longest_turn_ns();
+  int64_t take_longest_task_cpu_ns();
   // Takes over parts that a worker is done with.
   void release(std::vector<std::shared_ptr<const void>> parts);
 

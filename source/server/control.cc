@@ -132,9 +132,10 @@ struct Control::Impl {
   void want_streams() {
     if (!started) return;
     if (spec.ads) {
-      streams.front().client->subscribe(xds::Type::kEndpoints, {.names = wanted.endpoints});
-      streams.front().client->subscribe(xds::Type::kSecret, {.names = wanted.secrets});
-      streams.front().client->subscribe(xds::Type::kRouteTable, {.names = wanted.route_tables});
+      // The clients keep them, and they may be many.
+      streams.front().client->subscribe(xds::Type::kEndpoints, {.names = std::move(wanted.endpoints)});
+      streams.front().client->subscribe(xds::Type::kSecret, {.names = std::move(wanted.secrets)});
+      streams.front().client->subscribe(xds::Type::kRouteTable, {.names = std::move(wanted.route_tables)});
     }
     std::erase_if(streams, [&](const Stream& stream) {
       if (!stream.only || xds::is_full_set(*stream.only)) return false;
@@ -214,10 +215,11 @@ void Control::start() {
 }
 
 void Control::want(Wanted wanted) {
-  impl_->loop.post([impl = impl_.get(), wanted = std::move(wanted)] { impl->want(wanted); });
+  impl_->loop.post([impl = impl_.get(), wanted = std::move(wanted)]() mutable { impl->want(std::move(wanted)); });
 }
 
 int64_t Control::take_longest_turn_ns() { return impl_->loop.take_longest_turn_ns(); }
+int64_t Control::take_longest_task_cpu_ns() { return impl_->loop.take_longest_task_cpu_ns(); }
 
 void Control::stop() {
   if (!impl_->thread.joinable()) return;

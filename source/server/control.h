@@ -37,6 +37,7 @@ class Control {
   void start();
   void want(Wanted wanted);
   int64_t take_longest_turn_ns();
+  int64_t take_longest_task_cpu_ns();
   void stop();
 
  private:

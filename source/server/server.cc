@@ -46,17 +46,17 @@ void stop_listening(const proxy::Snapshot& snapshot) {
   });
 }
 
-// The longest turn of each loop, by the name of its thread. What the main loop asks for is kept for two windows, so
-// that several readers see the same: of the last 10 to 20 s, or since the last page before that.
+// The longest turn of each loop, by the name of its thread, and the most CPU time of a task. What the main loop asks
+// for is kept for two windows, so that several readers see the same: of the last 10 to 20 s, or since the last page
+// before that.
 class LongestTurns {
  public:
   explicit LongestTurns(stats::Registry& registry) : registry_(registry) {}
-  // `take` is called by refresh(): the longest turn since the last call, ns.
-  void watch(const std::string& thread, std::function<int64_t()> take) {
-    Watched& watched = watched_.emplace_back();
-    watched.take = std::move(take);
-    watched.group = std::make_unique<stats::Group>(registry_, stats::Labels{{"thread", thread}});
-    watched.gauge = watched.group->gauge("loop.{thread}.longest_turn_us");
+  // What runs a loop by the name of `thread`; it outlives this.
+  template <class Runner>
+  void watch(const std::string& thread, Runner& runner) {
+    add(thread, "longest_turn_us", [&runner] { return runner.take_longest_turn_ns(); });
+    add(thread, "longest_task_cpu_us", [&runner] { return runner.take_longest_task_cpu_ns(); });
   }
   void refresh(int64_t now_ns) {
     const bool next_window = now_ns - window_from_ns_ >= kWindowNs;
@@ -70,6 +70,13 @@ class LongestTurns {
 
  private:
   static constexpr int64_t kWindowNs = 10'000'000'000;
+  // `take` is called by refresh(): the longest since the last call, ns.
+  void add(const std::string& thread, std::string_view name, std::function<int64_t()> take) {
+    Watched& watched = watched_.emplace_back();
+    watched.take = std::move(take);
+    watched.group = std::make_unique<stats::Group>(registry_, stats::Labels{{"thread", thread}});
+    watched.gauge = watched.group->gauge("loop.{thread}." + std::string(name));
+  }
   struct Watched {
     std::function<int64_t()> take;
     std::unique_ptr<stats::Group> group;
@@ -297,36 +304,37 @@ void Server::Impl::start_threads(const config::BootstrapSpec& spec) {
       std::move(claims));
   registry->set(counts->concurrency, options.concurrency);
   set_phase(Phase::kPreInitializing);
-  longest_turns->watch("main", [this] { return loop.take_longest_turn_ns(); });
-  longest_turns->watch("control", [this] { return control->take_longest_turn_ns(); });
-  longest_turns->watch("builder", [this] { return builder->take_longest_turn_ns(); });
-  for (size_t i = 0; i < workers.size(); ++i)
-    longest_turns->watch("worker_" + std::to_string(i), [this, i] { return workers[i]->take_longest_turn_ns(); });
+  longest_turns->watch("main", loop);
+  longest_turns->watch("control", *control);
+  longest_turns->watch("builder", *builder);
+  for (size_t i = 0; i < workers.size(); ++i) longest_turns->watch("worker_" + std::to_string(i), *workers[i]);
   for (auto& worker : workers) worker->start();
   control->start();
-  builder->start({.on_snapshot =
-                      [this, on_main](std::shared_ptr<const proxy::Snapshot> snapshot) {
-                        on_main([this, snapshot] { on_snapshot(snapshot); });
-                        for (auto& worker : workers) worker->adopt(snapshot);
-                      },
-                  .on_status =
-                      [this, on_main](std::shared_ptr<const proxy::StoreStatus> status) {
-                        if (state_dir != nullptr && discovered) state_dir->save(status);
-                        on_main([this, status = std::move(status)] { state.status = status; });
-                      },
-                  .on_wanted = [this](const Wanted& wanted) { control->want(wanted); },
-                  .on_initialized =
-                      [this, on_main](uint64_t version) {
-                        on_main([this, version] {
-                          initialized_version = version;
-                          on_adopted();
-                        });
-                      },
-                  .on_discovered =
-                      [this, on_main] {
-                        discovered = true;
-                        on_main([this] { on_discovered(); });
-                      }});
+  builder->start(
+      {.on_snapshot =
+           [this, on_main](std::shared_ptr<const proxy::Snapshot> snapshot) {
+             on_main([this, snapshot] { on_snapshot(snapshot); });
+             for (auto& worker : workers) worker->adopt(snapshot);
+           },
+       .on_status =
+           [this, on_main](std::shared_ptr<const proxy::StoreStatus> status) {
+             if (state_dir != nullptr && discovered) state_dir->save(status);
+             // What it replaces may be 20,000 entries: the builder frees them, as all that is old.
+             on_main([this, status = std::move(status)] { builder->release({std::exchange(state.status, status)}); });
+           },
+       .on_wanted = [this](const Wanted& wanted) { control->want(wanted); },
+       .on_initialized =
+           [this, on_main](uint64_t version) {
+             on_main([this, version] {
+               initialized_version = version;
+               on_adopted();
+             });
+           },
+       .on_discovered =
+           [this, on_main] {
+             discovered = true;
+             on_main([this] { on_discovered(); });
+           }});
 }
 
 void Server::Impl::handle_signals() {
@@ -361,7 +369,7 @@ uint64_t Server::Impl::oldest_version() const {
 }
 
 void Server::Impl::on_snapshot(std::shared_ptr<const proxy::Snapshot> snapshot) {
-  state.snapshot = std::move(snapshot);
+  builder->release({std::exchange(state.snapshot, std::move(snapshot))});
   on_adopted();
 }
 
@@ -382,8 +390,12 @@ void Server::Impl::on_adopted() {
   registry->set(counts->oldest_version, static_cast<int64_t>(oldest));
   if (oldest >= state.snapshot->version) {
     announce(*state.snapshot);
-    std::lock_guard lock(mutex);
-    live_snapshot = state.snapshot;
+    std::shared_ptr<const proxy::Snapshot> before = state.snapshot;
+    {
+      std::lock_guard lock(mutex);
+      live_snapshot.swap(before);
+    }
+    builder->release({std::move(before)});
   }
   if (state.phase == Phase::kPreInitializing && initialized_version && oldest >= *initialized_version) {
     set_phase(Phase::kLive);

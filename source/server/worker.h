@@ -32,6 +32,7 @@ class Worker {
   void stop();
 
   int64_t take_longest_turn_ns() { return loop_.take_longest_turn_ns(); }
+  int64_t take_longest_task_cpu_ns() { return loop_.take_longest_task_cpu_ns(); }
   uint64_t version() const { return version_.load(std::memory_order_acquire); }  // adopted; 0: none
 
  private:

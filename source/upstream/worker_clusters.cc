@@ -165,17 +165,15 @@ WorkerCluster* WorkerClusters::find(std::string_view name, uint64_t hash, const 
   return map_.insert(name, std::move(slot)).cluster.get();
 }
 
-void WorkerClusters::adopt(const Lookup& lookup) {
-  departed_.clear();
-  map_.for_each([&](const std::string& name, Slot& slot) {
-    std::shared_ptr<const Cluster> cluster;
-    std::shared_ptr<const HostSet> hosts;
-    if (lookup(name, content_hash(name), cluster, hosts)) {
-      slot.cluster->update(std::move(cluster), std::move(hosts));
-    } else {
-      departed_.push_back(name);
-    }
-  });
+void WorkerClusters::update(std::string_view name, uint64_t hash, std::shared_ptr<const Cluster> cluster,
+                            std::shared_ptr<const HostSet> hosts) {
+  Slot* slot = map_.find(name, hash);
+  if (slot == nullptr) return;
+  std::erase(departed_, name);
+  if (cluster != nullptr)
+    slot->cluster->update(std::move(cluster), std::move(hosts));
+  else
+    departed_.emplace_back(name);
 }
 
 void WorkerClusters::sweep() {

@@ -85,8 +85,10 @@ class WorkerClusters {
 
   // The cluster, made now if the snapshot (of `lookup`) has it; nullptr: unknown.
   WorkerCluster* find(std::string_view name, uint64_t hash, const Lookup& lookup);
-  // After a snapshot was adopted: refreshes all that were made. Departed ones drain; sweep() erases them.
-  void adopt(const Lookup& lookup);
+  // What the adopted snapshot has of a name that may have changed; nothing happens to what was not made. `cluster`
+  // nullptr: it has departed. Departed ones drain; sweep() erases them.
+  void update(std::string_view name, uint64_t hash, std::shared_ptr<const Cluster> cluster,
+              std::shared_ptr<const HostSet> hosts);
   // Erases departed clusters that nobody uses.
   void sweep();
   bool any_departed() const { return !departed_.empty(); }

@@ -19,8 +19,9 @@ void Sotw::subscribe(Type type, Subscription subscription) {
     own.incomplete = true;
     own.complete_from_id = UINT64_MAX;
   }
-  std::set_difference(own.told.begin(), own.told.end(), now.begin(), now.end(),
-                      std::inserter(own.lapsed, own.lapsed.end()));
+  const std::vector<std::string>& said = told(t, own);
+  std::set_difference(said.begin(), said.end(), now.begin(), now.end(), std::inserter(own.lapsed, own.lapsed.end()));
+  if (std::exchange(own.told_all, false)) own.told = std::move(t.subscription.names);
   t.subscription = std::move(subscription);
   t.subscribed = true;
   // A first request without names would ask for everything (LDS, CDS) or mean nothing (RDS, EDS).
@@ -37,6 +38,7 @@ void Sotw::on_stream_opened(Type type) {
   own.nonce_answered = true;
   own.names_changed = true;
   own.told.clear();
+  own.told_all = false;
   own.lapsed.clear();
   own.in_doubt.clear();
   own.request_due = t.subscribed && (t.subscription.wildcard || !t.subscription.names.empty());
@@ -116,10 +118,12 @@ std::vector<std::string> Sotw::names_to_send(const TypeState& t, Own& own) {
   own.lapsed.clear();
   // Answered already: the server may be sending the next one and will ignore this request.
   if (own.nonce_answered) {
-    std::set_difference(own.told.begin(), own.told.end(), names.begin(), names.end(),
+    const std::vector<std::string>& said = told(t, own);
+    std::set_difference(said.begin(), said.end(), names.begin(), names.end(),
                         std::inserter(own.in_doubt, own.in_doubt.end()));
   }
-  own.told = names;
+  own.told_all = !own.request_due;
+  own.told = own.told_all ? std::vector<std::string>() : names;
   own.names_changed = own.request_due;
   return names;
 }

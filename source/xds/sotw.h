@@ -65,11 +65,15 @@ class Sotw final : public Machine {
 
     bool nonce_answered = true;
     bool names_changed = false;      // since `told`
-    std::vector<std::string> told;   // names of the last request on this stream, sorted
+    std::vector<std::string> told;   // names of the last request on this stream, sorted; or, if they are the same,
+    bool told_all = false;           // in the subscription alone
     std::set<std::string> lapsed;    // of them, those not wanted for a while: left out of one request
     std::set<std::string> in_doubt;  // left out of requests that were ignored if their nonce was old by then
   };
 
+  static const std::vector<std::string>& told(const TypeState& t, const Own& own) {
+    return own.told_all ? t.subscription.names : own.told;
+  }
   static std::vector<std::string> names_to_send(const TypeState& t, Own& own);
   Request make_request(Type type);
   void on_stream_opened(Type type) override;

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
+#include <ctime>
 #include <set>
 #include <string>
 #include <thread>
@@ -226,6 +228,24 @@ TEST(Loop, TimeStandsStillWithinATurnAndMovesBetweenTurns) {
     EXPECT_EQ(loop.take_longest_turn_ns(), 0);
   }
   set_clock_for_test(nullptr);
+}
+
+TEST(Loop, ATaskIsMeasuredInCpuTime) {
+  Loop loop;
+  loop.post([] { std::this_thread::sleep_for(std::chrono::milliseconds(30)); });
+  loop.run_once();
+  const int64_t asleep_ns = loop.take_longest_task_cpu_ns();
+  EXPECT_GT(asleep_ns, 0);
+  EXPECT_LT(asleep_ns, 20'000'000);
+  EXPECT_GE(loop.take_longest_turn_ns(), 30'000'000);
+  EXPECT_EQ(loop.take_longest_task_cpu_ns(), 0);
+  loop.post([] {
+    const std::clock_t until = std::clock() + CLOCKS_PER_SEC / 20;
+    while (std::clock() < until) {
+    }
+  });
+  loop.run_once();
+  EXPECT_GT(loop.take_longest_task_cpu_ns(), 20'000'000);
 }
 
 TEST(Loop, WallClockIsNear) {

@@ -169,14 +169,14 @@ TEST_F(StoreTest, OldVersionServesWhileTheNewOneWaits) {
   const auto waiting = status(ResourceType::kRouteTable, "t");
   EXPECT_EQ(waiting.live_version, "1");
   EXPECT_EQ(waiting.staged_version, "2");
-  EXPECT_EQ(waiting.waits_for, std::vector<std::string>{"cluster b: unknown"});
+  EXPECT_EQ(waiting.waits_for(), std::vector<std::string>{"cluster b: unknown"});
   // An unrelated change is not held back.
   accept(static_cluster("x"));
   EXPECT_TRUE(has_cluster("x"));
   EXPECT_EQ(*store->live()->route_tables.find("t"), *before->route_tables.find("t"));
   accept(eds_cluster("b"));
   EXPECT_EQ(store->assemble(), nullptr);
-  EXPECT_EQ(status(ResourceType::kRouteTable, "t").waits_for, std::vector<std::string>{"cluster b: endpoints"});
+  EXPECT_EQ(status(ResourceType::kRouteTable, "t").waits_for(), std::vector<std::string>{"cluster b: endpoints"});
   accept(endpoints("b", {80}));
   const auto after = live();
   EXPECT_NE(*after->route_tables.find("t"), *before->route_tables.find("t"));
@@ -330,7 +330,7 @@ TEST_F(StoreTest, ListenerWithoutItsTableIsPublishedAfterItsOwnTimeout) {
   spec.filter_chains[0].hcm.rds_source.initial_fetch_timeout_ms = 200;
   accept(spec);
   EXPECT_FALSE(has_listener("l"));
-  EXPECT_EQ(status(ResourceType::kListener, "l").waits_for, std::vector<std::string>{"route table t: unknown"});
+  EXPECT_EQ(status(ResourceType::kListener, "l").waits_for(), std::vector<std::string>{"route table t: unknown"});
   now += 200;
   const auto snapshot = live();
   ASSERT_NE(snapshot->listeners.find("l"), nullptr);
@@ -399,7 +399,7 @@ TEST_F(StoreTest, StaticResourcesAreNobodyElses) {
   store->retain_only(ResourceType::kCluster, Source::kXds, {});
   EXPECT_EQ(store->assemble(), nullptr);
   EXPECT_TRUE(has_cluster("c"));
-  EXPECT_NE(status(ResourceType::kCluster, "c").refused, "");
+  EXPECT_NE(status(ResourceType::kCluster, "c").refused(), "");
 }
 
 TEST_F(StoreTest, RefusedVersionKeepsTheLastGoodOne) {
@@ -410,14 +410,14 @@ TEST_F(StoreTest, RefusedVersionKeepsTheLastGoodOne) {
   EXPECT_NE(refusal(bad, Source::kXds, "2"), "");
   EXPECT_EQ(store->assemble(), nullptr);
   EXPECT_EQ(live()->clusters.find("c")->cluster, before);
-  EXPECT_EQ(status(ResourceType::kCluster, "c").refused_version, "2");
+  EXPECT_EQ(status(ResourceType::kCluster, "c").refused_version(), "2");
   config::Faults faults;
   faults.add_at("lb_policy", "unknown");
   store->refuse(ResourceType::kCluster, "new", "3", faults);
-  EXPECT_EQ(status(ResourceType::kCluster, "new").refused_version, "3");
+  EXPECT_EQ(status(ResourceType::kCluster, "new").refused_version(), "3");
   EXPECT_EQ(store->assemble(), nullptr);
   accept(static_cluster("new"));
-  EXPECT_EQ(status(ResourceType::kCluster, "new").refused, "");
+  EXPECT_EQ(status(ResourceType::kCluster, "new").refused(), "");
 }
 
 TEST_F(StoreTest, TwoListenersCannotHaveOneAddress) {
@@ -485,7 +485,7 @@ TEST_F(StoreTest, InlineRoutesHoldTheirListenerUntilTheirClustersAreThere) {
   spec.filter_chains[0].hcm.route_table = std::make_shared<RouteTableSpec>(table("inline", {"c"}));
   accept(spec);
   EXPECT_FALSE(has_listener("l"));
-  EXPECT_EQ(status(ResourceType::kListener, "l").waits_for, std::vector<std::string>{"cluster c: unknown"});
+  EXPECT_EQ(status(ResourceType::kListener, "l").waits_for(), std::vector<std::string>{"cluster c: unknown"});
   accept(static_cluster("c"));
   const auto snapshot = live();
   ASSERT_NE(snapshot->listeners.find("l"), nullptr);

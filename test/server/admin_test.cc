@@ -103,6 +103,7 @@ TEST_F(Admin, TheLongestTurnOfEachLoopIsToldToEveryReader) {
   EXPECT_GT(built_us, 0);
   EXPECT_GE(longest_us("builder"), built_us);
   EXPECT_TRUE(contains(proxy_.admin("/metrics"), "envoy_loop_longest_turn_us{envoy_thread=\"worker_1\"} "));
+  EXPECT_TRUE(contains(proxy_.admin("/metrics"), "envoy_loop_longest_task_cpu_us{envoy_thread=\"builder\"} "));
 }
 
 TEST_F(Admin, ClustersAndListeners) {

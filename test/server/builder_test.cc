@@ -138,11 +138,73 @@ TEST_F(BuilderTest, OneBadResourceIsRefusedAndTheRestTaken) {
   EXPECT_TRUE(has_cluster("a"));  // its last good version
   EXPECT_TRUE(wait_until([&] {
     const auto a = status(ResourceType::kCluster, "a");
-    return a && a->refused_version == "2" && a->refused.find("connect_timeout") != std::string::npos &&
+    return a && a->refused_version() == "2" && a->refused().find("connect_timeout") != std::string::npos &&
            a->live_version == "1";
   }));
   EXPECT_TRUE(wait_until([&] { return !has_cluster("b"); }));  // not in version 2
   EXPECT_EQ(registry_.value("store.refused_resources"), 2u);
+}
+
+// 300 routes, of which number `other` leads to `cluster`.
+std::string many_routes(int other, const std::string& cluster) {
+  std::string routes;
+  for (int i = 0; i < 300; ++i)
+    routes += "{match: {path: /" + std::to_string(i) + "}, route: {cluster: " + (i == other ? cluster : "a") + "}}, ";
+  return "{\"@type\": type.googleapis.com/envoy.config.route.v3.RouteConfiguration, name: t, virtual_hosts: "
+         "[{name: h, domains: [\"*\"], routes: [" +
+         routes + "]}]}";
+}
+
+TEST_F(BuilderTest, TheNextVersionOfATableKeepsTheRoutesThatCameAgain) {
+  start();
+  update(xds::Type::kCluster, "1", {resource(cluster("a"))});
+  update(xds::Type::kListener, "1",
+         {resource("{\"@type\": type.googleapis.com/envoy.config.listener.v3.Listener, name: l, address: "
+                   "{socket_address: {address: 127.0.0.1, port_value: 0}}, filter_chains: [{filters: [{name: hcm, "
+                   "typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.network."
+                   "http_connection_manager.v3.HttpConnectionManager, stat_prefix: s, rds: {route_config_name: t, "
+                   "config_source: {ads: {}}}, http_filters: [{name: r, typed_config: {\"@type\": "
+                   "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]}}]}]}")});
+  const auto table = [this]() -> std::shared_ptr<const route::RouteTable> {
+    std::lock_guard lock(mutex_);
+    const auto* found = snapshot_ == nullptr ? nullptr : snapshot_->route_tables.find("t");
+    return found == nullptr ? nullptr : *found;
+  };
+  const auto cluster_of = [](const route::RouteTable& of, size_t i) {
+    return of.virtual_hosts()[0].routes()[i].cluster;
+  };
+  EXPECT_EQ(update(xds::Type::kRouteTable, "1", {resource(many_routes(-1, ""))}), std::vector<std::string>());
+  ASSERT_TRUE(wait_until([&] { return table() != nullptr; }));
+  const auto first = table();
+
+  // It waits for the cluster that is new in it, as a whole.
+  const xds::Resource second_bytes = resource(many_routes(150, "b"));
+  EXPECT_EQ(update(xds::Type::kRouteTable, "2", {second_bytes}), std::vector<std::string>());
+  ASSERT_TRUE(wait_until([&] {
+    const auto t = status(ResourceType::kRouteTable, "t");
+    return t && t->waits_for() == std::vector<std::string>{"cluster b: unknown"};
+  }));
+  EXPECT_EQ(table(), first);
+  update(xds::Type::kCluster, "2", {resource(cluster("a")), resource(cluster("b"))});
+  ASSERT_TRUE(wait_until([&] { return table() != first; }));
+  const auto second = table();
+  EXPECT_EQ(cluster_of(*second, 150), "b");
+  EXPECT_EQ(cluster_of(*second, 0).data(), cluster_of(*first, 0).data());  // shared, not made again
+  EXPECT_NE(cluster_of(*second, 149).data(), cluster_of(*first, 149).data());
+  ASSERT_TRUE(wait_until([&] {
+    const auto t = status(ResourceType::kRouteTable, "t");
+    return t && t->live_version == "2" && t->live_bytes.text() == second_bytes.bytes;
+  }));
+
+  const std::vector<std::string> faults =
+      update(xds::Type::kRouteTable, "3", {resource(many_routes(299, "a, timeout: -1s"))});
+  ASSERT_EQ(faults.size(), 1u);
+  EXPECT_NE(faults[0].find("resources[0].virtual_hosts[0].routes[299].route.timeout"), std::string::npos) << faults[0];
+  // What no table names any more may go.
+  EXPECT_EQ(update(xds::Type::kRouteTable, "4", {resource(many_routes(-1, ""))}), std::vector<std::string>());
+  update(xds::Type::kCluster, "3", {resource(cluster("a"))});
+  EXPECT_TRUE(wait_until([&] { return !has_cluster("b"); }));
+  EXPECT_EQ(cluster_of(*table(), 150), "a");
 }
 
 TEST_F(BuilderTest, AResourceWithoutANameDeletesNothing) {
@@ -177,7 +239,7 @@ TEST_F(BuilderTest, AsksForWhatClustersAndListenersName) {
   EXPECT_FALSE(has_cluster("b"));
   EXPECT_TRUE(wait_until([&] {
     const auto b = status(ResourceType::kCluster, "b");
-    return b && b->waits_for == std::vector<std::string>{"endpoints b"};
+    return b && b->waits_for() == std::vector<std::string>{"endpoints b"};
   }));
   update(xds::Type::kCluster, "2", {resource(cluster("a", kEds))});
   EXPECT_TRUE(wait_until([&] { return wanted().endpoints == std::vector<std::string>{"a"}; }));
@@ -205,7 +267,7 @@ TEST_F(BuilderTest, AggregatesTurnedRoundInOneBatchAreTakenWhateverTheirOrder) {
   EXPECT_EQ(faults[0], "Cluster/h: cluster_type.typed_config.clusters[0]: closes a circle: h -> g -> h");
   EXPECT_TRUE(wait_until([&] {
     const auto h = status(ResourceType::kCluster, "h");
-    return h && h->refused_version == "4" && h->live_version == "3";
+    return h && h->refused_version() == "4" && h->live_version == "3";
   }));
 }
 
@@ -245,7 +307,7 @@ TEST_F(BuilderTest, ADeltaTakesTheGoodNamesTheRefusedAndKeepsTheRest) {
   EXPECT_TRUE(has_cluster("a"));
   EXPECT_TRUE(wait_until([&] {
     const auto a = status(ResourceType::kCluster, "a"), c = status(ResourceType::kCluster, "c");
-    return a && a->live_version == "1" && a->refused_version == "2" && c && c->live_version == "2";
+    return a && a->live_version == "1" && a->refused_version() == "2" && c && c->live_version == "2";
   }));
 }
 
@@ -285,7 +347,7 @@ TEST_F(BuilderTest, NothingBroughtWhatStandsInAFile) {
                         "");
   EXPECT_TRUE(wait_until([&] {
     const auto a = status(ResourceType::kCluster, "a");
-    return a && a->refused.find("eds_cluster_config.eds_config.self: has no meaning in a file") != std::string::npos;
+    return a && a->refused().find("eds_cluster_config.eds_config.self: has no meaning in a file") != std::string::npos;
   }));
   EXPECT_TRUE(has_cluster("b"));
 }

@@ -68,7 +68,7 @@ std::shared_ptr<const proxy::StoreStatus> status_of(const std::vector<std::strin
     config::Faults faults;
     auto read = translator.resource_file("resources: [" + one + "]", "r.yaml", faults);
     EXPECT_TRUE(faults.ok() && read.at(0).spec) << faults.str() << read.at(0).faults.str();
-    proxy::StoreStatus::Resource resource{.type = read[0].type, .name = read[0].name, .source = proxy::Source::kXds};
+    proxy::StoreStatus::Resource resource{.name = read[0].name, .type = read[0].type, .source = proxy::Source::kXds};
     resource.live_version = version;
     resource.live_bytes = read[0].bytes;
     status->resources.push_back(std::move(resource));
