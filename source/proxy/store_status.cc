@@ -123,7 +123,7 @@ std::vector<std::string> Store::Impl::waits_for_secrets(const std::vector<std::s
   for (const std::string& name : names) {
     if (secrets.is_live(name)) continue;
     const auto* known = secrets.find(name);
-    waits.push_back("secret " + name + (known == nullptr || known->refused.empty() ? ": unknown" : ": refused"));
+    waits.push_back("secret " + name + (known == nullptr || !known->refused ? ": unknown" : ": refused"));
   }
   return waits;
 }
