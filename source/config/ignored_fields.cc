@@ -34,7 +34,12 @@ constexpr Honoured kHonoured[] = {
      "lb_policy "
      "load_assignment max_requests_per_connection circuit_breakers common_http_protocol_options "
      "http2_protocol_options typed_extension_protocol_options dns_refresh_rate respect_dns_ttl dns_lookup_family "
-     "least_request_lb_config transport_socket"},
+     "least_request_lb_config transport_socket upstream_bind_config upstream_connection_options"},
+    {"envoy.config.cluster.v3.UpstreamConnectionOptions", "tcp_keepalive"},
+    {"envoy.config.core.v3.BindConfig", "socket_options"},
+    {"envoy.config.core.v3.ProxyProtocolConfig", "version"},
+    {"envoy.config.core.v3.SocketOption", "ip_version"},
+    {"envoy.config.core.v3.TcpKeepalive", "keepalive_probes keepalive_time keepalive_interval"},
     {"envoy.config.cluster.v3.Cluster.CustomClusterType", "typed_config"},
     {"envoy.config.cluster.v3.Cluster.EdsClusterConfig", "eds_config service_name"},
     {"envoy.config.cluster.v3.Cluster.LeastRequestLbConfig", "choice_count"},
@@ -84,7 +89,8 @@ constexpr Honoured kHonoured[] = {
      "server_names application_protocols"},
     {"envoy.config.listener.v3.Listener",
      "name address additional_addresses filter_chains default_filter_chain per_connection_buffer_limit_bytes "
-     "tcp_backlog_size listener_filters_timeout continue_on_listener_filters_timeout transparent"},
+     "tcp_backlog_size listener_filters_timeout continue_on_listener_filters_timeout transparent socket_options "
+     "tcp_keepalive tcp_fast_open_queue_length"},
     {"envoy.config.listener.v3.ListenerFilter", "name typed_config"},
     {"envoy.config.route.v3.DirectResponseAction", "status body"},
     {"envoy.config.route.v3.FilterConfig", "config is_optional disabled"},
@@ -120,14 +126,16 @@ constexpr Honoured kHonoured[] = {
      "max_stream_duration grpc_timeout_header_max grpc_timeout_header_offset"},
     {"envoy.config.route.v3.RouteAction.RequestMirrorPolicy",
      "cluster cluster_header runtime_fraction disable_shadow_host_suffix_append"},
-    {"envoy.config.route.v3.RouteAction.UpgradeConfig", "enabled"},
+    {"envoy.config.route.v3.RouteAction.UpgradeConfig", "enabled upgrade_type connect_config"},
+    {"envoy.config.route.v3.RouteAction.UpgradeConfig.ConnectConfig", "proxy_protocol_config"},
     {"envoy.config.route.v3.RouteConfiguration",
      "name virtual_hosts internal_only_headers response_headers_to_add response_headers_to_remove "
      "request_headers_to_add request_headers_to_remove most_specific_header_mutations_wins validate_clusters "
      "max_direct_response_body_size_bytes typed_per_filter_config ignore_port_in_host_matching "
      "request_mirror_policies"},
     {"envoy.config.route.v3.RouteMatch",
-     "prefix path safe_regex path_separated_prefix case_sensitive runtime_fraction headers query_parameters grpc"},
+     "prefix path safe_regex path_separated_prefix connect_matcher case_sensitive runtime_fraction headers "
+     "query_parameters grpc"},
     {"envoy.config.route.v3.VirtualHost",
      "name domains routes require_tls rate_limits request_headers_to_add request_headers_to_remove "
      "response_headers_to_add response_headers_to_remove typed_per_filter_config retry_policy "
@@ -151,7 +159,8 @@ constexpr Honoured kHonoured[] = {
      "set_current_client_cert_details normalize_path "
      "merge_slashes path_with_escaped_slashes_action strip_matching_host_port strip_any_host_port "
      "strip_trailing_host_dot upgrade_configs"},
-    {"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig", "enabled"},
+    {"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig",
+     "enabled upgrade_type"},
     {"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig",
      "cidr_ranges"},
     {"envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
@@ -161,6 +170,7 @@ constexpr Honoured kHonoured[] = {
      "allow_requests_without_proxy_protocol disallowed_versions"},
     {"envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
      "close_connection_on_client_hello_parsing_errors"},
+    {"envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit", "stat_prefix max_connections delay"},
     {"envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
      "stat_prefix cluster weighted_clusters idle_timeout access_log max_connect_attempts "
      "max_downstream_connection_duration"},
@@ -184,6 +194,7 @@ constexpr Honoured kHonoured[] = {
     {"envoy.extensions.transport_sockets.tls.v3.TlsSessionTicketKeys", "keys"},
     {"envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
      "common_tls_context sni max_session_keys auto_host_sni auto_sni_san_validation"},
+    {"envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport", "config transport_socket"},
     {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
      "common_http_protocol_options explicit_http_config use_downstream_protocol_config auto_config"},
     {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig", "http2_protocol_options"},
@@ -202,7 +213,9 @@ constexpr FieldUse kRefused = FieldUse::kRefused;
 constexpr std::string_view kHcm = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 constexpr std::string_view kNoRuntime = "there is no runtime layer; the configured value counts";
 constexpr std::string_view kMetadata = "free-form data that nothing here reads";
-constexpr std::string_view kUpgradeType = "all but CONNECT, which is not supported yet";
+constexpr std::string_view kSocketOptions =
+    "SO_KEEPALIVE, SO_PRIORITY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_USER_TIMEOUT, TCP_NOTSENT_LOWAT, IP_TOS, "
+    "IPV6_TCLASS; of listeners TCP_DEFER_ACCEPT and TCP_FASTOPEN too";
 
 // Fields about which there is something to say.
 constexpr FieldRule kNoted[] = {
@@ -241,10 +254,17 @@ constexpr FieldRule kNoted[] = {
     {"envoy.config.core.v3.Node", "user_agent_name", kIgnored, "always \"outrigger\""},
     {"envoy.config.core.v3.Node", "user_agent_version", kIgnored, "not sent"},
     {"envoy.config.core.v3.RuntimeFractionalPercent", "runtime_key", kIgnored, kNoRuntime},
+    {"envoy.config.core.v3.SocketOption", "description", kIgnored, "for people"},
+    {"envoy.config.core.v3.SocketOption", "level", kUsed, kSocketOptions},
+    {"envoy.config.core.v3.SocketOption", "name", kUsed, kSocketOptions},
+    {"envoy.config.core.v3.SocketOption", "int_value", kUsed, "required; from -2147483648 to 2147483647"},
+    {"envoy.config.core.v3.SocketOption", "state", kIgnored,
+     "those that are supported work at any time: they are set before a socket is used, and again when they change"},
     {"envoy.config.core.v3.SubstitutionFormatString", "json_format", kUsed,
      "flat: every value a format string; keys are written in alphabetical order"},
     {"envoy.config.core.v3.TransportSocket", "typed_config", kUsed,
-     "raw_buffer; DownstreamTlsContext in listeners, UpstreamTlsContext in clusters"},
+     "raw_buffer; DownstreamTlsContext in listeners; UpstreamTlsContext in clusters, and either of these two in a "
+     "ProxyProtocolUpstreamTransport"},
     {"envoy.config.endpoint.v3.LbEndpoint", "health_status", kUsed,
      "UNKNOWN, HEALTHY and DEGRADED take requests alike; the rest take none"},
     {"envoy.config.endpoint.v3.LbEndpoint", "metadata", kIgnored, kMetadata},
@@ -254,7 +274,8 @@ constexpr FieldRule kNoted[] = {
      "load is spread without regard to localities"},
     {"envoy.config.endpoint.v3.LocalityLbEndpoints", "priority", kUsed, "0 only"},
     {"envoy.config.listener.v3.ApiListener", "api_listener", kUsed, "in the control plane, for gRPC clients"},
-    {"envoy.config.listener.v3.Filter", "typed_config", kUsed, "HttpConnectionManager or TcpProxy, one in each chain"},
+    {"envoy.config.listener.v3.Filter", "typed_config", kUsed,
+     "HttpConnectionManager or TcpProxy, last; ConnectionLimit before it"},
     {"envoy.config.listener.v3.FilterChain", "metadata", kIgnored, kMetadata},
     {"envoy.config.listener.v3.FilterChain", "transport_socket_connect_timeout", kUsed, "15s unless told, 0s: none"},
     {"envoy.config.listener.v3.FilterChainMatch", "transport_protocol", kUsed, "\"raw_buffer\" and \"tls\""},
@@ -266,6 +287,7 @@ constexpr FieldRule kNoted[] = {
      "TlsInspector (added where a chain asks for what it sees), ProxyProtocol, OriginalDst; each once"},
     {"envoy.config.listener.v3.Listener", "traffic_direction", kIgnored, "informational"},
     {"envoy.config.listener.v3.Listener", "api_listener", kUsed, "in the control plane, for gRPC clients"},
+    {"envoy.config.listener.v3.Listener", "max_connections_to_accept_per_socket_event", kUsed, "16 unless told"},
     {"envoy.config.listener.v3.Listener", "enable_reuse_port", kUsed,
      "true only: every worker has a socket of its own"},
     {"envoy.config.route.v3.RateLimit", "disable_key", kIgnored, kNoRuntime},
@@ -278,7 +300,6 @@ constexpr FieldRule kNoted[] = {
     {"envoy.config.route.v3.Route", "stat_prefix", kIgnored, "there are no metrics of single routes"},
     {"envoy.config.route.v3.RouteAction", "priority", kUsed, "DEFAULT only"},
     {"envoy.config.route.v3.RouteAction.RequestMirrorPolicy", "trace_sampled", kIgnored, "nothing is traced yet"},
-    {"envoy.config.route.v3.RouteAction.UpgradeConfig", "upgrade_type", kUsed, kUpgradeType},
     {"envoy.config.route.v3.RouteConfiguration", "metadata", kIgnored, kMetadata},
     {"envoy.config.route.v3.VirtualHost", "metadata", kIgnored, kMetadata},
     {"envoy.config.route.v3.WeightedCluster", "total_weight", kUsed, "must be the sum of the weights"},
@@ -295,8 +316,6 @@ constexpr FieldRule kNoted[] = {
     {kHcm, "stream_error_on_invalid_http_message", kIgnored, "a malformed HTTP/1 message always ends its connection"},
     {"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig",
      "unix_sockets", kRefused, "clients on Unix sockets are never internal"},
-    {"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig", "upgrade_type",
-     kUsed, kUpgradeType},
     {"envoy.extensions.transport_sockets.tls.v3.CommonTlsContext", "alpn_protocols", kUsed, "h2 and http/1.1 only"},
     {"envoy.extensions.transport_sockets.tls.v3.CommonTlsContext", "tls_certificates", kUsed,
      "one of each kind of key"},

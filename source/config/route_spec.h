@@ -71,7 +71,7 @@ struct HeaderMutationSpec {
 // ---- routes ----
 
 struct PathMatchSpec {
-  enum class Kind : uint8_t { kPrefix, kExact, kSeparatedPrefix, kRegex };
+  enum class Kind : uint8_t { kPrefix, kExact, kSeparatedPrefix, kRegex, kConnect };  // kConnect: CONNECT requests
   Kind kind = Kind::kPrefix;
   std::string value;
   bool case_sensitive = true;  // not for kRegex
@@ -152,9 +152,14 @@ struct MirrorSpec {            // RouteAction.RequestMirrorPolicy
   bool operator==(const MirrorSpec&) const = default;
 };
 
+// Of the PROXY protocol.
+enum class ProxyHeaderVersion : uint8_t { kNone, kV1, kV2 };
+
 struct UpgradeSpec {  // upgrade_configs
   std::string type;   // lower-case: "websocket", "connect"
   bool enabled = true;
+  bool terminate = false;  // CONNECT ends here: the payload goes to the cluster as TCP
+  ProxyHeaderVersion proxy_header = ProxyHeaderVersion::kNone;  // before that payload
   bool operator==(const UpgradeSpec&) const = default;
 };
 

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/boxed.h"
+#include "base/socket_option.h"
 #include "config/extension.h"
 #include "config/route_spec.h"
 #include "config/source_spec.h"
@@ -167,9 +168,18 @@ struct TcpProxySpec {
   bool operator==(const TcpProxySpec&) const = default;
 };
 
+// envoy.filters.network.connection_limit.
+struct ConnectionLimitSpec {
+  std::string stat_prefix;
+  uint64_t max_connections = 1;
+  uint64_t delay_ms = 0;
+  bool operator==(const ConnectionLimitSpec&) const = default;
+};
+
 struct FilterChainSpec {
   std::string name;
   FilterChainMatchSpec match;
+  std::optional<ConnectionLimitSpec> connection_limit;
   HcmSpec hcm;
   std::optional<TcpProxySpec> tcp;  // instead of the connection manager
   std::optional<DownstreamTlsSpec> tls;
@@ -195,8 +205,10 @@ struct ListenerSpec {
   std::vector<FilterChainSpec> filter_chains;
   std::optional<FilterChainSpec> default_filter_chain;
   uint32_t per_connection_buffer_limit_bytes = 1024 * 1024;
-  uint32_t tcp_backlog_size = 0;  // 0: the system's maximum
-  bool api_listener = false;      // never bound; kept for gRPC clients (control plane only)
+  uint32_t tcp_backlog_size = 0;             // 0: the system's maximum
+  uint32_t max_accepts_per_event = 16;       // ours: Envoy has no limit by default
+  std::vector<SocketOption> socket_options;  // those of tcp_keepalive and tcp_fast_open_queue_length come first
+  bool api_listener = false;                 // never bound; kept for gRPC clients (control plane only)
   bool operator==(const ListenerSpec&) const = default;
 };
 
@@ -240,6 +252,8 @@ struct ClusterSpec {
   enum class Codec : uint8_t { kHttp1, kHttp2, kAsDownstream, kByAlpn } codec = Codec::kHttp1;  // kByAlpn needs tls
   Http2Spec http2{.max_concurrent_streams = 1024};
   Boxed<UpstreamTlsSpec> tls;
+  ProxyHeaderVersion proxy_header = ProxyHeaderVersion::kNone;  // sent before all else, TLS too
+  std::vector<SocketOption> socket_options;
   uint64_t dns_refresh_rate_ms = 5'000;
   bool respect_dns_ttl = false;
   enum class DnsFamily : uint8_t { kAuto, kV4Only, kV6Only, kV4Preferred, kAll } dns_family = DnsFamily::kAuto;

@@ -218,7 +218,17 @@ ForwardSpec forward_spec(const route::RouteAction& action, const std::string& sc
   if (action.priority() != core::DEFAULT) t.fault(path.field("priority"), "only DEFAULT is supported");
   each(action.rate_limits(), path.field("rate_limits"),
        [&](const auto& limit, const FieldPath& at) { spec.rate_limits.push_back(rate_limit_spec(limit, at, t)); });
-  spec.upgrades = upgrade_specs(action.upgrade_configs(), path.field("upgrade_configs"), t);
+  const FieldPath upgrades = path.field("upgrade_configs");
+  spec.upgrades = upgrade_specs(action.upgrade_configs(), upgrades, t);
+  size_t index = 0;
+  each(action.upgrade_configs(), upgrades, [&](const route::RouteAction::UpgradeConfig& config, const FieldPath& at) {
+    UpgradeSpec& upgrade = spec.upgrades[index++];
+    if (!config.has_connect_config()) return;
+    if (upgrade.type != "connect") t.fault(at.field("connect_config"), "is of upgrade_type CONNECT only");
+    upgrade.terminate = true;
+    if (config.connect_config().has_proxy_protocol_config())
+      upgrade.proxy_header = proxy_header_version(config.connect_config().proxy_protocol_config());
+  });
   return spec;
 }
 

@@ -179,9 +179,12 @@ void check_servers(BootstrapSpec& spec, const FieldPath& path, const FieldPath& 
   const FieldPath clusters = path.field("clusters");
   for (size_t i = 0; i < spec.clusters.size(); ++i) {
     const ClusterSpec& cluster = spec.clusters[i];
-    if (!cluster.tls || !used.contains(cluster.name)) continue;
+    if (!used.contains(cluster.name)) continue;
     const FieldPath at = clusters.index(i);
     const FieldPath socket = at.field("transport_socket");
+    if (cluster.proxy_header != ProxyHeaderVersion::kNone)
+      t.fault(socket.field("typed_config"), "sends a PROXY header, which the way to a control plane cannot");
+    if (!cluster.tls) continue;
     spec.channel_tls[cluster.name] = channel_tls_spec(*cluster.tls, socket.field("typed_config"), t);
   }
 }

@@ -287,8 +287,8 @@ ClusterSpec cluster_spec(const Cluster& from, const FieldPath& path, Translation
   spec.max_requests_per_connection = from.max_requests_per_connection().value();
   protocol(from, spec, path, t);
   dns(from, spec, path, t);
-  if (from.has_transport_socket())
-    spec.tls = upstream_tls_spec(from.transport_socket(), path.field("transport_socket"), t);
+  spec.socket_options = upstream_socket_options(from, path, t);
+  if (from.has_transport_socket()) upstream_transport(from.transport_socket(), spec, path.field("transport_socket"), t);
   if (spec.codec == ClusterSpec::Codec::kByAlpn && !spec.tls)
     t.fault(path.field("transport_socket"), "is required with auto_config: ALPN, which decides, is part of TLS");
   return spec;

@@ -11,6 +11,7 @@
 #include "envoy/extensions/filters/listener/original_dst/v3/original_dst.pb.h"
 #include "envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol.pb.h"
 #include "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.pb.h"
+#include "envoy/extensions/filters/network/connection_limit/v3/connection_limit.pb.h"
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb.h"
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb.h"
 
@@ -19,6 +20,7 @@ namespace listener = envoy::config::listener::v3;
 
 namespace {
 
+using envoy::extensions::filters::network::connection_limit::v3::ConnectionLimit;
 using envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 using envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 
@@ -161,6 +163,39 @@ void listener_filters(const listener::Listener& from, ListenerSpec& spec, const 
   spec.continue_on_listener_filters_timeout = from.continue_on_listener_filters_timeout();
 }
 
+// A network filter; `last`: it is the chain's last.
+void network_filter(const listener::Filter& filter, bool last, const std::string& scope, FilterChainSpec& spec,
+                    const FieldPath& path, Translation& t) {
+  if (filter.name().empty()) t.fault(path.field("name"), "must not be empty");
+  const FieldPath at = path.field("typed_config");
+  if (filter.config_type_case() != listener::Filter::kTypedConfig) return t.fault(at, "is required");
+  const std::string_view type = type_name(filter.typed_config());
+  const auto is = [&](const auto& message) { return type == message.GetTypeName(); };
+  const auto open = [&](auto& message) {
+    if (!unpack_to(filter.typed_config(), message, at, t.faults)) return false;
+    check_field_use(message, at, t.faults);
+    return true;
+  };
+  ConnectionLimit limit;
+  TcpProxy proxy;
+  HttpConnectionManager manager;
+  if (is(limit)) {
+    if (last) t.fault(path, "must come before another filter, which serves the connections that it lets in");
+    if (spec.connection_limit) return t.fault(path, "is there twice");
+    if (open(limit)) spec.connection_limit = connection_limit_spec(limit, at, t);
+    return;
+  }
+  if (!last) t.fault(path, "must be the last network filter: nothing after it would ever run");
+  if (is(proxy)) {
+    if (open(proxy)) spec.tcp = tcp_proxy_spec(proxy, at, t);
+  } else if (is(manager)) {
+    if (open(manager)) spec.hcm = hcm_spec(manager, scope, at, t);
+  } else {
+    t.fault(at, fmt::format("type {} is not a network filter that this program has; it has {}, {} and {}", type,
+                            limit.GetTypeName(), manager.GetTypeName(), proxy.GetTypeName()));
+  }
+}
+
 FilterChainSpec chain_spec(const listener::FilterChain& chain, const std::string& scope, const FieldPath& path,
                            Translation& t) {
   FilterChainSpec spec;
@@ -173,37 +208,13 @@ FilterChainSpec chain_spec(const listener::FilterChain& chain, const std::string
         duration_ms(chain.transport_socket_connect_timeout(), path.field("transport_socket_connect_timeout"), t);
   const FieldPath filters = path.field("filters");
   if (chain.filters().empty()) {
-    t.fault(filters, fmt::format("needs one filter, of type {} or {}", HttpConnectionManager::descriptor()->full_name(),
-                                 TcpProxy::descriptor()->full_name()));
+    t.fault(filters,
+            fmt::format("needs a last filter of type {} or {}", HttpConnectionManager::descriptor()->full_name(),
+                        TcpProxy::descriptor()->full_name()));
     return spec;
   }
   each(chain.filters(), filters, [&](const listener::Filter& filter, const FieldPath& at) {
-    if (filter.name().empty()) t.fault(at.field("name"), "must not be empty");
-    const FieldPath config = at.field("typed_config");
-    if (filter.config_type_case() != listener::Filter::kTypedConfig) {
-      t.fault(config, "is required");
-      return;
-    }
-    const std::string_view type = type_name(filter.typed_config());
-    if (&filter != &chain.filters(chain.filters_size() - 1))
-      t.fault(at, "must be the only network filter: nothing after it would ever run");
-    if (type == TcpProxy::descriptor()->full_name()) {
-      TcpProxy proxy;
-      if (!unpack_to(filter.typed_config(), proxy, config, t.faults)) return;
-      check_field_use(proxy, config, t.faults);
-      spec.tcp = tcp_proxy_spec(proxy, config, t);
-      return;
-    }
-    if (type != HttpConnectionManager::descriptor()->full_name()) {
-      t.fault(config,
-              fmt::format("type {} is not a network filter that this program has; it has {} and {}", type,
-                          HttpConnectionManager::descriptor()->full_name(), TcpProxy::descriptor()->full_name()));
-      return;
-    }
-    HttpConnectionManager manager;
-    if (!unpack_to(filter.typed_config(), manager, config, t.faults)) return;
-    check_field_use(manager, config, t.faults);
-    spec.hcm = hcm_spec(manager, scope, config, t);
+    network_filter(filter, &filter == &chain.filters(chain.filters_size() - 1), scope, spec, at, t);
   });
   return spec;
 }
@@ -285,6 +296,15 @@ ListenerSpec listener_spec(const listener::Listener& from, bool named, const Fie
     if (spec.tcp_backlog_size == 0 || spec.tcp_backlog_size > INT32_MAX)
       t.fault(path.field("tcp_backlog_size"), "must be from 1 to 2147483647");
   }
+  if (from.has_max_connections_to_accept_per_socket_event()) {
+    spec.max_accepts_per_event = from.max_connections_to_accept_per_socket_event().value();
+    if (spec.max_accepts_per_event == 0)
+      t.fault(path.field("max_connections_to_accept_per_socket_event"), "must be at least 1");
+  }
+  spec.socket_options = listener_socket_options(from, path, t);
+  const auto is_pipe = [](const AddressSpec& address) { return address.kind == AddressSpec::Kind::kPipe; };
+  if (!spec.socket_options.empty() && std::all_of(spec.addresses.begin(), spec.addresses.end(), is_pipe))
+    t.fault(path.field(spec.socket_options[0].field), "is of TCP sockets, and the listener has none");
   if (from.has_enable_reuse_port() && !from.enable_reuse_port().value())
     t.fault(path.field("enable_reuse_port"), "cannot be switched off: every worker has a socket of its own; remove it");
 

@@ -57,8 +57,12 @@ PathMatchSpec path_match(const route::RouteMatch& match, const FieldPath& path, 
         t.fault(path.field("path_separated_prefix"),
                 fmt::format("\"{}\" must be longer than \"/\", not end in '/' and have no '?' or '#'", spec.value));
       break;
+    case route::RouteMatch::kConnectMatcher:
+      spec.kind = Kind::kConnect;
+      spec.case_sensitive = true;
+      break;
     case route::RouteMatch::PATH_SPECIFIER_NOT_SET:
-      t.fault(path, "needs one of prefix, path, path_separated_prefix, safe_regex");
+      t.fault(path, "needs one of prefix, path, path_separated_prefix, safe_regex, connect_matcher");
   }
   return spec;
 }

@@ -13,6 +13,8 @@
 #include "envoy/config/core/v3/base.pb.h"
 #include "envoy/config/core/v3/config_source.pb.h"
 #include "envoy/config/core/v3/grpc_service.pb.h"
+#include "envoy/config/core/v3/proxy_protocol.pb.h"
+#include "envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol.pb.h"
 #include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb.h"
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb.h"
 #include "envoy/type/matcher/v3/string.pb.h"
@@ -20,6 +22,7 @@
 namespace outrigger::config {
 namespace core = envoy::config::core::v3;
 namespace tls = envoy::extensions::transport_sockets::tls::v3;
+using envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 using envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 
 namespace {
@@ -372,11 +375,24 @@ std::optional<DownstreamTlsSpec> downstream_tls_spec(const core::TransportSocket
   return downstream_spec(context, path.field("typed_config"), t);
 }
 
-std::optional<UpstreamTlsSpec> upstream_tls_spec(const core::TransportSocket& socket, const FieldPath& path,
-                                                 Translation& t) {
+ProxyHeaderVersion proxy_header_version(const core::ProxyProtocolConfig& config) {
+  return config.version() == core::ProxyProtocolConfig::V2 ? ProxyHeaderVersion::kV2 : ProxyHeaderVersion::kV1;
+}
+
+void upstream_transport(const core::TransportSocket& socket, ClusterSpec& spec, const FieldPath& path, Translation& t) {
+  if (type_name(socket.typed_config()) == ProxyProtocolUpstreamTransport::descriptor()->full_name()) {
+    const FieldPath at = path.field("typed_config");
+    ProxyProtocolUpstreamTransport wrapper;
+    if (!unpack_to(socket.typed_config(), wrapper, at, t.faults)) return;
+    check_field_use(wrapper, at, t.faults);
+    const FieldPath inner = at.field("transport_socket");
+    if (spec.proxy_header != ProxyHeaderVersion::kNone) return t.fault(at, "is in another of its kind");
+    spec.proxy_header = proxy_header_version(wrapper.config());
+    if (!wrapper.has_transport_socket()) return t.fault(inner, "is required");
+    return upstream_transport(wrapper.transport_socket(), spec, inner, t);
+  }
   tls::UpstreamTlsContext context;
-  if (!open_context(socket, context, path, t)) return std::nullopt;
-  return upstream_spec(context, path.field("typed_config"), t);
+  if (open_context(socket, context, path, t)) spec.tls = upstream_spec(context, path.field("typed_config"), t);
 }
 
 ChannelTlsSpec channel_tls_spec(const UpstreamTlsSpec& from, const FieldPath& path, Translation& t) {

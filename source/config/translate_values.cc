@@ -319,8 +319,6 @@ void add_upgrade(const std::string& type, bool enabled, std::vector<UpgradeSpec>
     t.fault(at, "must not be empty");
   } else if (!is_header_name(spec.type)) {
     t.fault(at, fmt::format("\"{}\" is not a token", type));
-  } else if (spec.type == "connect" && enabled) {
-    t.fault(at, "CONNECT is not supported yet; extended CONNECT needs an entry for its protocol, such as websocket");
   }
   for (const UpgradeSpec& other : specs)
     if (other.type == spec.type) t.fault(at, fmt::format("\"{}\" is there already (case does not count)", type));

@@ -33,13 +33,16 @@ class RepeatedPtrField;
 namespace envoy::config::core::v3 {
 class Address;
 class ApiConfigSource;
+class BindConfig;
 class CidrRange;
 class ConfigSource;
 class Http2ProtocolOptions;
 class DataSource;
 class GrpcService;
 class HeaderValueOption;
+class ProxyProtocolConfig;
 class RuntimeFractionalPercent;
+class TcpKeepalive;
 class TransportSocket;
 }  // namespace envoy::config::core::v3
 namespace envoy::config::accesslog::v3 {
@@ -65,6 +68,9 @@ class RouteConfiguration;
 }  // namespace envoy::config::route::v3
 namespace envoy::config::bootstrap::v3 {
 class Bootstrap;
+}
+namespace envoy::extensions::filters::network::connection_limit::v3 {
+class ConnectionLimit;
 }
 namespace envoy::extensions::filters::network::http_connection_manager::v3 {
 class HttpConnectionManager;
@@ -165,8 +171,10 @@ std::string data_source(const envoy::config::core::v3::DataSource& source, size_
 // nullopt: plain (or wrong).
 std::optional<DownstreamTlsSpec> downstream_tls_spec(const envoy::config::core::v3::TransportSocket& socket,
                                                      const FieldPath& path, Translation& t);
-std::optional<UpstreamTlsSpec> upstream_tls_spec(const envoy::config::core::v3::TransportSocket& socket,
-                                                 const FieldPath& path, Translation& t);
+// Sets spec.tls and spec.proxy_header.
+void upstream_transport(const envoy::config::core::v3::TransportSocket& socket, ClusterSpec& spec,
+                        const FieldPath& path, Translation& t);
+ProxyHeaderVersion proxy_header_version(const envoy::config::core::v3::ProxyProtocolConfig& config);
 // Of a cluster that is a way to a control plane: what gRPC can do. `path` is that of its UpstreamTlsContext.
 ChannelTlsSpec channel_tls_spec(const UpstreamTlsSpec& from, const FieldPath& path, Translation& t);
 // Of a service with google_grpc; `path` is that of its ssl_credentials.
@@ -209,6 +217,18 @@ void http_filters(const envoy::extensions::filters::network::http_connection_man
 Http2Spec http2_spec(const envoy::config::core::v3::Http2ProtocolOptions& from, const FieldPath& path, Translation& t);
 HcmSpec hcm_spec(const envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager& hcm,
                  const std::string& scope, const FieldPath& path, Translation& t);
+
+// ---- sockets
+
+// tcp_fast_open_queue_length, tcp_keepalive and socket_options of a listener; `path` is the listener's.
+std::vector<SocketOption> listener_socket_options(const envoy::config::listener::v3::Listener& listener,
+                                                  const FieldPath& path, Translation& t);
+// upstream_connection_options and upstream_bind_config of a cluster; `path` is the cluster's.
+std::vector<SocketOption> upstream_socket_options(const envoy::config::cluster::v3::Cluster& cluster,
+                                                  const FieldPath& path, Translation& t);
+ConnectionLimitSpec connection_limit_spec(
+    const envoy::extensions::filters::network::connection_limit::v3::ConnectionLimit& from, const FieldPath& path,
+    Translation& t);
 
 TcpProxySpec tcp_proxy_spec(const envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy& from,
                             const FieldPath& path, Translation& t);

@@ -13,7 +13,9 @@
 // Upgrades: a request whose head has "upgrade" (and no end_stream) asks for a tunnel, in whatever version; HTTP/2's
 // form of it (RFC 8441: CONNECT with :protocol) is this one above the codec. The response head 101 accepts: from then
 // on data in both directions are the tunnel's bytes, an end_stream is a half-close, and the stream ends when both sides
-// have ended. Any other response is an answer like others, and the tunnel's bytes are never sent.
+// have ended. CONNECT (no :path, and no end_stream either) asks for one too, and gets it by a response head with 2xx
+// that neither ends the stream nor has a content-length. Any other response is an answer like others, and the tunnel's
+// bytes are never sent.
 //
 // Flow control: CodecStream::pause_read(why) stops the delivery of body bytes of that stream as soon as can be (what
 // the codec has already taken from the socket, at most one read, may still come). The write side reports

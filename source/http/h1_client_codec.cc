@@ -220,10 +220,12 @@ void H1ClientCodec::encode_headers(const HeaderMap& headers, bool end_stream) {
   const DeclaredLength declared = declared_length(headers);
   if (declared.invalid || (declared.given && end_stream && declared.bytes != 0))
     return break_framing("http1.content_length_mismatch");
-  const Header* const upgrade = end_stream ? nullptr : headers.find(HeaderId::kUpgrade);
-  parser_.set_request({.head = method == "HEAD", .connect = method == "CONNECT", .upgrade = upgrade != nullptr});
+  const bool connect = method == "CONNECT" && !end_stream;
+  const Header* const upgrade = end_stream || connect ? nullptr : headers.find(HeaderId::kUpgrade);
+  const bool tunnel = connect || upgrade != nullptr;
+  parser_.set_request({.head = method == "HEAD", .connect = connect, .upgrade = upgrade != nullptr});
   request_left_ = declared.bytes;
-  request_ = upgrade != nullptr ? Request::kUpgrade : declared.given ? Request::kFixed : Request::kChunked;
+  request_ = tunnel ? Request::kUpgrade : declared.given ? Request::kFixed : Request::kChunked;
   {
     HeadWriter out(connection_.output(), expected_head_bytes(headers));
     out.text(method);
@@ -236,6 +238,8 @@ void H1ClientCodec::encode_headers(const HeaderMap& headers, bool end_stream) {
     if (upgrade != nullptr) {
       out.text("connection: upgrade\r\n");
       out.field(*upgrade);
+    } else if (connect) {
+      // No framing of its own: what follows is the tunnel's.
     } else if (declared.given) {
       out.content_length(declared.bytes);
     } else if (!end_stream) {
@@ -243,7 +247,7 @@ void H1ClientCodec::encode_headers(const HeaderMap& headers, bool end_stream) {
     } else if (method == "POST" || method == "PUT" || method == "PATCH") {  // RFC 9110 section 8.6
       out.text("content-length: 0\r\n");
     }
-    if (options_.enable_trailers && upgrade == nullptr && headers.has(HeaderId::kTe))
+    if (options_.enable_trailers && !tunnel && headers.has(HeaderId::kTe))
       out.text("te: trailers\r\nconnection: te\r\n");
     out.text("\r\n");
   }

@@ -10,8 +10,8 @@
 //      |  response ends        | response ends, not reusable            |
 //      `-----------------------+----------------------------------------'
 //
-// A tunnel (101) is a body without an end of its own; when the upstream's side ends first, kBody goes to kTunnelEnd,
-// and from there to kClosed when ours has ended or all bad things.
+// A tunnel (101, or 2xx to CONNECT) is a body without an end of its own; when the upstream's side ends first, kBody
+// goes to kTunnelEnd, and from there to kClosed when ours has ended or all bad things.
 //
 // The request is the other half: not begun, under way, sent. A connection is reusable if the request was sent whole,
 // the response was framed by length or chunks, said nothing against it, and not one more byte came with it.

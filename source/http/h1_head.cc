@@ -511,13 +511,12 @@ H1Fault build_response(std::string_view raw, const StartLine& line, const H1Opti
   if (H1Fault f = read_fields(head + line.size, head + raw.size() - 2, options, false, *map, facts)) return f;
   if (H1Fault f = check_framing(facts, line.http_10)) return f;
   if (H1Fault f = read_connection(facts, *map)) return f;
-  out.upgrade = line.status == 101;
-  if (out.upgrade) {
+  out.upgrade = line.status == 101 || (asked.connect && line.status / 100 == 2);
+  if (line.status == 101) {
     if (!asked.upgrade || facts.upgrades != 1 || facts.upgrade.empty())
       return {502, "http1.unexpected_switching_protocols"};
     map->add_view(header_name(HeaderId::kUpgrade), facts.upgrade, HeaderId::kUpgrade);
   }
-  if (asked.connect && line.status / 100 == 2) return {502, "http1.unexpected_tunnel"};
   out.headers = map;
   out.status = line.status;
   out.http_10 = line.http_10;

@@ -48,7 +48,7 @@ struct H1Message {
   bool keep_alive = false;
   bool head_request = false;     // requests: HEAD
   bool connect_request = false;  // requests: CONNECT
-  bool upgrade = false;          // requests: asks for one; responses: 101 that accepts it, the tunnel is the body
+  bool upgrade = false;          // requests: asks for one; responses: accepts it, or CONNECT; the tunnel is the body
   uint16_t status = 0;           // responses
   uint64_t content_length = 0;   // body == kFixed
 };

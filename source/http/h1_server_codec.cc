@@ -126,7 +126,7 @@ void H1ServerCodec::begin_request() {
   close_after_ = !message_.keep_alive || message_.connect_request;
   const bool whole = message_.body == H1Body::kNone;
   move_to(whole ? H1ServerState::kAnswering : H1ServerState::kReceiving);
-  sink_->on_headers(*message_.headers, whole && !message_.upgrade);
+  sink_->on_headers(*message_.headers, whole && !message_.upgrade && !message_.connect_request);
 }
 
 void H1ServerCodec::end_request(Buffer& body) {
@@ -232,14 +232,16 @@ void H1ServerCodec::finish_response() {
 
 // --- tunnels ---------------------------------------------------------------------------------------------------------
 
-void H1ServerCodec::accept_upgrade(const HeaderMap& headers) {
+void H1ServerCodec::accept_tunnel(const HeaderMap& headers, uint16_t status) {
   {
     HeadWriter out(connection_.output(), expected_head_bytes(headers));
-    write_status(out, 101);
+    write_status(out, status);
     write_fields(out, headers, options_.enable_trailers);
-    out.text("connection: upgrade\r\n");
-    const Header* const upgrade = headers.find(HeaderId::kUpgrade);
-    out.field(upgrade != nullptr ? *upgrade : *message_.headers->find(HeaderId::kUpgrade));
+    if (status == 101) {
+      out.text("connection: upgrade\r\n");
+      const Header* const upgrade = headers.find(HeaderId::kUpgrade);
+      out.field(upgrade != nullptr ? *upgrade : *message_.headers->find(HeaderId::kUpgrade));
+    }
     out.text("\r\n");
   }
   response_ = Response::kTunnel;
@@ -346,7 +348,9 @@ void H1ServerCodec::encode_headers(const HeaderMap& headers, bool end_stream) {
   CHECK(response_ == Response::kNone);
   const DeclaredLength declared = declared_length(headers);
   const uint16_t status = status_of(headers);
-  if (status == 101 && message_.upgrade && state_ == H1ServerState::kAnswering) return accept_upgrade(headers);
+  const bool connected = message_.connect_request && status / 100 == 2 && !end_stream && !declared.given;
+  if (state_ == H1ServerState::kAnswering && (connected || (status == 101 && message_.upgrade)))
+    return accept_tunnel(headers, status);
   if (status < 200) return break_framing("http1.invalid_status");
   const bool no_body = message_.head_request || status == 204 || status == 304;
   if (declared.invalid || (declared.given && end_stream && !no_body && declared.bytes != 0))

@@ -14,8 +14,9 @@
 //      |               kClosed <---- after it began, reset, EOF, close -----   to close <-----'  |
 //      `-------------------------------- response ends, keep-alive ------------------------------'
 //
-// An upgrade is a request whose body waits (kAnswering; what comes is kept like pipelined bytes). 101 leads to kTunnel;
-// any other response ends as usual, and what waited is the next request.
+// An upgrade or CONNECT is a request whose body waits (kAnswering; what comes is kept like pipelined bytes). 101, or
+// 2xx to CONNECT, leads to kTunnel; any other response ends as usual. What waited is the next request then, after
+// CONNECT nothing: the connection ends.
 //
 // kServerMoves below is the table; H1ServerCodec checks every move against it, a test walks it.
 //
@@ -39,7 +40,7 @@ enum class H1ServerState : uint8_t {
   kReceiving,  // a stream; its request is under way
   kAnswering,  // a stream; its request is complete, its response is not
   kRefusing,   // a stream; its request is malformed: input is dropped, the answer is awaited
-  kTunnel,     // a stream; its upgrade was accepted: bytes pass as they are
+  kTunnel,     // a stream; its upgrade or CONNECT was accepted: bytes pass as they are
   kClosed,     // the connection is being closed; input is dropped
 };
 
@@ -110,7 +111,7 @@ class H1ServerCodec final : public Codec, public CodecStream, public event::Turn
   void abort_stream(ResetReason reason, std::string_view details, net::Close how);
   void break_framing(std::string_view details);
   void write_status(HeadWriter& out, uint16_t status);
-  void accept_upgrade(const HeaderMap& headers);
+  void accept_tunnel(const HeaderMap& headers, uint16_t status);
   void deliver_waiting();
   void tunnel_data(Buffer&& data, bool end);
   void finish_tunnel();

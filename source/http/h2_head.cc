@@ -89,6 +89,7 @@ H2Fault finish_request(HeaderMap& map) {
   if (map.has(HeaderId::kPath) && (path.empty() || find_target_end(path.data(), path.data() + path.size(),
                                                                    path.data()) != path.data() + path.size()))
     return {400, false, "http2.invalid_path"};
+  if (map.get(HeaderId::kMethod) == "CONNECT") map.remove(HeaderId::kContentLength);  // it has no body
   map.remove(HeaderId::kHttp2Settings);
   join_cookies(map);
   return map.overflowed() ? kTooLarge : H2Fault{};

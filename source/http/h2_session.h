@@ -65,6 +65,7 @@ class H2Stream final : public CodecStream, public ListNode<H2OpenTag>, public Li
   HeaderMap* trailers_ = nullptr;       // came in, not told yet
   HeaderMap* held_trailers_ = nullptr;  // ours, behind to_send_
   std::string_view upgrade_;            // what the request asks for, in the sink's arena; empty: no upgrade
+  bool connect_ = false;                // the request is CONNECT without a protocol
   Arena arena_;                         // of what has come of a request until it is told; of held_trailers_
   Buffer received_, to_send_;
   uint64_t send_left_ = 0;  // with length_known_: body bytes still due
@@ -86,7 +87,7 @@ class H2Stream final : public CodecStream, public ListNode<H2OpenTag>, public Li
   bool closed_ = false;     // in nghttp2, both sides
   bool head_sent_ = false;  // the last head given to nghttp2 has left it
   bool no_body_ = false;    // our message has none: the answer to HEAD
-  bool tunnel_ = false;     // its upgrade was accepted: it ends when both sides have ended
+  bool tunnel_ = false;     // its upgrade or CONNECT was accepted: it ends when both sides have ended
   bool head_request_ = false;
   bool length_known_ = false;
   bool data_given_ = false;  // nghttp2 asks for our body

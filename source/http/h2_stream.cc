@@ -108,6 +108,12 @@ void H2Session::tell_head(H2Stream& stream) {
       stream.sink_->on_headers(map, false);
       return;
     }
+    if (stream.connect_ && status / 100 == 2) {
+      stream.tunnel_ = true;
+      map.remove(HeaderId::kContentLength);
+      stream.sink_->on_headers(map, false);
+      return;
+    }
     finish_response(map, status);
     stream.end_told_ = end;
     stream.sink_->on_headers(map, end);
@@ -122,6 +128,7 @@ void H2Session::tell_head(H2Stream& stream) {
   }
   stream.head_request_ = map.get(HeaderId::kMethod) == "HEAD";
   stream.upgrade_ = map.get(HeaderId::kUpgrade);
+  stream.connect_ = map.get(HeaderId::kMethod) == "CONNECT";
   stream.sink_ = &owner_.on_new_stream(stream);
   stream.seen_ = true;
   Arena& arena = stream.sink_->arena();
@@ -135,7 +142,7 @@ void H2Session::tell_head(H2Stream& stream) {
     stream.sink_->on_bad_request(fault.status, fault.details);
     return;
   }
-  stream.end_told_ = end && stream.upgrade_.empty();
+  stream.end_told_ = end && stream.upgrade_.empty() && !stream.connect_;
   stream.sink_->on_headers(map, stream.end_told_);
 }
 
@@ -254,19 +261,23 @@ void H2Stream::encode_headers(const HeaderMap& headers, bool end_stream) {
   const bool server = session_.server_;
   const DeclaredLength declared = declared_length(headers);
   const uint16_t status = server ? status_of(headers) : 200;
-  tunnel_ = server && status == 101 && !upgrade_.empty();
+  tunnel_ =
+      server && (connect_ ? status / 100 == 2 && !end_stream && !declared.given : status == 101 && !upgrade_.empty());
   if (status < 200 && !tunnel_) return break_framing("http2.invalid_status");
-  if (!server && !end_stream) upgrade_ = headers.get(HeaderId::kUpgrade);
+  if (!server && !end_stream) {
+    upgrade_ = headers.get(HeaderId::kUpgrade);
+    connect_ = upgrade_.empty() && headers.get(HeaderId::kMethod) == "CONNECT";
+  }
   if (!server && !upgrade_.empty() && session_.refuses_upgrades()) return break_framing("http2.upgrade_not_offered");
-  no_body_ = server && (head_request_ || status == 204 || status == 304);
+  no_body_ = server && !tunnel_ && (head_request_ || status == 204 || status == 304);
   if (!server) head_request_ = headers.get(HeaderId::kMethod) == "HEAD";
   if (declared.invalid || (declared.given && end_stream && !no_body_ && declared.bytes != 0))
     return break_framing("http2.content_length_mismatch");
   length_known_ = declared.given && !no_body_ && upgrade_.empty();
   send_left_ = declared.bytes;
-  const FieldList& fields = !server   ? FieldList::of_request(headers)
-                            : tunnel_ ? FieldList::of_acceptance(headers)
-                                      : FieldList::of_response(headers);
+  const FieldList& fields = !server                ? FieldList::of_request(headers)
+                            : tunnel_ && !connect_ ? FieldList::of_acceptance(headers)
+                                                   : FieldList::of_response(headers);
   if (fields.size() == 0) return break_framing("http2.invalid_head");
   sending_ = end_stream ? Sending::kEnd : Sending::kBody;
   if (end_stream && server) session_.detach(*this);  // no tunnel: its head never ends it

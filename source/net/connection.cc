@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "net/socket_options.h"
 #include "net/system_error.h"
 #include "net/tls_session.h"
 
@@ -170,10 +171,26 @@ Connection* Connection::connect(event::Loop& loop, const Address& remote, Connec
 int Connection::start_connect() {
   if (!remote_.valid()) return UV_EINVAL;
   if (remote_.is_unix()) return connect_unix();
+  if (!options_.socket_options.empty()) {
+    if (const int rc = open_with_options(); rc < 0) return rc;
+  }
   if (const int rc = uv_tcp_connect(&request_.connect_, &tcp_, remote_.get(), ConnectionCallbacks::on_connect); rc < 0)
     return rc;
   uv_tcp_nodelay(&tcp_, 1);
   return kPending;
+}
+
+// They are there before the first packet.
+int Connection::open_with_options() {
+  const int fd = socket(remote_.get()->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  int rc = 0;
+  for (const SocketOption& option : std::exchange(options_.socket_options, {})) {
+    if (rc == 0 && concerns(option, remote_)) rc = set_socket_option(fd, option);
+  }
+  if (rc == 0) rc = uv_tcp_open(&tcp_, fd);
+  if (rc < 0) ::close(fd);
+  return rc;
 }
 
 // A Unix socket connects at once or not at all. (libuv 1.44 knows no abstract names.)

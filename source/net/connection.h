@@ -24,9 +24,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 
 #include "base/block.h"
+#include "base/socket_option.h"
 #include "event/loop.h"
 #include "event/timer.h"
 #include "net/address.h"
@@ -82,6 +84,7 @@ struct ConnectionOptions {
   // Close::kFlush gives up after this long without progress, and 10 times that after its FIN whatever the peer sends.
   // 0: closes right after the last byte is sent, and waits for a slow reader without end.
   uint64_t delayed_close_ms = 1'000;
+  std::span<const SocketOption> socket_options = {};  // connect() to an IP address only; used in the call
 };
 
 class Connection final : public event::Deferred, public event::TurnEnd {
@@ -95,6 +98,8 @@ class Connection final : public event::Deferred, public event::TurnEnd {
   // sent once connected.
   static Connection* connect(event::Loop& loop, const Address& remote, ConnectionHandler& handler,
                              const ConnectionOptions& options, TlsSessionPtr tls = nullptr);
+  // Right after connect(): bytes that go first and as they are, before TLS (a header of the PROXY protocol).
+  void precede(Buffer&& bytes) { wire_->append(std::move(bytes)); }
 
   // Takes all of `data`. After close() or shutdown_write() it is dropped.
   void write(Buffer&& data);
@@ -151,6 +156,7 @@ class Connection final : public event::Deferred, public event::TurnEnd {
   void on_turn_end() override;
   int start_connect();
   int connect_unix();
+  int open_with_options();
   void on_connect_result(int status);
   void start_read();
   void stop_read();

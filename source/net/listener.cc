@@ -15,6 +15,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "event/timer.h"
+#include "net/socket_options.h"
 #include "net/system_error.h"
 
 namespace outrigger::net {
@@ -90,7 +91,8 @@ bool has_path(const Address& address) { return address.is_unix() && address.str(
 }  // namespace
 
 Result<std::shared_ptr<SocketSet>> SocketSet::create(const Address& address, uint32_t workers, uint32_t backlog,
-                                                     uint32_t mode, bool transparent) {
+                                                     uint32_t mode, bool transparent,
+                                                     const std::vector<SocketOption>& options) {
   CHECK(workers > 0);
   if (!address.valid() || (address.is_unix() && address.str().empty()))
     return fail(Errc::kInvalidArgument, "no address to listen on");
@@ -98,6 +100,7 @@ Result<std::shared_ptr<SocketSet>> SocketSet::create(const Address& address, uin
   set->address_ = address;
   auto opened = address.is_unix() ? set->open_unix(workers, mode) : set->open_ip(workers, transparent);
   if (!opened) return tl::unexpected(std::move(opened.error()));
+  TRY_VOID(set->set_options(options));
   const int length = backlog == 0 ? kSystemMaximum : static_cast<int>(std::min<uint32_t>(backlog, kSystemMaximum));
   for (const int fd : set->fds_)
     if (listen(fd, length) != 0) return failed("listening on", set->address_);
@@ -141,6 +144,42 @@ Result<void> SocketSet::open_unix(uint32_t workers, uint32_t mode) {
   return {};
 }
 
+Result<void> SocketSet::put(const SocketOption& option) {
+  for (const int fd : fds_) {
+    if (const int rc = set_socket_option(fd, option); rc < 0)
+      return tl::unexpected(system_error(rc, option.field + ": setting it for " + address_.str()));
+  }
+  return {};
+}
+
+Result<void> SocketSet::set_options(const std::vector<SocketOption>& options) {
+  if (options == options_) return {};
+  // First back to what was there before anybody asked, then forth.
+  const auto reset = [&] {
+    for (size_t i = originals_.size(); i > 0; --i) (void)put(originals_[i - 1]);
+    originals_.clear();
+  };
+  const auto set_all = [&](const std::vector<SocketOption>& wanted) -> Result<void> {
+    reset();
+    for (const SocketOption& option : wanted) {
+      if (!concerns(option, address_)) continue;
+      SocketOption original = option;
+      if (const int rc = socket_option_value(fds_[0], option, original.value); rc < 0)
+        return tl::unexpected(system_error(rc, option.field + ": reading it of " + address_.str()));
+      originals_.push_back(original);
+      TRY_VOID(put(option));
+    }
+    return {};
+  };
+  auto done = set_all(options);
+  if (done) {
+    options_ = options;
+  } else {
+    (void)set_all(options_);
+  }
+  return done;
+}
+
 SocketSet::~SocketSet() {
   for (const int fd : fds_) ::close(fd);
   if (inode_ == 0) return;
@@ -161,16 +200,20 @@ struct Acceptor::Handle {
   Address local;
   Acceptor* owner = nullptr;  // nullptr: closing
   int fd = -1;
+  int accepts_per_turn = 0;
   bool any_address = false;  // bound to 0.0.0.0 or ::, so that each connection's own address must be asked for
   uv_poll_t poll;
   event::Timeout pause{[](void* self) { static_cast<Handle*>(self)->start(); }, this};
 
   void start() {
-    const auto on_ready = [](uv_poll_t* poll, int, int) { static_cast<Handle*>(poll->data)->accept_some(); };
+    const auto on_ready = [](uv_poll_t* poll, int, int) {
+      auto* const self = static_cast<Handle*>(poll->data);
+      self->accept_some(self->accepts_per_turn);
+    };
     CHECK(uv_poll_start(&poll, UV_READABLE, on_ready) == 0);
   }
 
-  void accept_some(int limit = kAcceptsPerTurn) {
+  void accept_some(int limit) {
     event::Turn turn(loop);
     for (int i = 0; i < limit && owner != nullptr; ++i) {
       sockaddr_storage storage;
@@ -204,9 +247,11 @@ struct Acceptor::Handle {
   }
 };
 
-Acceptor::Acceptor(event::Loop& loop, std::shared_ptr<SocketSet> set, uint32_t worker, OnAccept on_accept)
+Acceptor::Acceptor(event::Loop& loop, std::shared_ptr<SocketSet> set, uint32_t worker, OnAccept on_accept,
+                   uint32_t accepts_per_turn)
     : handle_(new Handle(loop, std::move(set), std::move(on_accept))) {
   handle_->owner = this;
+  handle_->accepts_per_turn = static_cast<int>(std::min<uint32_t>(accepts_per_turn, INT32_MAX));
   // A duplicate: one loop may watch the same socket for two Acceptors, the old and the new, and libuv knows
   // descriptors.
   handle_->fd = fcntl(handle_->set->fd(worker), F_DUPFD_CLOEXEC, 0);

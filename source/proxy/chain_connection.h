@@ -1,4 +1,5 @@
-// ChainConnection: an accepted connection that is bound to a filter chain by identity (DownstreamConnection, TcpProxy).
+// ChainConnection: an accepted connection that is bound to a filter chain by identity (DownstreamConnection, TcpProxy,
+// RefusedConnection).
 // ActiveChain is what a worker's connections of one chain share: the chain as the adopted snapshot has it. When a chain
 // changes identity or goes, its ActiveChain drains.
 //
@@ -34,6 +35,7 @@ struct ActiveChain {
   bool draining = false;
   bool departed = false;  // to be erased when empty
   uint64_t count = 0;     // connections, and intakes that may become one
+  uint32_t refused = 0;   // of them, those that only wait for their end
   List<ChainConnection, ChainConnectionTag> connections;
 };
 

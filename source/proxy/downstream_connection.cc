@@ -56,6 +56,8 @@ DownstreamConnection::DownstreamConnection(WorkerState& worker, ActiveChain& cha
   remote_size_ = put(0, std::min<size_t>(accepted.remote.write_to(buffer), 56));
   local_size_ = put(remote_size_, std::min<size_t>(accepted.local.write_to(buffer), 56));
   ip_size_ = put(remote_size_ + local_size_, std::min<size_t>(accepted.remote.write_ip_to(buffer), 56));
+  if (accepted.direct_remote != accepted.remote)
+    direct_text_ = std::make_unique<const std::string>(accepted.direct_remote.str());
   worker_.shard().add(stats().cx_total);
   worker_.shard().inc(stats().cx_active);
   ++chain_.count;
@@ -83,6 +85,12 @@ void DownstreamConnection::make_codec(bool http2) {
   } else {
     codec_ = http::make_h1_server_codec(*connection_, *this, h1_options(chain_));
   }
+}
+
+upstream::ClientPools& DownstreamConnection::client_pools() {
+  if (client_pools_ == nullptr)
+    client_pools_ = std::make_unique<upstream::ClientPools>(connection_->remote(), connection_->local());
+  return *client_pools_;
 }
 
 const TlsInfo* DownstreamConnection::tls() const {
@@ -226,6 +234,7 @@ void DownstreamConnection::on_close(net::Connection&, const Error*) {
   drain_timeout_.disarm();
   age_.disarm();
   if (codec_ != nullptr) codec_->on_close();
+  client_pools_.reset();
   if (tls_ != nullptr) {
     chain_.linked.chain->transport_stats->tls.count_end(worker_.shard(), *connection_->tls());
     // The builder need not be woken for what the chain holds still.

@@ -34,11 +34,17 @@ class DownstreamConnection final : public net::ConnectionHandler,
   // For Stream.
   uint64_t id() const { return connection_->id(); }
   const net::Address& remote() const { return connection_->remote(); }
+  const net::Address& local() const { return connection_->local(); }
   std::string_view remote_text() const { return {text_, remote_size_}; }
+  std::string_view direct_remote_text() const {
+    return direct_text_ == nullptr ? remote_text() : std::string_view(*direct_text_);
+  }
   std::string_view remote_ip() const { return {text_ + remote_size_ + local_size_, ip_size_}; }
   std::string_view local_text() const { return {text_ + remote_size_, local_size_}; }
   // Where the client wanted to go, if the kernel redirected it here; nullptr if not.
   const net::Address* original_destination() const { return redirected_ ? &connection_->local() : nullptr; }
+  // Of the clusters that tell their hosts who the client is; made when the first does.
+  upstream::ClientPools& client_pools();
   uint32_t buffer_limit() const { return chain_.buffer_limit; }
   const TlsInfo* tls() const;  // nullptr: plain
   void on_stream_finished(Stream& stream);
@@ -67,6 +73,8 @@ class DownstreamConnection final : public net::ConnectionHandler,
   std::unique_ptr<http::Codec> codec_;  // nullptr: the preface has not come, and nothing else
   net::Connection* connection_ = nullptr;
   std::shared_ptr<const upstream::TlsContext> tls_;
+  std::unique_ptr<upstream::ClientPools> client_pools_;
+  std::unique_ptr<const std::string> direct_text_;  // if the socket's peer is another than the client
   List<Stream, ConnectionStreamTag> streams_;
   event::Timeout idle_timeout_;  // no request under way
   event::Timeout head_timeout_;  // a head is incomplete, or the TLS handshake

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "proxy/request_headers.h"
+#include "proxy/websocket.h"
 #include "route/folded_text.h"
 #include "route/rewrite.h"
 
@@ -58,6 +59,7 @@ class Teller {
  private:
   const config::HcmSpec& hcm() const { return chain_->chain->spec.hcm; }
   const route::Match& match() const { return out_.route.match; }
+  bool is_connect() const { return query_.method == "CONNECT"; }  // it has no path
 
   void end(uint16_t status, std::string_view details, std::string why) {
     out_.status = status;
@@ -92,7 +94,7 @@ class Teller {
     if (query_.path.empty() || query_.method.empty()) return fail(Errc::kInvalidArgument, "method and path are needed");
     headers_.add(HeaderId::kMethod, query_.method);
     headers_.add(HeaderId::kAuthority, query_.host);
-    headers_.add(HeaderId::kPath, query_.path);
+    if (!is_connect()) headers_.add(HeaderId::kPath, query_.path);
     for (const auto& [name, value] : query_.headers) {
       if (name.empty() || name.front() == ':')
         return fail(Errc::kInvalidArgument, fmt::format("\"{}\" is not a header's name", name));
@@ -145,6 +147,8 @@ class Teller {
 
   void act() {
     const route::Route* route = match().route;
+    if (is_connect() && !upgrade_listed("connect", match(), hcm()))
+      return end(403, "upgrade_failed", "no entry CONNECT in the upgrade_configs of route or listener");
     if (route == nullptr) {
       std::string why = "no route takes the request";
       if (chain_->routes == nullptr)

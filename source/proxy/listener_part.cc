@@ -1,6 +1,7 @@
 #include "proxy/listener_part.h"
 
 #include "config/tls_secrets.h"
+#include "proxy/connection_limit.h"
 
 namespace outrigger::proxy {
 namespace {
@@ -30,6 +31,18 @@ class Identity {
   std::string text_;
 };
 
+// A socket that has been there before may have had others. All or none.
+Result<void> set_options(const ListenerPart& part, const ListenerPart* previous) {
+  for (const auto& set : part.sockets) {
+    auto done = set->set_options(part.spec.socket_options);
+    if (done) continue;
+    if (previous != nullptr)
+      for (const auto& one : previous->sockets) (void)one->set_options(previous->spec.socket_options);
+    return done;
+  }
+  return {};
+}
+
 // What a connection of the chain is bound to: the chain's name and match, the codec and its limits. What TLS asks of
 // clients comes to it in LinkedChain::identity.
 std::string identity(const config::FilterChainSpec& spec, const std::string& listener) {
@@ -45,6 +58,7 @@ std::string identity(const config::FilterChainSpec& spec, const std::string& lis
       .list(match.direct_source_prefix_ranges, cidr);
   id.list(match.server_names, text).list(match.application_protocols, text).list(match.source_ports, number);
   id.add(spec.tls.has_value());
+  if (spec.connection_limit) id.add("limit").add(spec.connection_limit->stat_prefix);
   if (spec.tcp.has_value()) return id.add("tcp").add(spec.tcp->stat_prefix).take();
   const config::HcmSpec& hcm = spec.hcm;
   id.add(hcm.stat_prefix);  // gauges go down where they went up
@@ -100,8 +114,8 @@ Result<std::shared_ptr<net::SocketSet>> ListenerCompiler::socket(const config::L
   }
   if (spec.transparent) key += "#transparent";
   if (auto held = sockets_[key].lock()) return held;
-  auto made =
-      net::SocketSet::create(address, workers_, spec.tcp_backlog_size, spec.addresses[index].mode, spec.transparent);
+  auto made = net::SocketSet::create(address, workers_, spec.tcp_backlog_size, spec.addresses[index].mode,
+                                     spec.transparent, spec.socket_options);
   if (!made) {
     sockets_.erase(key);
     return fail(made.error().code, address_path(index) + ": " + made.error().detail);
@@ -123,6 +137,12 @@ Result<std::shared_ptr<const HttpChain>> ListenerCompiler::compile_chain(const c
     }
     return {};
   };
+  if (spec.connection_limit) {
+    std::weak_ptr<ConnectionLimit>& known = limits_[listener + '\0' + chain->identity];
+    chain->limit = known.lock();
+    if (chain->limit == nullptr) known = chain->limit = std::make_shared<ConnectionLimit>();
+    chain->limit_stats = std::make_shared<const ConnectionLimitStats>(stats_, spec.connection_limit->stat_prefix);
+  }
   if (spec.tls) {
     const config::DownstreamTlsSpec& tls = *chain->spec.tls;
     config::each_secret(tls, [&](const auto& reference, auto) { chain->secrets.push_back(reference.name); });
@@ -184,6 +204,8 @@ Result<std::shared_ptr<const ListenerPart>> ListenerCompiler::compile(const conf
     }
   }
   std::erase_if(sockets_, [](const auto& entry) { return entry.second.expired(); });
+  std::erase_if(limits_, [](const auto& entry) { return entry.second.expired(); });
+  TRY_VOID(set_options(*part, previous));
   return part;
 }
 

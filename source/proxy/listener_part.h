@@ -40,6 +40,7 @@ class ListenerCompiler {
   uint32_t workers_;
   bool bind_;
   std::unordered_map<std::string, std::weak_ptr<net::SocketSet>> sockets_;
+  std::unordered_map<std::string, std::weak_ptr<ConnectionLimit>> limits_;  // by listener and identity
 };
 
 // "address", "additional_addresses[1]": where the index-th address stands in the message.

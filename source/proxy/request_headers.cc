@@ -69,6 +69,7 @@ size_t port_colon(std::string_view host) {
 void clean_host(HeaderMap& headers, const config::HcmSpec& hcm, std::string_view scheme) {
   const Header* host = headers.find(HeaderId::kAuthority);
   if (host == nullptr || host->value.empty()) return;
+  if (headers.get(HeaderId::kMethod) == "CONNECT") return;  // where it wants to go, port and all (as Envoy)
   std::string_view value = host->value;
   if (const size_t colon = port_colon(value); colon != std::string_view::npos) {
     const std::string_view port = value.substr(colon + 1);

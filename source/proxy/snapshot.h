@@ -66,6 +66,9 @@ struct TransportHandles {
 };
 using TransportStats = stats::Block<TransportHandles>;
 
+class ConnectionLimit;
+struct ConnectionLimitStats;
+
 // One filter chain, compiled: the HTTP connection manager's config. `identity` names what connections are bound to
 // (match, codec; LinkedChain has the rest): a connection whose chain keeps its identity lives on through any other
 // change.
@@ -92,6 +95,8 @@ struct HttpChain {
   };
   std::vector<TcpTarget> tcp_targets;
   std::unique_ptr<TcpStats> tcp_stats;
+  std::shared_ptr<ConnectionLimit> limit;  // with spec.connection_limit; of all versions of the chain
+  std::shared_ptr<const ConnectionLimitStats> limit_stats;
   void references(References& to) const;
 };
 

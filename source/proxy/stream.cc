@@ -8,7 +8,6 @@
 
 #include "base/check.h"
 #include "base/grpc.h"
-#include "http/h1_scan.h"
 #include "proxy/downstream_connection.h"
 #include "proxy/request_headers.h"
 #include "proxy/websocket.h"
@@ -42,7 +41,8 @@ Stream::Stream(WorkerState& worker, DownstreamConnection& connection, const Link
   info_.start_ns = worker_.loop().now_ns();
   info_.start_time_unix_us = worker_.loop().wall_us();
   info_.connection_id = connection_.id();
-  info_.downstream_remote_address = info_.downstream_direct_remote_address = connection_.remote_text();
+  info_.downstream_remote_address = connection_.remote_text();
+  info_.downstream_direct_remote_address = connection_.direct_remote_text();
   info_.downstream_local_address = connection_.local_text();
   info_.downstream_tls = connection_.tls();
   ++worker_.active_requests;
@@ -66,7 +66,8 @@ Stream::~Stream() {
 void Stream::on_headers(HeaderMap& headers, bool end_stream) {
   headers_[kRequest] = &headers;
   request_ended_ = head_ends_request_ = end_stream;
-  upgrade_ = headers.has(HeaderId::kUpgrade);
+  connect_ = headers.get(HeaderId::kMethod) == "CONNECT";
+  upgrade_ = connect_ || headers.has(HeaderId::kUpgrade);
   info_.protocol = downstream_->protocol();
   if (end_stream) info_.request_end_ns = worker_.loop().now_ns();
   const config::HcmSpec& config = hcm();
@@ -100,7 +101,7 @@ void Stream::on_headers(HeaderMap& headers, bool end_stream) {
     headers.remove(HeaderId::kExpect);
   }
   match_route();
-  if (upgrade_ && !upgrade_allowed()) {
+  if (upgrade_ && !upgrade_listed(connect_ ? "connect" : headers.get(HeaderId::kUpgrade), match_, config)) {
     worker_.shard().add(http_stats().rq_ws_on_non_ws_route);
     local_reply({.status = 403, .details = "upgrade_failed"});
     return;
@@ -123,18 +124,6 @@ void Stream::match_route() {
     set_idle_timeout(*forward->idle_timeout_ms);
   }
   limit_duration();
-}
-
-// The route's list before the listener's, as Envoy.
-bool Stream::upgrade_allowed() const {
-  const std::string_view wanted = headers_[kRequest]->get(HeaderId::kUpgrade);
-  const route::ForwardAction* const forward = match_.route == nullptr ? nullptr : match_.route->forward();
-  if (forward != nullptr)
-    for (const route::Upgrade& upgrade : forward->upgrades)
-      if (http::equals_ignoring_case(wanted, upgrade.type)) return upgrade.enabled;
-  for (const config::UpgradeSpec& upgrade : hcm().upgrades)
-    if (http::equals_ignoring_case(wanted, upgrade.type)) return upgrade.enabled;
-  return false;
 }
 
 void Stream::on_data(Buffer& data, bool end_stream) {
@@ -208,7 +197,7 @@ void Stream::send_headers(bool end) {
   for (const char c : status) info_.response_code = static_cast<uint16_t>(info_.response_code * 10 + (c - '0'));
   info_.response_first_byte_ns = worker_.loop().now_ns();
   response_head_sent_ = true;
-  const bool accepted = upgrade_ && info_.response_code == 101;
+  const bool accepted = upgrade_ && !local_ && (connect_ ? info_.response_code / 100 == 2 : info_.response_code == 101);
   if (accepted) accept_upgrade(headers);
   downstream_->encode_headers(headers, end);
   if (accepted) return send_upstream();

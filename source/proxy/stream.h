@@ -120,6 +120,7 @@ class Stream final : public StreamHandle,
   void redirect();
   void direct_response(const route::DirectResponseAction& action);
   void start_attempt();
+  const route::Upgrade* termination() const;
   void start_shadows(const route::ForwardAction& action, bool end);
   bool enter(upstream::WorkerCluster& cluster);
   void leave();
@@ -159,7 +160,6 @@ class Stream final : public StreamHandle,
   void limit_duration();
   void on_max_duration();
   bool grpc_request() const;
-  bool upgrade_allowed() const;
   void accept_upgrade(HeaderMap& response);
   void make_grpc(HeaderMap& headers, const LocalReply& reply);
   const config::HcmSpec& hcm() const { return chain_->spec.hcm; }
@@ -230,7 +230,8 @@ class Stream final : public StreamHandle,
   bool retry_budget_ = false;
   bool replayable_ = false;
   bool counted_active_ = false;
-  bool upgrade_ = false;         // the request asks for one (http/codec.h)
+  bool upgrade_ = false;  // the request asks for one, or is CONNECT (http/codec.h)
+  bool connect_ = false;
   bool tunnel_ = false;          // ... and has got it: the stream ends when both sides have ended
   bool upstream_ended_ = false;  // tunnel_: the upstream's side has
 };

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/grpc.h"
 #include "proxy/aggregate.h"
+#include "proxy/connect_upstream.h"
 #include "proxy/downstream_connection.h"
 #include "proxy/request_headers.h"
 #include "proxy/websocket.h"
@@ -277,8 +278,23 @@ void Stream::start_attempt() {
   counted_active_ = true;
   if (retry_ != nullptr && retry_->per_try_timeout_ms != 0)
     worker_.loop().timers().arm(per_try_timeout_, retry_->per_try_timeout_ms);
-  pool_ = &member_->pool(*host, info_.protocol == Protocol::kHttp2);
+  if (const route::Upgrade* const end = termination(); end != nullptr) {
+    head_sent_ = true;
+    upstream_ = ConnectUpstream::begin(worker_, *member_, host->host, upstream_sink_, *this,
+                                       {connection_.remote(), connection_.local(), end->proxy_header});
+    return;
+  }
+  pool_ = &member_->pool(*host, info_.protocol == Protocol::kHttp2,
+                         member_->tells_clients() ? &connection_.client_pools() : nullptr);
   pool_->acquire(*this);
+}
+
+// Of a CONNECT request that ends here; nullptr: it goes on, or is none.
+const route::Upgrade* Stream::termination() const {
+  if (!connect_) return nullptr;
+  for (const route::Upgrade& upgrade : match_.route->forward()->upgrades)
+    if (upgrade.terminate) return &upgrade;
+  return nullptr;
 }
 
 void Stream::on_pool_ready(upstream::PooledConnection& connection) {

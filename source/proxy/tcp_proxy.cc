@@ -119,8 +119,13 @@ void TcpProxy::connect() {
   host_tls_ = cluster_->cluster().tls();
   host_.connection = net::Connection::connect(
       worker_.loop(), target_->address, host_,
-      {.write_high_watermark = spec.per_connection_buffer_limit_bytes, .connect_timeout_ms = spec.connect_timeout_ms},
+      {.write_high_watermark = spec.per_connection_buffer_limit_bytes,
+       .connect_timeout_ms = spec.connect_timeout_ms,
+       .socket_options = spec.socket_options},
       host_tls_ == nullptr ? net::TlsSessionPtr() : host_tls_->client_session(target_->hostname, {}, nullptr));
+  if (spec.proxy_header != config::ProxyHeaderVersion::kNone)
+    upstream::tell_client(*host_.connection, spec.proxy_header, client_.connection->remote(),
+                          client_.connection->local());
 }
 
 void TcpProxy::on_upstream_connected() {

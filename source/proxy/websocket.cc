@@ -19,6 +19,16 @@ std::string_view base64(const unsigned char* bytes, int size, char* out) {
 
 }  // namespace
 
+bool upgrade_listed(std::string_view wanted, const route::Match& match, const config::HcmSpec& hcm) {
+  const route::ForwardAction* const forward = match.route == nullptr ? nullptr : match.route->forward();
+  if (forward != nullptr)
+    for (const route::Upgrade& upgrade : forward->upgrades)
+      if (http::equals_ignoring_case(wanted, upgrade.type)) return upgrade.enabled;
+  for (const config::UpgradeSpec& upgrade : hcm.upgrades)
+    if (http::equals_ignoring_case(wanted, upgrade.type)) return upgrade.enabled;
+  return false;
+}
+
 bool is_websocket(std::string_view upgrade) { return http::equals_ignoring_case(upgrade, "websocket"); }
 
 void add_websocket_key(HeaderMap& request, event::Loop& loop) {

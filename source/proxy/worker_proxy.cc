@@ -7,6 +7,8 @@
 #include <string>
 
 #include "base/check.h"
+#include "proxy/connect_upstream.h"
+#include "proxy/connection_limit.h"
 #include "proxy/downstream_connection.h"
 #include "proxy/tcp_proxy.h"
 #include "proxy/worker_state.h"
@@ -51,6 +53,9 @@ struct WorkerProxy::Impl {
   void on_intake_end(ActiveListener& listener, Intake& intake);
   // `index`: of the chain, by the part's match; -1: there is none.
   void bind(ActiveListener& listener, const ListenerPart& part, int index, Accepted accepted);
+  bool take(ActiveChain& chain);
+  void give(ActiveChain& chain);
+  void refuse(ActiveChain& chain, int fd);
   void leave(std::unique_ptr<ActiveChain> chain, PinnedSnapshot* before);
   void on_gone();
   void sweep_chains();
@@ -158,7 +163,8 @@ void WorkerProxy::Impl::update_listener(const std::string& name, const LinkedLis
   listener->chains.clear();
   for (const LinkedChain& chain : linked.chains)
     listener->chains.push_back(chains.find(name + '\0' + chain.identity())->second.get());
-  if (fresh || before->sockets != linked.part->sockets) {
+  if (fresh || before->sockets != linked.part->sockets ||
+      before->spec.max_accepts_per_event != linked.part->spec.max_accepts_per_event) {
     listener->acceptors.clear();
     ActiveListener* raw = listener.get();
     if (!state.draining)
@@ -168,7 +174,8 @@ void WorkerProxy::Impl::update_listener(const std::string& name, const LinkedLis
               state.loop(), set, options.index,
               [this, raw](int fd, const net::Address& local, const net::Address& remote) {
                 accept(*raw, {.fd = fd, .local = local, .remote = remote, .direct_remote = remote, .first = {}});
-              }));
+              },
+              linked.part->spec.max_accepts_per_event));
   }
   if (before != nullptr) state.release(std::move(before));
 }
@@ -226,13 +233,48 @@ void WorkerProxy::Impl::bind(ActiveListener& listener, const ListenerPart& part,
     ::close(accepted.fd);
     return;
   }
+  std::function<void()> gone = [this] { on_gone(); };
+  if (chain.linked.chain->limit != nullptr) {
+    if (!take(chain)) return refuse(chain, accepted.fd);
+    gone = [this, &chain] {
+      give(chain);
+      on_gone();
+    };
+  }
   ChainConnection* connection = nullptr;
   if (chain.linked.chain->spec.tcp.has_value()) {
-    connection = new TcpProxy(state, chain, std::move(accepted), [this] { on_gone(); });
+    connection = new TcpProxy(state, chain, std::move(accepted), std::move(gone));
   } else {
-    connection = new DownstreamConnection(state, chain, std::move(accepted), [this] { on_gone(); });
+    connection = new DownstreamConnection(state, chain, std::move(accepted), std::move(gone));
   }
   if (chain.draining) connection->drain(0);
+}
+
+// Counts a connection of a chain with a limit; false: there are as many as there may be.
+bool WorkerProxy::Impl::take(ActiveChain& chain) {
+  const HttpChain& compiled = *chain.linked.chain;
+  const bool taken = compiled.limit->take(compiled.spec.connection_limit->max_connections);
+  if (taken) {
+    state.shard().inc(compiled.limit_stats->active);
+  } else {
+    state.shard().add(compiled.limit_stats->limited);
+  }
+  return taken;
+}
+
+// Every version of a chain has the same limit and the same gauge.
+void WorkerProxy::Impl::give(ActiveChain& chain) {
+  chain.linked.chain->limit->give();
+  state.shard().dec(chain.linked.chain->limit_stats->active);
+}
+
+void WorkerProxy::Impl::refuse(ActiveChain& chain, int fd) {
+  const uint64_t delay_ms = chain.linked.chain->spec.connection_limit->delay_ms;
+  if (delay_ms == 0 || chain.draining || chain.refused >= RefusedConnection::kMost) {
+    ::close(fd);
+    return;
+  }
+  new RefusedConnection(state.loop(), chain, fd, delay_ms, [this] { on_gone(); });
 }
 
 // Idle connections of a leaving chain end spread over `over_ms`, so that their clients do not all come back at once.
@@ -305,6 +347,7 @@ void WorkerProxy::shutdown() {
   impl.listeners.clear();
   impl.state.cut_shadows();
   impl.state.cut_calls();
+  impl.state.connects.for_each([](ConnectUpstream& one) { one.cut(); });
   impl.state.clusters().shutdown();
 }
 

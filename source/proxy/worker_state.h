@@ -24,10 +24,12 @@ class GrpcCallHandler;
 
 namespace outrigger::proxy {
 
+class ConnectUpstream;
 class DownstreamConnection;
 class Shadow;
 class SideCall;
 class Stream;
+struct ConnectUpstreamTag;
 struct ShadowOptions;
 struct ShadowTag;
 struct SideCallTag;
@@ -78,6 +80,7 @@ class WorkerState final : public event::TurnEnd {
 
   uint64_t active_requests = 0;
   bool draining = false;
+  List<ConnectUpstream, ConnectUpstreamTag> connects;
   // Scratch of pick_member().
   std::vector<upstream::PriorityLoad> member_loads;
   std::vector<upstream::WorkerCluster*> member_clusters;

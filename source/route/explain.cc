@@ -20,12 +20,17 @@ constexpr size_t kMaxDomainsNamed = 20;
 std::string quoted(std::string_view text) { return fmt::format("\"{}\"", text); }
 
 std::string path_condition(const Route& route) {
+  if (route.path_kind() == PathKind::kConnect) return "CONNECT";
   static constexpr std::string_view kWords[] = {"prefix ", "path ", "path separated prefix ", "regex "};
   return fmt::format("{}{}{}", kWords[static_cast<size_t>(route.path_kind())], quoted(route.path_pattern()),
                      route.case_sensitive() ? "" : " in any case");
 }
 
-bool path_matches(const Route& route, std::string_view path) {
+// `path` is nullptr: CONNECT.
+bool path_matches(const Route& route, const Header* target) {
+  if (target == nullptr || route.path_kind() == PathKind::kConnect)
+    return target == nullptr && route.path_kind() == PathKind::kConnect;
+  const std::string_view path = without_query_and_fragment(target->value);
   if (route.path_kind() == PathKind::kRegex) return config::shared_regex(route.path_pattern())->full_match(path);
   const std::string text = route.case_sensitive() ? std::string(path) : folded(path);
   const std::string pattern = route.case_sensitive() ? std::string(route.path_pattern()) : folded(route.path_pattern());
@@ -86,10 +91,10 @@ std::vector<DomainMatch> RouteExplainer::domains(const RouteTable& table, const 
   return out;
 }
 
-std::optional<Miss> RouteExplainer::miss(const Route& route, const HeaderMap& request, std::string_view target,
+std::optional<Miss> RouteExplainer::miss(const Route& route, const HeaderMap& request, const Header* path,
                                          uint64_t random) {
-  if (!path_matches(route, without_query_and_fragment(target)))
-    return Miss{&route, Miss::Why::kPath, "wants " + path_condition(route)};
+  const std::string_view target = path == nullptr ? std::string_view() : path->value;
+  if (!path_matches(route, path)) return Miss{&route, Miss::Why::kPath, "wants " + path_condition(route)};
   if (route.conditions_ == nullptr) return std::nullopt;
   const Route::Conditions& conditions = *route.conditions_;
   if (const auto& f = conditions.fraction; f && random % f->denominator >= f->numerator)
@@ -137,10 +142,10 @@ Explanation explain(const RouteTable& table, const HeaderMap& request, const Mat
   const size_t end = out.match.route == nullptr ? routes.size() : out.match.route->index();
   const Header* path = request.find(HeaderId::kPath);
   out.misses_total = end;
-  if (path == nullptr) return out;
+  if (path == nullptr && request.get(HeaderId::kMethod) != "CONNECT") return out;
   std::vector<Miss> other_paths;
   for (size_t i = 0; i < end; ++i) {
-    auto missed = RouteExplainer::miss(routes[i], request, path->value, context.random);
+    auto missed = RouteExplainer::miss(routes[i], request, path, context.random);
     if (!missed) continue;
     std::vector<Miss>& to = missed->why == Miss::Why::kPath ? other_paths : out.misses;
     if (to.size() < max_misses) to.push_back(std::move(*missed));

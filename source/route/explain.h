@@ -50,8 +50,7 @@ class RouteExplainer {
  public:
   static std::vector<DomainMatch> domains(const RouteTable& table, const HeaderMap& request, std::string& why_none);
   // nullopt: the route takes the request.
-  static std::optional<Miss> miss(const Route& route, const HeaderMap& request, std::string_view target,
-                                  uint64_t random);
+  static std::optional<Miss> miss(const Route& route, const HeaderMap& request, const Header* path, uint64_t random);
   static std::string describe(const Route& route);
 };
 

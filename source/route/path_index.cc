@@ -83,6 +83,7 @@ class PathIndex::Builder {
 
   void file_route(uint32_t i) {
     const Route& route = index_.routes_[i];
+    if (route.path_kind() == PathKind::kConnect) return;  // has no path
     const bool sensitive = route.case_sensitive();
     Cased& to = cased(sensitive);
     std::string_view text = route.path_pattern();

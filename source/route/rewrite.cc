@@ -183,6 +183,7 @@ void finalize_request(const Match& match, HeaderMap& request, const FormatContex
 
   if (action->prefix_rewrite.empty() && action->regex_rewrite == nullptr) return;
   const std::string_view path = request.get(HeaderId::kPath);
+  if (path.empty()) return;  // CONNECT
   const std::string_view rewritten = rewritten_path(*match.route, path, request.arena());
   if (rewritten.data() == nullptr) return request.mark_overflowed();
   if (rewritten.data() == path.data()) return;

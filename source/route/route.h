@@ -68,6 +68,8 @@ struct Mirror {
 struct Upgrade {
   std::string_view type;  // lower-case
   bool enabled = true;
+  bool terminate = false;                                                       // of CONNECT, as UpgradeSpec's
+  config::ProxyHeaderVersion proxy_header = config::ProxyHeaderVersion::kNone;  // likewise
 };
 
 // Where to and how. The cluster is not in it but in the Route, so that routes which differ in nothing else share one.
@@ -190,11 +192,14 @@ class VirtualHost : public config::VirtualHostView {
   friend class RouteTable;
   friend class TableBuilder;
   VirtualHost();
+  // Of a request without a path.
+  uint32_t find_connect(const HeaderMap& request, uint64_t random) const;
 
   const RouteTable* table_ = nullptr;
   std::span<Route> routes_;
-  std::unique_ptr<PathIndex> index_;  // nullptr: no route, or the catch-all only
-  bool catch_all_ = false;            // the first route takes every path that starts with '/'
+  std::unique_ptr<PathIndex> index_;    // nullptr: no route, or the catch-all only
+  std::span<const uint32_t> connects_;  // routes for CONNECT, which has no path; in order
+  bool catch_all_ = false;              // the first route takes every path that starts with '/'
   const Route* tls_redirect_ = nullptr;
   const FilterConfigs* filters_ = nullptr;
   const HeaderMutations* request_mutations_ = nullptr;

@@ -71,9 +71,10 @@ Match RouteTable::match(const HeaderMap& request, const MatchContext& context) c
     return match;
   }
   const Header* path = request.find(HeaderId::kPath);
-  if (path == nullptr) return match;
   uint32_t at = PathIndex::kNone;
-  if (host.catch_all_ && path->value.starts_with('/')) {
+  if (path == nullptr) {
+    at = host.find_connect(request, context.random);
+  } else if (host.catch_all_ && path->value.starts_with('/')) {
     at = 0;
   } else if (host.index_ != nullptr) {
     at = host.index_->find({.path = without_query_and_fragment(path->value),
@@ -86,6 +87,15 @@ Match RouteTable::match(const HeaderMap& request, const MatchContext& context) c
   if (const ForwardAction* action = match.route->forward(); action != nullptr && !action->weighted.empty())
     match.weighted = choose(*action, context.random);
   return match;
+}
+
+uint32_t VirtualHost::find_connect(const HeaderMap& request, uint64_t random) const {
+  if (request.get(HeaderId::kMethod) != "CONNECT") return PathIndex::kNone;
+  for (const uint32_t at : connects_) {
+    const Route::Conditions* const conditions = routes_[at].conditions_;
+    if (conditions == nullptr || conditions->hold(request, {}, random)) return at;
+  }
+  return PathIndex::kNone;
 }
 
 const VirtualHost* RouteTable::find_virtual_host(const HeaderMap& request) const {

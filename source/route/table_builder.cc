@@ -196,6 +196,7 @@ class TableBuilder {
   }
 
   void index(VirtualHost& host) {
+    host.connects_ = connects(host.routes_);
     host.catch_all_ = !host.routes_.empty() && is_catch_all(host.routes_.front());
     if (host.routes_.size() <= (host.catch_all_ ? 1 : 0)) return;
     host.index_ = std::make_unique<PathIndex>(host.routes_, regexes_of(host), t_.own.pool);
@@ -232,6 +233,16 @@ class TableBuilder {
     std::sort(clusters.begin(), clusters.end());
     clusters.erase(std::unique(clusters.begin(), clusters.end()), clusters.end());
     clusters.shrink_to_fit();
+  }
+
+  std::span<const uint32_t> connects(std::span<const Route> routes) {
+    const auto is_one = [](const Route& r) { return r.path_kind() == config::PathMatchSpec::Kind::kConnect; };
+    const std::span<uint32_t> out =
+        t_.own.pool.array<uint32_t>(static_cast<size_t>(std::count_if(routes.begin(), routes.end(), is_one)));
+    size_t at = 0;
+    for (const Route& route : routes)
+      if (is_one(route)) out[at++] = route.index();
+    return out;
   }
 
   static bool is_catch_all(const Route& route) {
@@ -370,7 +381,8 @@ class TableBuilder {
 
   std::span<const Upgrade> upgrades(const std::vector<config::UpgradeSpec>& specs) {
     const std::span<Upgrade> out = p_->pool.array<Upgrade>(specs.size());
-    for (size_t i = 0; i < specs.size(); ++i) out[i] = {p_->pool.copy(specs[i].type), specs[i].enabled};
+    for (size_t i = 0; i < specs.size(); ++i)
+      out[i] = {p_->pool.copy(specs[i].type), specs[i].enabled, specs[i].terminate, specs[i].proxy_header};
     return out;
   }
 

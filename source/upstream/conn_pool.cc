@@ -127,13 +127,16 @@ void PooledConnection::on_age() {
 // --- HostPool
 // ----------------------------------------------------------------------------------------------------------
 
-HostPool::HostPool(WorkerCluster& cluster, std::shared_ptr<Host> host, PoolProtocol protocol)
+HostPool::HostPool(WorkerCluster& cluster, std::shared_ptr<Host> host, PoolProtocol protocol, ClientPools* client)
     : cluster_(cluster),
       host_(std::move(host)),
       streams_per_connection_(protocol == PoolProtocol::kHttp1 ? 1
                                                                : cluster.cluster().spec().http2.max_concurrent_streams),
+      client_(client),
+      client_id_(client == nullptr ? 0 : client->id()),
       protocol_(protocol),
       http2_(protocol != PoolProtocol::kHttp1) {
+  if (client_ != nullptr) client_->add(*this);
   if (http2_) counted_in_ = cluster_.shared_cluster();
 }
 
@@ -213,10 +216,15 @@ void HostPool::connect() {
   net::TlsSessionPtr session;
   pooled->tls_ = cluster_.cluster().tls();
   if (pooled->tls_ != nullptr) session = pooled->tls_->client_session(host_->hostname, alpn(), &sessions_);
-  pooled->connection_ = net::Connection::connect(
-      cluster_.loop(), host_->address, *pooled,
-      {.write_high_watermark = spec.per_connection_buffer_limit_bytes, .connect_timeout_ms = spec.connect_timeout_ms},
-      std::move(session));
+  pooled->connection_ = net::Connection::connect(cluster_.loop(), host_->address, *pooled,
+                                                 {.write_high_watermark = spec.per_connection_buffer_limit_bytes,
+                                                  .connect_timeout_ms = spec.connect_timeout_ms,
+                                                  .socket_options = spec.socket_options},
+                                                 std::move(session));
+  if (spec.proxy_header == config::ProxyHeaderVersion::kNone) return;
+  const net::Address nobody;
+  tell_client(*pooled->connection_, spec.proxy_header, client_ == nullptr ? nobody : client_->remote(),
+              client_ == nullptr ? nobody : client_->local());
 }
 
 std::string_view HostPool::alpn() const {
@@ -309,6 +317,12 @@ void HostPool::fail_waiters(PoolFailure why, std::string_view details) {
 void HostPool::drain() {
   draining_ = true;
   idle_.for_each([](PooledConnection& c) { c.codec_->close_idle(); });
+}
+
+void HostPool::leave_client() {
+  client_ = nullptr;
+  drain();
+  cluster_.maybe_remove(*this);
 }
 
 void HostPool::renew() {

@@ -1,4 +1,5 @@
-// HostPool, PooledConnection: a worker's connections to one host in one version of HTTP. A request takes a connection
+// HostPool, PooledConnection: a worker's connections to one host in one version of HTTP, of all clients or, where hosts
+// are told who the client is, of one of its connections (client_pools.h). A request takes a connection
 // that has room for a stream (one in use, if HTTP/2; else the one that was used last), or waits for a new one within
 // the cluster's limits.
 //
@@ -20,6 +21,7 @@
 #include "http/codec.h"
 #include "net/connection.h"
 #include "net/tls_session.h"
+#include "upstream/client_pools.h"
 #include "upstream/host.h"
 
 namespace outrigger::upstream {
@@ -90,9 +92,10 @@ class PooledConnection final : public net::ConnectionHandler,
 // What the connections of a pool speak.
 enum class PoolProtocol : uint8_t { kHttp1, kHttp2, kByAlpn };
 
-class HostPool {
+class HostPool : public ListNode<ClientPoolTag> {
  public:
-  HostPool(WorkerCluster& cluster, std::shared_ptr<Host> host, PoolProtocol protocol);
+  // `client`: whose it is; nullptr: everybody's.
+  HostPool(WorkerCluster& cluster, std::shared_ptr<Host> host, PoolProtocol protocol, ClientPools* client = nullptr);
   HostPool(const HostPool&) = delete;
   HostPool& operator=(const HostPool&) = delete;
   ~HostPool();  // every connection is gone (empty())
@@ -105,12 +108,16 @@ class HostPool {
   void revive() { draining_ = false; }
   // What the cluster asks of TLS has changed: the connections that there are take no more requests.
   void renew();
+  // The client's connection has ended.
+  void leave_client();
   // Everything closes now; waiters fail.
   void shutdown();
 
   bool empty() const { return connections_ == 0 && waiting_count_ == 0; }
   Host& host() const { return *host_; }
   PoolProtocol protocol() const { return protocol_; }
+  uint64_t client_id() const { return client_id_; }  // 0: everybody's
+  bool has_client() const { return client_ != nullptr; }
   WorkerCluster& cluster() { return cluster_; }
 
  private:
@@ -139,6 +146,8 @@ class HostPool {
   uint32_t connections_ = 0;
   uint32_t streams_per_connection_;  // what a new connection is expected to take
   net::TlsSessionCache sessions_{0};
+  ClientPools* client_;  // nullptr: everybody's, or the client is gone
+  const uint64_t client_id_;
   const PoolProtocol protocol_;
   bool http2_;  // kByAlpn: as the last connection had it, at first expected
   bool draining_ = false;

@@ -37,6 +37,7 @@ WorkerCluster::WorkerCluster(WorkerClusters& owner, std::shared_ptr<const Cluste
 
 WorkerCluster::~WorkerCluster() {
   for (auto& pools : pools_) pools.clear();
+  client_pools_.clear();
   owner_.release_(std::move(cluster_));
   owner_.release_(std::move(hosts_));
 }
@@ -67,8 +68,13 @@ const HostSet::Entry* WorkerCluster::pick_original(const net::Address& address) 
 
 void WorkerCluster::release(std::shared_ptr<const void> part) { owner_.release_(std::move(part)); }
 
-HostPool& WorkerCluster::pool(const HostSet::Entry& entry, bool http2_client) {
+HostPool& WorkerCluster::pool(const HostSet::Entry& entry, bool http2_client, ClientPools* client) {
   const PoolProtocol protocol = protocol_of(cluster_->spec().codec, http2_client);
+  if (client != nullptr && tells_clients()) {
+    std::unique_ptr<HostPool>& pool = client_pools_[{client->id(), entry.host.get(), protocol}];
+    if (pool == nullptr) pool = std::make_unique<HostPool>(*this, entry.host, protocol, client);
+    return *pool;
+  }
   std::unique_ptr<HostPool>& pool = pools_[static_cast<size_t>(protocol)][entry.host.get()];
   if (pool == nullptr) pool = std::make_unique<HostPool>(*this, entry.host, protocol);
   return *pool;
@@ -78,7 +84,15 @@ bool WorkerCluster::wanted(const HostPool& pool) const {
   const Codec codec = cluster_->spec().codec;
   const PoolProtocol protocol = pool.protocol();
   return !draining_ && (protocol == protocol_of(codec, false) || protocol == protocol_of(codec, true)) &&
-         (takes_original() || hosts_->contains(&pool.host()));
+         (takes_original() || hosts_->contains(&pool.host())) &&
+         (pool.client_id() == 0 || (pool.has_client() && tells_clients()));
+}
+
+template <class F>
+void WorkerCluster::for_each_pool(F&& f) {
+  for (auto& pools : pools_)
+    for (auto& [host, pool] : pools) f(*pool);
+  for (auto& [key, pool] : client_pools_) f(*pool);
 }
 
 void WorkerCluster::update(std::shared_ptr<const Cluster> cluster, std::shared_ptr<const HostSet> hosts) {
@@ -90,9 +104,9 @@ void WorkerCluster::update(std::shared_ptr<const Cluster> cluster, std::shared_p
     if (before.lb != after.lb || before.least_request_choice_count != after.least_request_choice_count)
       balancer_ = make_load_balancer(after.lb, after.least_request_choice_count, owner_.loop_.random());
     changed = changed || before.codec != after.codec;
-    if (bound_to(cluster_->tls().get()) != bound_to(cluster->tls().get()))
-      for (auto& pools : pools_)
-        for (auto& [host, pool] : pools) pool->renew();
+    changed = changed || before.proxy_header != after.proxy_header;
+    if (bound_to(cluster_->tls().get()) != bound_to(cluster->tls().get()) || before.proxy_header != after.proxy_header)
+      for_each_pool([](HostPool& pool) { pool.renew(); });
     std::swap(cluster, cluster_);
     release(std::move(cluster));
   }
@@ -103,7 +117,7 @@ void WorkerCluster::update(std::shared_ptr<const Cluster> cluster, std::shared_p
 }
 
 void WorkerCluster::drain_unwanted() {
-  for (auto& pools : pools_) {
+  const auto drain_these = [&](auto& pools) {
     for (auto at = pools.begin(); at != pools.end();) {
       HostPool& pool = *at->second;
       if (wanted(pool)) {
@@ -114,7 +128,9 @@ void WorkerCluster::drain_unwanted() {
       pool.drain();
       at = pool.empty() ? pools.erase(at) : std::next(at);
     }
-  }
+  };
+  for (auto& pools : pools_) drain_these(pools);
+  drain_these(client_pools_);
 }
 
 void WorkerCluster::drain() {
@@ -124,8 +140,7 @@ void WorkerCluster::drain() {
 
 void WorkerCluster::shutdown() {
   drain();
-  for (auto& pools : pools_)
-    for (auto& [host, pool] : pools) pool->shutdown();
+  for_each_pool([](HostPool& pool) { pool.shutdown(); });
 }
 
 // Destroys a pool after the turn: it is called from the pool's own code. Its cluster waits for that, too.
@@ -141,12 +156,18 @@ struct WorkerCluster::Reaper final : event::Deferred {
 
 void WorkerCluster::maybe_remove(HostPool& pool) {
   if (!pool.empty() || (wanted(pool) && !takes_original())) return;
-  auto& pools = pools_[static_cast<size_t>(pool.protocol())];
-  const auto at = pools.find(&pool.host());
-  if (at == pools.end()) return;
-  std::unique_ptr<HostPool> mine = std::move(at->second);
-  pools.erase(at);
-  owner_.loop_.defer_delete(std::make_unique<Reaper>(*this, std::move(mine)));
+  const auto remove = [&](auto& pools, const auto& key) {
+    const auto at = pools.find(key);
+    if (at == pools.end() || at->second.get() != &pool) return;
+    std::unique_ptr<HostPool> mine = std::move(at->second);
+    pools.erase(at);
+    owner_.loop_.defer_delete(std::make_unique<Reaper>(*this, std::move(mine)));
+  };
+  if (pool.client_id() == 0) {
+    remove(pools_[static_cast<size_t>(pool.protocol())], &pool.host());
+  } else {
+    remove(client_pools_, ClientKey{pool.client_id(), &pool.host(), pool.protocol()});
+  }
 }
 
 // --- WorkerClusters

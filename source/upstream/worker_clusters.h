@@ -41,13 +41,17 @@ class WorkerCluster {
   // Of a cluster of type ORIGINAL_DST: the host of that address.
   const HostSet::Entry* pick_original(const net::Address& address);
   bool takes_original() const { return cluster_->spec().discovery == config::ClusterSpec::Discovery::kOriginalDst; }
-  // Of the version of HTTP that the cluster speaks; `http2_client` decides where it speaks the client's.
-  HostPool& pool(const HostSet::Entry& entry, bool http2_client);
+  // Of the version of HTTP that the cluster speaks; `http2_client` decides where it speaks the client's. Of `client`
+  // alone, if there is one and the hosts are told of it.
+  HostPool& pool(const HostSet::Entry& entry, bool http2_client, ClientPools* client = nullptr);
+  bool tells_clients() const { return cluster_->spec().proxy_header != config::ProxyHeaderVersion::kNone; }
 
   void update(std::shared_ptr<const Cluster> cluster, std::shared_ptr<const HostSet> hosts);
   void drain();
   void shutdown();
-  bool empty() const { return users_ == 0 && pools_[0].empty() && pools_[1].empty() && pools_[2].empty(); }
+  bool empty() const {
+    return users_ == 0 && pools_[0].empty() && pools_[1].empty() && pools_[2].empty() && client_pools_.empty();
+  }
   // Streams hold what they use.
   void hold() { ++users_; }
   void drop() { --users_; }
@@ -59,6 +63,8 @@ class WorkerCluster {
  private:
   struct Reaper;
   bool wanted(const HostPool& pool) const;
+  template <class F>
+  void for_each_pool(F&& f);
   void drain_unwanted();
 
   WorkerClusters& owner_;
@@ -66,6 +72,18 @@ class WorkerCluster {
   std::shared_ptr<const HostSet> hosts_;
   std::unique_ptr<LoadBalancer> balancer_;
   std::unordered_map<const Host*, std::unique_ptr<HostPool>> pools_[3];  // by PoolProtocol
+  struct ClientKey {
+    uint64_t client;
+    const Host* host;
+    PoolProtocol protocol;
+    bool operator==(const ClientKey&) const = default;
+  };
+  struct ClientHash {
+    size_t operator()(const ClientKey& key) const {
+      return key.client * 0x9e3779b97f4a7c15 ^ reinterpret_cast<uintptr_t>(key.host);
+    }
+  };
+  std::unordered_map<ClientKey, std::unique_ptr<HostPool>, ClientHash> client_pools_;
   struct AddressHash {
     size_t operator()(const net::Address& address) const { return address.hash(); }
   };

@@ -301,11 +301,11 @@ name: l
 address: {socket_address: {address: 127.0.0.1, port_value: 8080}}
 filter_chains:
 )";
-  bad(head + "- {}\n", {{"filter_chains[0].filters", "needs one filter"}});
+  bad(head + "- {}\n", {{"filter_chains[0].filters", "needs a last filter"}});
   bad(head + "- filters: [{name: a}]\n", {{"filter_chains[0].filters[0].typed_config", "is required"}});
   bad(head + "- filters: [{name: '', " + hcm + "}, {name: b, " + hcm + "}]\n",
       {{"filter_chains[0].filters[0].name", "must not be empty"},
-       {"filter_chains[0].filters[0]", "must be the only network filter"}});
+       {"filter_chains[0].filters[0]", "must be the last network filter"}});
   bad(head + "- filters: [{name: b, typed_config: {'@type': envoy.config.core.v3.Node}}]\n",
       {{"filter_chains[0].filters[0].typed_config", "is not a network filter that this program has"}});
   bad(head + "- filters: [{name: b, typed_config: {'@type': envoy.extensions.filters.network.echo.v3.Echo}}]\n",
@@ -465,7 +465,7 @@ TEST(Hcm, Mistakes) {
       strip_any_host_port: true
       strip_matching_host_port: true
       internal_address_config: {unix_sockets: true, cidr_ranges: {address_prefix: x}}
-      upgrade_configs: [{upgrade_type: CONNECT}]
+      upgrade_configs: [{upgrade_type: "C ONNECT"}, {upgrade_type: CONNECT, connect_config: {}}]
       route_config: {}
 )"),
       {{at_hcm("rds"), "route_specifier"},
@@ -480,7 +480,8 @@ TEST(Hcm, Mistakes) {
        {at_hcm("strip_any_host_port"), "exclude each other"},
        {at_hcm("internal_address_config.unix_sockets"), "not supported"},
        {at_hcm("internal_address_config.cidr_ranges[0].address_prefix"), "is not an IPv4"},
-       {at_hcm("upgrade_configs[0].upgrade_type"), "CONNECT is not supported yet"}});
+       {at_hcm("upgrade_configs[0].upgrade_type"), "is not a token"},
+       {at_hcm("upgrade_configs[1].connect_config"), ""}});
 }
 
 TEST(Hcm, UnknownThingsAtAnyDepth) {

@@ -440,6 +440,21 @@ TEST(Route, MatchMistakes) {
        {"query_parameters[1].string_match", "needs one of"}});
 }
 
+TEST(Route, Connect) {
+  EXPECT_EQ(match("connect_matcher: {}").path, (PathMatchSpec{PathMatchSpec::Kind::kConnect, ""}));
+  const auto upgrades = [](const std::string& configs) {
+    return forward("cluster: c, upgrade_configs: [" + configs + "]").upgrades;
+  };
+  EXPECT_EQ(upgrades("{upgrade_type: CONNECT}"), (std::vector<UpgradeSpec>{{.type = "connect"}}));
+  EXPECT_EQ(upgrades("{upgrade_type: a}, {upgrade_type: CONNECT, connect_config: {}}"),
+            (std::vector<UpgradeSpec>{{.type = "a"}, {.type = "connect", .terminate = true}}));
+  EXPECT_EQ(
+      upgrades("{upgrade_type: CONNECT, connect_config: {proxy_protocol_config: {version: V2}}}"),
+      (std::vector<UpgradeSpec>{{.type = "connect", .terminate = true, .proxy_header = ProxyHeaderVersion::kV2}}));
+  bad_forward("cluster: c, upgrade_configs: [{upgrade_type: CONNECT, connect_config: {allow_post: true}}]",
+              {{"upgrade_configs[0].connect_config.allow_post", ""}});
+}
+
 TEST(Route, ForwardMistakes) {
   bad_forward("", {{"", "needs one of cluster"}});
   bad_forward("cluster: ''", {{"cluster", "must not be empty"}});
@@ -448,7 +463,8 @@ TEST(Route, ForwardMistakes) {
       "cluster: c, priority: HIGH, timeout: -1s, idle_timeout: -1s, max_stream_duration: {max_stream_duration: -1s, "
       "grpc_timeout_header_max: -1s, grpc_timeout_header_offset: -1s}, max_grpc_timeout: -1s, grpc_timeout_offset: "
       "-1s, "
-      "upgrade_configs: [{upgrade_type: connect}, {}, {upgrade_type: a b}, {upgrade_type: x}, {upgrade_type: X}]",
+      "upgrade_configs: [{upgrade_type: other, connect_config: {}}, {}, {upgrade_type: a b}, {upgrade_type: x}, "
+      "{upgrade_type: X}]",
       {{"priority", "only DEFAULT"},
        {"timeout", "negative"},
        {"idle_timeout", "negative"},
@@ -457,7 +473,7 @@ TEST(Route, ForwardMistakes) {
        {"max_stream_duration.grpc_timeout_header_offset", "negative"},
        {"max_grpc_timeout", "negative"},
        {"grpc_timeout_offset", "negative"},
-       {"upgrade_configs[0].upgrade_type", "CONNECT is not supported yet"},
+       {"upgrade_configs[0].connect_config", "CONNECT only"},
        {"upgrade_configs[1].upgrade_type", "must not be empty"},
        {"upgrade_configs[2].upgrade_type", "is not a token"},
        {"upgrade_configs[4].upgrade_type", "is there already"}});

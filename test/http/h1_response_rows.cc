@@ -72,7 +72,12 @@ std::vector<Row> response_rows() {
   add("101 to nothing", switching + "\r\n", "FAULT 502 http1.unexpected_switching_protocols", to_upgrade);
   add("200 to an upgrade", ok + "Content-Length: 0\r\nUpgrade: x\r\n\r\n",
       "HEAD 1.1 keep\n:status=200\ncontent-length=0\nEND\n", to_upgrade);
-  add("200 to CONNECT", ok + "\r\n", "FAULT 502 http1.unexpected_tunnel", response(false, true));
+  add("200 to CONNECT", ok + "Content-Length: 1\r\n\r\nany \r\n",
+      "HEAD 1.1 until-close upgrade\n:status=200\nBODY any \r\n\nEND\n", response(false, true, true));
+  add("204 to CONNECT", "HTTP/1.1 204 Fine\r\n\r\nx", "HEAD 1.1 until-close upgrade\n:status=204\nBODY x\nEND\n",
+      response(false, true, true));
+  add("101 to CONNECT", switching + "Upgrade: x\r\n\r\n", "FAULT 502 http1.unexpected_switching_protocols",
+      response(false, true));
   add("403 to CONNECT", "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
       "HEAD 1.1 keep\n:status=403\ncontent-length=0\nEND\n", response(false, true));
   for (const char* bad :

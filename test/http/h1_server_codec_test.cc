@@ -227,6 +227,26 @@ TEST_F(H1Server, ConnectIsTheLastRequest) {
   EXPECT_EQ(owner.sinks.size(), 1u);
 }
 
+// Its framing is nobody's business: no length, no coding, no connection field.
+TEST_F(H1Server, A2xxToConnectIsATunnel) {
+  send(peer, "CONNECT b:443 HTTP/1.1\r\nHost: b:443\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nearly");
+  EXPECT_EQ(owner.last().log, "headers(:method=CONNECT :authority=b:443) ");  // no end
+  Fields head{{":status", "200"}, {"x", "y"}};
+  owner.last().stream->encode_headers(head.map, false);
+  run_until([&] { return owner.last().body == "early"; });
+  owner.last().stream->encode_data(Buffer("hello"), false);
+  run_ready();
+  EXPECT_EQ(peer.recv_exactly(30), "HTTP/1.1 200 OK\r\nx: y\r\n\r\nhello");
+  send(peer, " more");
+  EXPECT_EQ(owner.last().body, "early more");
+  peer.shutdown_write();
+  run_until([&] { return owner.last().log.ends_with("end "); });
+  owner.last().stream->encode_data(Buffer("bye"), true);
+  run_until([&] { return owner.closed; });
+  EXPECT_EQ(peer.recv_to_eof(), "bye");
+  EXPECT_EQ(owner.ends, std::vector<bool>{false});
+}
+
 TEST_F(H1Server, DrainingAnnouncesTheEnd) {
   send(peer, kGet);
   owner.codec->drain();

@@ -1,87 +1,14 @@
 // Upgrades through a worker's data plane, over every pair of HTTP versions: who may, the handshake, bytes both ways,
 // half-closes, resets, limits.
 #include "proxy/data_plane.h"
-#include "support/h2_peer.h"
+#include "proxy/tunnel_end.h"
 #include "support/http_client.h"
 
 namespace outrigger::proxy {
 namespace {
 
-namespace h2 = test::h2;
 using config::ForwardSpec;
 using config::UpgradeSpec;
-using test::H2Peer;
-using test::Socket;
-
-// One end of a tunnel in either version: what it says and hears, head aside.
-class End {
- public:
-  explicit End(Socket socket) : h1_(std::move(socket)) {}
-  End(H2Peer peer, uint32_t stream) : h2_(std::move(peer)), stream_(stream) {}
-
-  void say(std::string_view bytes, bool end = false) {
-    if (h2_) {
-      h2_->socket.send(h2::data(stream_, bytes, end));
-    } else {
-      if (!bytes.empty()) h1_.send(bytes);
-      if (end) h1_.shutdown_write();
-    }
-  }
-  // As much of it as is taken within a while.
-  size_t try_say(std::string_view bytes) { return h1_.send(bytes, 300); }
-  void say_head(std::string_view frame) { h2_->socket.send(frame); }
-  std::string take_head() {
-    if (!h2_) return h1_.recv_until("\r\n\r\n");
-    h2_->read_head(stream_);
-    const h2::Frame* const f = h2_->reader.find(h2::kHeaders, stream_);
-    return f == nullptr ? "" : f->fields;
-  }
-  // All that comes until so much has.
-  std::string hear(size_t size) {
-    while (heard().size() < size && more()) {
-    }
-    return heard().substr(0, size);
-  }
-  bool hears_end() {
-    if (h2_)
-      return h2_->read_until([&] { return h2_->reader.ended(stream_) || h2_->reader.code(stream_) > 0; }) &&
-             h2_->reader.ended(stream_);
-    while (more()) {
-    }
-    return h1_.end() == Socket::End::kEof;
-  }
-  std::string heard() { return h2_ ? h2_->reader.body(stream_) : h1_heard_; }
-  void reset() {
-    if (h2_) {
-      h2_->socket.send(h2::reset(stream_, 8));
-    } else {
-      h1_.reset();
-    }
-  }
-  // The other side's reset, or its close.
-  bool hears_reset() {
-    if (h2_) return h2_->read_until([&] { return h2_->reader.code(stream_) >= 0; });
-    while (more()) {
-    }
-    return h1_.end() == Socket::End::kReset || h1_.end() == Socket::End::kEof;
-  }
-
- private:
-  bool more() {
-    if (h2_) {
-      const size_t before = heard().size();
-      return h2_->read_until([&] { return heard().size() > before; });
-    }
-    const std::string bytes = h1_.recv_some();
-    h1_heard_ += bytes;
-    return !bytes.empty();
-  }
-
-  Socket h1_;
-  std::optional<H2Peer> h2_;
-  uint32_t stream_ = 0;
-  std::string h1_heard_;
-};
 
 constexpr std::string_view kKey = "dGhlIHNhbXBsZSBub25jZQ==";  // RFC 6455 section 1.3
 constexpr std::string_view kAccept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";

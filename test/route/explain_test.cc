@@ -39,7 +39,7 @@ void expect_agreement(const route::RouteTable& table, const OracleRequest& reque
     ASSERT_FALSE(told.misses[i].reason.empty()) << where;
   }
   if (match.route == nullptr) return;
-  ASSERT_FALSE(route::RouteExplainer::miss(*match.route, *headers, path->value, request.random).has_value())
+  ASSERT_FALSE(route::RouteExplainer::miss(*match.route, *headers, path, request.random).has_value())
       << where << " " << route::describe(*match.route);
 }
 

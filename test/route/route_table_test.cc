@@ -119,6 +119,24 @@ TEST(RouteTable, DoesNotFallThroughToAnotherHost) {
   EXPECT_FALSE(match);
 }
 
+// CONNECT has no path: only connect_matcher takes it, in the order of the list, and nothing else.
+TEST(RouteTable, Connect) {
+  std::vector<RouteSpec> routes = {forward(Kind::kPrefix, "/", "all"), forward(Kind::kConnect, "", "mine"),
+                                   forward(Kind::kConnect, "", "any"), forward(Kind::kConnect, "", "never")};
+  routes[1].match.headers = {{.name = "x-mine"}};
+  const auto table = route::RouteTable::compile(one_host(routes));
+  const auto matched = [&](const Fields& fields) {
+    Headers headers(fields);
+    const route::Match match = table->match(*headers, {});
+    return match.route == nullptr ? std::string("none") : std::string(match.route->name);
+  };
+  EXPECT_EQ(matched({{":method", "CONNECT"}, {":authority", "a:443"}, {"x-mine", "1"}}), "mine");
+  EXPECT_EQ(matched({{":method", "CONNECT"}, {":authority", "a:443"}}), "any");
+  EXPECT_EQ(matched({{":method", "GET"}, {":authority", "a:443"}}), "none");
+  EXPECT_EQ(matched({{":method", "GET"}, {":authority", "a:443"}, {":path", "/"}, {"x-mine", "1"}}), "all");
+  EXPECT_EQ(matched({{":method", "GET"}, {":authority", "a:443"}, {":path", "x"}}), "none");
+}
+
 TEST(RouteTable, Paths) {
   std::vector<RouteSpec> routes = {
       forward(Kind::kExact, "/exact", "exact"),

@@ -323,16 +323,16 @@ class NaiveH1 {
 
   bool write_response(const Fields& fields, std::set<std::string> gone, bool has_length) {
     const bool upgrade = status_ == "101";
-    if ((upgrade && (!o_.to_upgrade || upgrade_.empty())) || (o_.to_connect && status_[0] == '2')) return false;
-    if (upgrade) {
+    if (upgrade && (!o_.to_upgrade || upgrade_.empty())) return false;
+    if (upgrade || (o_.to_connect && status_[0] == '2')) {
       gone.insert("content-length");
       chunked_ = false;
       length_ = 0;
       until_close_ = true;
       out_ += http_10_ ? "HEAD 1.0 until-close upgrade\n" : "HEAD 1.1 until-close upgrade\n";
-      out_ += ":status=101\n";
+      out_ += ":status=" + status_ + "\n";
       write_fields(fields, gone, true);
-      out_ += "upgrade=" + upgrade_ + "\n";
+      if (upgrade) out_ += "upgrade=" + upgrade_ + "\n";
       return true;
     }
     const bool interim = status_[0] == '1';

@@ -120,6 +120,7 @@ inline bool oracle_path(const config::PathMatchSpec& spec, std::string path) {
 }
 
 inline bool oracle_route(const config::RouteMatchSpec& spec, const OracleRequest& request, const std::string& path) {
+  if (spec.path.kind == config::PathMatchSpec::Kind::kConnect) return false;  // of requests without a path
   if (!oracle_path(spec.path, path)) return false;
   if (spec.runtime_fraction && request.random % spec.runtime_fraction->denominator >= spec.runtime_fraction->numerator)
     return false;
