@@ -34,7 +34,9 @@ constexpr Honoured kHonoured[] = {
      "lb_policy "
      "load_assignment max_requests_per_connection circuit_breakers common_http_protocol_options "
      "http2_protocol_options typed_extension_protocol_options dns_refresh_rate respect_dns_ttl dns_lookup_family "
-     "least_request_lb_config transport_socket upstream_bind_config upstream_connection_options"},
+     "least_request_lb_config transport_socket upstream_bind_config upstream_connection_options "
+     "common_lb_config ignore_health_on_host_removal close_connections_on_host_health_failure"},
+    {"envoy.config.cluster.v3.Cluster.CommonLbConfig", "healthy_panic_threshold"},
     {"envoy.config.cluster.v3.UpstreamConnectionOptions", "tcp_keepalive"},
     {"envoy.config.core.v3.BindConfig", "socket_options"},
     {"envoy.config.core.v3.ProxyProtocolConfig", "version"},
@@ -57,6 +59,17 @@ constexpr Honoured kHonoured[] = {
     {"envoy.config.core.v3.GrpcService.GoogleGrpc.SslCredentials", "root_certs private_key cert_chain"},
     {"envoy.config.core.v3.HeaderValue", "key value"},
     {"envoy.config.core.v3.HeaderValueOption", "header append append_action keep_empty_value"},
+    {"envoy.config.core.v3.HealthCheck",
+     "timeout interval initial_jitter interval_jitter interval_jitter_percent unhealthy_threshold healthy_threshold "
+     "reuse_connection http_health_check tcp_health_check grpc_health_check no_traffic_interval "
+     "no_traffic_healthy_interval unhealthy_interval unhealthy_edge_interval healthy_edge_interval "
+     "always_log_health_check_failures always_log_health_check_success tls_options"},
+    {"envoy.config.core.v3.HealthCheck.GrpcHealthCheck", "service_name authority"},
+    {"envoy.config.core.v3.HealthCheck.HttpHealthCheck",
+     "host path expected_statuses retriable_statuses codec_client_type method"},
+    {"envoy.config.core.v3.HealthCheck.Payload", "text binary"},
+    {"envoy.config.core.v3.HealthCheck.TcpHealthCheck", "send receive"},
+    {"envoy.config.core.v3.HealthCheck.TlsOptions", "alpn_protocols"},
     {"envoy.config.core.v3.Http1ProtocolOptions",
      "allow_absolute_url accept_http_10 default_host_for_http_10 enable_trailers"},
     {"envoy.config.core.v3.Http2ProtocolOptions",
@@ -78,7 +91,8 @@ constexpr Honoured kHonoured[] = {
     {"envoy.config.core.v3.TypedExtensionConfig", "name typed_config"},
     {"envoy.config.core.v3.WatchedDirectory", "path"},
     {"envoy.config.endpoint.v3.ClusterLoadAssignment", "cluster_name endpoints"},
-    {"envoy.config.endpoint.v3.Endpoint", "address hostname"},
+    {"envoy.config.endpoint.v3.Endpoint", "address hostname health_check_config"},
+    {"envoy.config.endpoint.v3.Endpoint.HealthCheckConfig", "port_value hostname address disable_active_health_check"},
     {"envoy.config.endpoint.v3.LbEndpoint", "endpoint load_balancing_weight"},
     {"envoy.config.endpoint.v3.LocalityLbEndpoints", "lb_endpoints"},
     {"envoy.config.listener.v3.AdditionalAddress", "address"},
@@ -204,6 +218,7 @@ constexpr Honoured kHonoured[] = {
     {"envoy.type.matcher.v3.RegexMatcher", "google_re2 regex"},
     {"envoy.type.matcher.v3.StringMatcher", "exact prefix suffix contains safe_regex ignore_case"},
     {"envoy.type.v3.FractionalPercent", "numerator denominator"},
+    {"envoy.type.v3.Percent", "value"},
     {"envoy.type.v3.Int64Range", "start end"},
 };
 
@@ -216,6 +231,7 @@ constexpr std::string_view kMetadata = "free-form data that nothing here reads";
 constexpr std::string_view kSocketOptions =
     "SO_KEEPALIVE, SO_PRIORITY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_USER_TIMEOUT, TCP_NOTSENT_LOWAT, IP_TOS, "
     "IPV6_TCLASS; of listeners TCP_DEFER_ACCEPT and TCP_FASTOPEN too";
+constexpr std::string_view kLiteral = "values are literal: there is no request for command operators";
 
 // Fields about which there is something to say.
 constexpr FieldRule kNoted[] = {
@@ -231,9 +247,8 @@ constexpr FieldRule kNoted[] = {
      "failed look-ups are repeated at dns_refresh_rate"},
     {"envoy.config.cluster.v3.Cluster", "wait_for_warm_on_init", kIgnored,
      "a cluster always warms before a route uses it"},
+    {"envoy.config.cluster.v3.Cluster", "health_checks", kUsed, "at most one"},
     {"envoy.config.cluster.v3.Cluster", "metadata", kIgnored, kMetadata},
-    {"envoy.config.cluster.v3.Cluster", "ignore_health_on_host_removal", kIgnored,
-     "there are no active health checks that could keep a removed host"},
     {"envoy.config.cluster.v3.Cluster.CustomClusterType", "name", kUsed, "envoy.clusters.aggregate only"},
     {"envoy.config.cluster.v3.Cluster.RefreshRate", "base_interval", kIgnored, "see dns_failure_refresh_rate"},
     {"envoy.config.cluster.v3.Cluster.RefreshRate", "max_interval", kIgnored, "see dns_failure_refresh_rate"},
@@ -245,6 +260,8 @@ constexpr FieldRule kNoted[] = {
     {"envoy.config.core.v3.GrpcService.GoogleGrpc", "call_credentials", kUsed,
      "at most one, and not without channel_credentials"},
     {"envoy.config.core.v3.GrpcService.GoogleGrpc", "stat_prefix", kIgnored, "metrics are by type of resource"},
+    {"envoy.config.core.v3.HealthCheck.GrpcHealthCheck", "initial_metadata", kUsed, kLiteral},
+    {"envoy.config.core.v3.HealthCheck.HttpHealthCheck", "request_headers_to_add", kUsed, kLiteral},
     {"envoy.config.core.v3.Http2ProtocolOptions", "allow_connect", kUsed,
      "in listeners; in clusters without effect: what the host offers counts"},
     {"envoy.config.core.v3.HttpProtocolOptions", "max_stream_duration", kUsed, "in listeners only"},

@@ -20,6 +20,7 @@
 #include "base/boxed.h"
 #include "base/socket_option.h"
 #include "config/extension.h"
+#include "config/health_spec.h"
 #include "config/route_spec.h"
 #include "config/source_spec.h"
 #include "config/tls_spec.h"
@@ -214,9 +215,19 @@ struct ListenerSpec {
 
 // ---- clusters and endpoints ----
 
+// How an endpoint is checked, where that differs from the rest of its cluster.
+struct EndpointCheckSpec {
+  std::optional<AddressSpec> address;  // where checks go; none: where requests go
+  uint16_t port = 0;                   // 0: the address's own
+  std::string hostname;                // what checks call it; empty: as the cluster's health check says
+  bool disabled = false;
+  bool operator==(const EndpointCheckSpec&) const = default;
+};
+
 struct EndpointSpec {
   AddressSpec address;
   std::string hostname;
+  ByValue<EndpointCheckSpec> check;
   uint32_t weight = 1;
   bool healthy = true;  // health_status UNKNOWN, HEALTHY, DEGRADED
   bool draining = false;
@@ -256,6 +267,10 @@ struct ClusterSpec {
   std::vector<SocketOption> socket_options;
   uint64_t dns_refresh_rate_ms = 5'000;
   bool respect_dns_ttl = false;
+  ByValue<HealthCheckSpec> health_check;
+  uint8_t healthy_panic_percent = 50;  // under it all hosts are used; 0: never
+  bool ignore_health_on_host_removal = false;
+  bool close_connections_on_host_health_failure = false;
   enum class DnsFamily : uint8_t { kAuto, kV4Only, kV6Only, kV4Preferred, kAll } dns_family = DnsFamily::kAuto;
   bool operator==(const ClusterSpec&) const = default;
 };

@@ -8,6 +8,7 @@
 #include "config/names.h"
 #include "config/translation.h"
 #include "envoy/config/cluster/v3/cluster.pb.h"
+#include "envoy/config/core/v3/health_check.pb.h"
 #include "envoy/config/core/v3/protocol.pb.h"
 #include "envoy/config/endpoint/v3/endpoint.pb.h"
 #include "envoy/extensions/clusters/aggregate/v3/cluster.pb.h"
@@ -41,6 +42,8 @@ EndpointSpec endpoint_spec(const endpoint::LbEndpoint& from, AddressUse use, con
     spec.address = address_spec(from.endpoint().address(), use, at.field("address"), t);
   spec.hostname = from.endpoint().hostname();
   check_header_value(spec.hostname, at.field("hostname"), t);
+  if (from.endpoint().has_health_check_config())
+    spec.check = endpoint_check_spec(from.endpoint().health_check_config(), at.field("health_check_config"), t);
   if (from.has_load_balancing_weight()) {
     spec.weight = from.load_balancing_weight().value();
     if (spec.weight == 0) t.fault(path.field("load_balancing_weight"), "must be at least 1");
@@ -240,6 +243,29 @@ void dns(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Translat
   spec.dns_family = static_cast<ClusterSpec::DnsFamily>(from.dns_lookup_family());
 }
 
+// After all that says what the cluster is and speaks.
+void health(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Translation& t) {
+  const FieldPath checks = path.field("health_checks");
+  if (from.health_checks_size() > 1)
+    t.fault(checks, fmt::format("has {} entries; one is supported", from.health_checks_size()));
+  const bool has_hosts =
+      spec.discovery != ClusterSpec::Discovery::kAggregate && spec.discovery != ClusterSpec::Discovery::kOriginalDst;
+  if (!from.health_checks().empty()) {
+    if (!has_hosts) t.fault(checks, "needs a cluster that has hosts of its own");
+    spec.health_check = health_check_spec(from.health_checks(0), spec, checks.index(0), t);
+  }
+  const auto& lb = from.common_lb_config();
+  if (lb.has_healthy_panic_threshold()) {
+    const double percent = lb.healthy_panic_threshold().value();
+    if (!(percent >= 0 && percent <= 100))
+      t.fault(path.field("common_lb_config").field("healthy_panic_threshold").field("value"), "must be from 0 to 100");
+    else
+      spec.healthy_panic_percent = static_cast<uint8_t>(percent);  // as Envoy: whole percents
+  }
+  spec.ignore_health_on_host_removal = from.ignore_health_on_host_removal();
+  spec.close_connections_on_host_health_failure = from.close_connections_on_host_health_failure();
+}
+
 }  // namespace
 
 EndpointsSpec endpoints_spec(const endpoint::ClusterLoadAssignment& from, AddressUse use, const FieldPath& path,
@@ -291,6 +317,7 @@ ClusterSpec cluster_spec(const Cluster& from, const FieldPath& path, Translation
   if (from.has_transport_socket()) upstream_transport(from.transport_socket(), spec, path.field("transport_socket"), t);
   if (spec.codec == ClusterSpec::Codec::kByAlpn && !spec.tls)
     t.fault(path.field("transport_socket"), "is required with auto_config: ALPN, which decides, is part of TLS");
+  health(from, spec, path, t);
   return spec;
 }
 

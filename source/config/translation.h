@@ -40,6 +40,7 @@ class Http2ProtocolOptions;
 class DataSource;
 class GrpcService;
 class HeaderValueOption;
+class HealthCheck;
 class ProxyProtocolConfig;
 class RuntimeFractionalPercent;
 class TcpKeepalive;
@@ -53,7 +54,8 @@ class Cluster;
 }
 namespace envoy::config::endpoint::v3 {
 class ClusterLoadAssignment;
-}
+class Endpoint_HealthCheckConfig;
+}  // namespace envoy::config::endpoint::v3
 namespace envoy::config::listener::v3 {
 class Listener;
 }
@@ -232,6 +234,12 @@ ConnectionLimitSpec connection_limit_spec(
 
 TcpProxySpec tcp_proxy_spec(const envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy& from,
                             const FieldPath& path, Translation& t);
+
+// `cluster`: whose it is, its protocol known already.
+HealthCheckSpec health_check_spec(const envoy::config::core::v3::HealthCheck& from, const ClusterSpec& cluster,
+                                  const FieldPath& path, Translation& t);
+EndpointCheckSpec endpoint_check_spec(const envoy::config::endpoint::v3::Endpoint_HealthCheckConfig& from,
+                                      const FieldPath& path, Translation& t);
 
 // ---- resources ----
 

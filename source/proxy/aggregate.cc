@@ -17,13 +17,14 @@ PickedHost pick_member(WorkerState& worker, upstream::WorkerCluster& aggregate, 
     upstream::WorkerCluster* member = worker.find_cluster(name.text, name.hash, pin);
     if (member == nullptr || member->hosts().all().empty()) continue;
     members.push_back(member);
-    loads.push_back({.healthy = static_cast<uint32_t>(member->hosts().healthy_count()),
+    loads.push_back({.healthy = static_cast<uint32_t>(member->view().healthy_count()),
                      .total = static_cast<uint32_t>(member->hosts().all().size())});
   }
-  const bool panic_allowed = upstream::spread_load(loads);
+  const uint8_t panic_percent = aggregate.cluster().spec().healthy_panic_percent;
+  const bool panic_allowed = upstream::spread_load(loads, panic_percent);
   const size_t chosen = upstream::choose_priority(loads, worker.loop().random());
   if (chosen == members.size()) return {&aggregate, nullptr};
-  return {members[chosen], members[chosen]->pick(!panic_allowed)};
+  return {members[chosen], members[chosen]->pick(panic_allowed ? panic_percent : uint8_t{0})};
 }
 
 std::vector<Member> members_of(const Snapshot& snapshot, const LinkedCluster& aggregate) {
@@ -37,7 +38,7 @@ std::vector<Member> members_of(const Snapshot& snapshot, const LinkedCluster& ag
     load.healthy = static_cast<uint32_t>(member.linked->hosts->healthy_count());
     load.total = static_cast<uint32_t>(member.linked->hosts->all().size());
   }
-  upstream::spread_load(loads);
+  upstream::spread_load(loads, aggregate.cluster->spec().healthy_panic_percent);
   for (size_t i = 0; i < members.size(); ++i) members[i].load = loads[i];
   return members;
 }

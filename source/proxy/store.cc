@@ -211,6 +211,7 @@ Result<void> Store::Impl::accept(config::ClusterSpec spec, VersionBase base, Sou
   } else {
     version = std::make_shared<ClusterVersion>();
     static_cast<VersionBase&>(*version) = std::move(base);
+    if (spec.health_check) checks_changed.insert(name);
     version->named.clusters = spec.members;
     std::sort(version->named.clusters.begin(), version->named.clusters.end());
     const ClusterVersion* previous = known == nullptr ? nullptr : (known->staged ? known->staged : known->live).get();
@@ -333,6 +334,7 @@ void Store::Impl::remove(ResourceType type, std::string_view name, Source source
     case ResourceType::kCluster:
       secrets_named(clusters.find(name)->staged.get());
       take(clusters);
+      checks_changed.insert(std::string(name));
       services_changed = true;
       break;
     case ResourceType::kEndpoints:
@@ -420,6 +422,8 @@ config::TableBase Store::table_base(std::string_view name) const {
   return {.keys = version->keys, .compiled = version->part, .bytes = version->bytes};
 }
 
+std::vector<upstream::HealthTarget> Store::take_health_targets() { return impl_->take_health_targets(); }
+void Store::health_changed(std::string_view cluster) { impl_->health_changed(cluster); }
 std::shared_ptr<const Snapshot> Store::assemble(int64_t accepted_ns) { return impl_->assemble(accepted_ns); }
 std::shared_ptr<const Snapshot> Store::live() const { return impl_->snapshot; }
 std::shared_ptr<const StoreStatus> Store::status() const { return impl_->status(); }

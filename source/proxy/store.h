@@ -25,6 +25,7 @@
 #include "config/route_pieces.h"
 #include "config/spec.h"
 #include "proxy/snapshot.h"
+#include "upstream/health_checker.h"
 
 namespace outrigger::proxy {
 
@@ -113,6 +114,10 @@ class Store {
   std::vector<std::string> wanted_route_tables() const;
   std::vector<std::string> wanted_secrets() const;
   std::vector<WantedStream> wanted_streams() const;
+  // After an assemble(): the clusters of which other hosts are to be checked than at the last call, or in another way.
+  std::vector<upstream::HealthTarget> take_health_targets();
+  // Checks have found out something of a host of this cluster: ask for another snapshot.
+  void health_changed(std::string_view cluster);
   // Clusters to resolve: names and specs of all kStrictDns clusters staged or live.
   std::vector<std::shared_ptr<const config::ClusterSpec>> dns_clusters() const;
   // When assemble() should run again though nothing new came: the next hold's expiry (steady ms); -1: never.

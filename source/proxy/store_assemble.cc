@@ -9,6 +9,18 @@ namespace {
 
 using config::ClusterSpec;
 
+upstream::HostSetOptions host_options(const ClusterSpec& spec) {
+  const bool discovered =
+      spec.discovery == ClusterSpec::Discovery::kEds || spec.discovery == ClusterSpec::Discovery::kStrictDns;
+  const bool checked = static_cast<bool>(spec.health_check);
+  return {.checked = checked, .keep_healthy = checked && discovered && !spec.ignore_health_on_host_removal};
+}
+
+const std::vector<config::EndpointSpec>& endpoints_in(const std::vector<config::EndpointSpec>* endpoints) {
+  static const std::vector<config::EndpointSpec> kNone;
+  return endpoints == nullptr ? kNone : *endpoints;
+}
+
 // The entries of a set that may change while they are visited.
 std::vector<std::string> copy(const std::set<std::string, std::less<>>& names) { return {names.begin(), names.end()}; }
 
@@ -60,38 +72,97 @@ void Store::Impl::go_live(Entry<V>& entry, bool was_forced) {
   entry.held_since_ms = -1;
 }
 
-void Store::Impl::update_hosts(ClusterEntry& entry) {
-  const ClusterVersion& version = *entry.live;
-  std::shared_ptr<const void> from;
-  const std::vector<config::EndpointSpec>* list = nullptr;
+Store::Impl::HostSource Store::Impl::host_source(const ClusterVersion& version) const {
   switch (version.spec().discovery) {
     case ClusterSpec::Discovery::kStatic:
-      from = version.part;
-      list = &version.spec().endpoints.endpoints;
-      break;
+      return {version.part, &version.spec().endpoints.endpoints};
     case ClusterSpec::Discovery::kStrictDns:
-      from = version.resolved;
-      list = version.resolved.get();
-      break;
+      return {version.resolved, version.resolved.get()};
     case ClusterSpec::Discovery::kEds:
-      if (const auto* known = endpoints.find(version.service()); known != nullptr && known->staged != nullptr) {
-        from = known->staged->spec;
-        list = &known->staged->spec->endpoints;
-      }
+      if (const auto* known = endpoints.find(version.service()); known != nullptr && known->staged != nullptr)
+        return {known->staged->spec, &known->staged->spec->endpoints};
       break;
     case ClusterSpec::Discovery::kOriginalDst:
-      from = version.part;
-      break;
+      return {version.part, nullptr};
     case ClusterSpec::Discovery::kAggregate:
-      return;  // update_members()
+      break;  // update_members()
   }
-  if (entry.hosts != nullptr && entry.hosts->members().empty() && from == entry.hosts_from) return;
-  static const std::vector<config::EndpointSpec> kNone;
-  entry.hosts = upstream::HostSet::compile(list == nullptr ? kNone : *list, entry.hosts.get());
-  entry.hosts_from = std::move(from);
+  return {};
+}
+
+void Store::Impl::update_hosts(ClusterEntry& entry) {
+  const ClusterVersion& version = *entry.live;
+  if (version.is_aggregate()) return;
+  const HostSource source = host_source(version);
+  const upstream::HostSetOptions how = host_options(version.spec());
+  const upstream::HostSet* const before = entry.hosts.get();
+  if (before != nullptr && before->members().empty() && source.from == entry.hosts_from && before->options() == how &&
+      !before->any_removed_failed())
+    return;
+  if (how.checked || (before != nullptr && before->options().checked)) checks_changed.insert(version.spec().name);
+  if (entry.next_hosts != nullptr && entry.next_from == source.from && entry.next_hosts->options() == how) {
+    entry.hosts = std::exchange(entry.next_hosts, nullptr);
+  } else {
+    entry.hosts = upstream::HostSet::compile(endpoints_in(source.endpoints), before, how);
+  }
+  entry.hosts_from = source.from;
   options.stats->set(version.part->stats().membership_total, static_cast<int64_t>(entry.hosts->all().size()));
   options.stats->set(version.part->stats().membership_healthy, static_cast<int64_t>(entry.hosts->healthy_count()));
   changed_clusters.insert(version.spec().name);
+}
+
+// Whether every host of the staged version has been checked once, or is not checked at all. The checks begin as soon as
+// the hosts are known; what they find is kept by the hosts, for whatever version has them.
+bool Store::Impl::first_checks_done(ClusterEntry& entry) {
+  ClusterVersion& version = *entry.staged;
+  if (!version.spec().health_check || !warm(version)) return true;
+  // Checks need the TLS as well; what the cluster lacks of it holds it by itself.
+  const auto known = [&](const std::string& secret) { return secrets.is_live(secret); };
+  if (!std::all_of(version.secrets.begin(), version.secrets.end(), known)) return true;
+  use_secrets(version);
+  const HostSource source = host_source(version);
+  const upstream::HostSetOptions how = host_options(version.spec());
+  if (entry.next_hosts == nullptr || entry.next_from != source.from || entry.next_hosts->options() != how) {
+    const upstream::HostSet* const before = (entry.next_hosts != nullptr ? entry.next_hosts : entry.hosts).get();
+    entry.next_hosts = upstream::HostSet::compile(endpoints_in(source.endpoints), before, how);
+    entry.next_from = source.from;
+    checks_changed.insert(version.spec().name);
+    last_status = nullptr;
+  }
+  return entry.next_hosts->none_unchecked();
+}
+
+std::vector<upstream::HealthTarget> Store::Impl::take_health_targets() {
+  std::vector<upstream::HealthTarget> targets;
+  for (const std::string& name : std::exchange(checks_changed, {})) {
+    upstream::HealthTarget& target = targets.emplace_back();
+    target.cluster = name;
+    const ClusterEntry* entry = clusters.find(name);
+    if (entry == nullptr) continue;
+    const bool coming = entry->staged != entry->live && entry->next_hosts != nullptr;
+    const ClusterVersion* const version = (coming ? entry->staged : entry->live).get();
+    if (version == nullptr || !version->spec().health_check) continue;
+    target.part = version->part;
+    std::unordered_set<const upstream::Host*> seen;
+    const auto add = [&](const upstream::HostSet* hosts) {
+      if (hosts == nullptr) return;
+      for (const auto& one : hosts->all())
+        if (one.checked && seen.insert(one.host.get()).second) target.hosts.push_back(one.host);
+    };
+    if (coming) add(entry->next_hosts.get());
+    add(entry->hosts.get());  // the live version goes on serving until then
+  }
+  return targets;
+}
+
+void Store::Impl::health_changed(std::string_view cluster) {
+  ClusterEntry* entry = clusters.find(cluster);
+  if (entry == nullptr) return;
+  if (entry->staged != entry->live) last_status = nullptr;
+  if (entry->live == nullptr || entry->hosts == nullptr) return;
+  options.stats->set(entry->live->part->stats().membership_healthy,
+                     static_cast<int64_t>(entry->hosts->healthy_count()));
+  update_hosts(*entry);
 }
 
 void Store::Impl::publish_clusters() {
@@ -113,13 +184,15 @@ bool Store::Impl::publish_cluster(const std::string& name) {
   if (entry.staged != entry.live) {
     // A cold version in place of a cold one takes nothing from anybody.
     const bool is_warm = warm(*entry.staged) || (entry.live != nullptr && !warm(*entry.live));
-    const bool ready = is_warm && closed(*entry.staged, entry.live.get());
+    const bool checked = first_checks_done(entry);
+    const bool ready = is_warm && closed(*entry.staged, entry.live.get()) && checked;
     if (!ready && !held_long_enough(entry, hold_ms(*entry.staged))) return false;
     if (waits_in_circle(*entry.staged)) return false;
     if (!ready) {
       OUTRIGGER_LOG(kWarning, "proxy", "cluster {}: published without {} in {} ms", name,
                     entry.staged->is_aggregate() ? "all of its members, not all came"
-                    : is_warm                    ? "a secret that it names, it did not come"
+                    : !waits_for_secrets(entry.staged->named.secrets).empty() ? "a secret that it names, it did not come"
+                    : is_warm                                                 ? "the first health check of every host"
                                                  : "endpoints, none came",
                     hold_ms(*entry.staged));
     }
@@ -133,9 +206,11 @@ bool Store::Impl::publish_cluster(const std::string& name) {
     use_secrets(*entry.live);
     ++wants;
     changed_clusters.insert(name);
+    if (entry.live->spec().health_check) checks_changed.insert(name);
   }
   clusters.waiting.erase(name);
   update_hosts(entry);
+  entry.next_hosts = nullptr;
   return true;
 }
 
@@ -282,6 +357,7 @@ void Store::Impl::drop_clusters() {
       live_named_clusters.drop(live->named.clusters);
       secrets_named(live.get());
     }
+    checks_changed.insert(name);
     aggregates_changed = aggregates.erase(name) != 0 || aggregates_changed;
     clusters.erase(name);
     services_changed = true;

@@ -85,6 +85,9 @@ struct Entry : EntryBase {
 struct ClusterEntry : Entry<ClusterVersion> {
   std::shared_ptr<const upstream::HostSet> hosts;  // of the live version
   std::shared_ptr<const void> hosts_from;          // what they were compiled from
+  // Of the staged version, while their first health checks are waited for.
+  std::shared_ptr<const upstream::HostSet> next_hosts;
+  std::shared_ptr<const void> next_from;
 };
 
 template <class E>
@@ -222,7 +225,16 @@ struct Store::Impl {
   void drop_tables();
   void drop_clusters();
   void drop_endpoints();
+  // What a version's hosts are compiled from; nullptr: of nothing.
+  struct HostSource {
+    std::shared_ptr<const void> from;
+    const std::vector<config::EndpointSpec>* endpoints = nullptr;
+  };
+  HostSource host_source(const ClusterVersion& version) const;
+  bool first_checks_done(ClusterEntry& entry);
   void update_hosts(ClusterEntry& entry);
+  std::vector<upstream::HealthTarget> take_health_targets();
+  void health_changed(std::string_view cluster);
   void update_members();
   template <class V>
   void go_live(Entry<V>& entry, bool forced);
@@ -281,6 +293,7 @@ struct Store::Impl {
   SharedText last_version;  // given to the resources of one response alike
 
   // What the next snapshot differs in.
+  std::set<std::string> checks_changed;  // clusters whose hosts' checks may have to be others
   std::set<std::string> changed_listeners, changed_tables, changed_clusters;
   std::shared_ptr<const Snapshot> snapshot = std::make_shared<Snapshot>();
   std::shared_ptr<const StoreStatus> last_status;  // nullptr: out of date

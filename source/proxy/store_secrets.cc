@@ -248,6 +248,7 @@ void Store::Impl::publish_secrets() {
       ClusterEntry& cluster = *clusters.find(user);
       if (cluster.live == nullptr || !use_secrets(*cluster.live)) continue;
       changed_clusters.insert(user);
+      if (cluster.live->spec().health_check) checks_changed.insert(user);
     }
   }
   secrets.waiting.clear();

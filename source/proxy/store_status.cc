@@ -70,7 +70,9 @@ uint64_t Store::Impl::hold_ms(const ClusterVersion& version) const {
     config::each_secret(*version.spec().tls, [&](const config::SecretRefSpec& reference, auto) {
       if (reference.source && !secrets.is_live(reference.name)) hold.add(reference.source->initial_fetch_timeout_ms);
     });
-  return hold.ms();
+  const uint64_t ms = hold.ms();
+  const auto& check = version.spec().health_check;
+  return ms == 0 || !check ? ms : ms + check->initial_jitter_ms + check->timeout_ms;
 }
 
 uint64_t Store::Impl::hold_ms(const ListenerVersion& version) const {
@@ -113,7 +115,11 @@ std::vector<std::string> Store::Impl::waits_of_cluster(const ClusterVersion& ver
     return waits;
   }
   std::vector<std::string> waits = waits_for_secrets(version.named.secrets);
-  if (warm(version)) return waits;
+  if (warm(version)) {
+    const ClusterEntry* entry = clusters.find(version.spec().name);
+    if (entry != nullptr && entry->next_hosts != nullptr) waits.push_back("the first health checks of its hosts");
+    return waits;
+  }
   waits.push_back(version.is_dns() ? "the addresses of its DNS names" : "endpoints " + version.service());
   return waits;
 }
@@ -131,6 +137,7 @@ std::vector<std::string> Store::Impl::waits_for_secrets(const std::vector<std::s
 // What a cluster that is not live lacks, in a word.
 std::string_view Store::Impl::lack_of(const ClusterEntry* entry) {
   if (entry == nullptr || entry->staged == nullptr) return ": unknown";
+  if (entry->next_hosts != nullptr) return ": the first health checks of its hosts";
   return entry->staged->is_aggregate() ? ": its members" : entry->staged->is_dns() ? ": DNS" : ": endpoints";
 }
 

@@ -101,6 +101,7 @@ bool TcpProxy::take_target() {
   }
   cluster_ = picked.cluster;
   cluster_->hold();
+  cluster_->add_user(*this);
   target_ = picked.host->host;
   target_->active_requests.fetch_add(1, std::memory_order_relaxed);
   return true;
@@ -148,7 +149,14 @@ void TcpProxy::leave_host() {
   worker_.shard().dec(cluster_->stats().cx_active);
   target_->active_requests.fetch_sub(1, std::memory_order_relaxed);
   target_ = nullptr;
+  ListNode<upstream::HostUserTag>::unlink();
   std::exchange(cluster_, nullptr)->drop();
+}
+
+void TcpProxy::on_host_failed(const upstream::Host& host) {
+  if (&host != target_.get() || ending_) return;
+  if (host_.connection != nullptr) host_.connection->close(net::Close::kNow);
+  fail(ResponseFlag::kUpstreamConnectionTermination, "host_health_failure");
 }
 
 void TcpProxy::on_upstream_gone(const Error* error) {
@@ -274,7 +282,7 @@ void TcpProxy::finish() {
   shard.dec(stats.cx_active);
   const route::FormatContext context{.info = &info_};
   for (const auto& logger : part().access_logs) logger->log(worker_.index(), context);
-  unlink();
+  ListNode<ChainConnectionTag>::unlink();
   --chain_.count;
   worker_.loop().defer_delete(std::unique_ptr<event::Deferred>(this));
   if (on_gone_) on_gone_();

@@ -19,7 +19,7 @@
 
 namespace outrigger::proxy {
 
-class TcpProxy final : public ChainConnection, public event::Deferred {
+class TcpProxy final : public ChainConnection, public upstream::HostUser, public event::Deferred {
  public:
   TcpProxy(WorkerState& worker, ActiveChain& chain, Accepted accepted, std::function<void()> on_gone);
   ~TcpProxy() override;
@@ -56,6 +56,7 @@ class TcpProxy final : public ChainConnection, public event::Deferred {
   void on_side_closed(Side& side, const Error* error);
   void on_upstream_gone(const Error* error);
   void leave_host();
+  void on_host_failed(const upstream::Host& host) override;
   void progress();
   void on_idle();
   void on_age();

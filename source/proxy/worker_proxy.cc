@@ -88,6 +88,10 @@ WorkerProxy::~WorkerProxy() {
 
 void WorkerProxy::adopt(std::shared_ptr<const Snapshot> snapshot) { impl_->adopt(std::move(snapshot)); }
 
+void WorkerProxy::on_host_failed(std::string_view cluster, const upstream::Host& host) {
+  impl_->state.clusters().on_host_failed(cluster, host);
+}
+
 uint64_t WorkerProxy::version() const {
   PinnedSnapshot* current = impl_->state.current();
   return current == nullptr ? 0 : current->snapshot->version;

@@ -34,6 +34,9 @@ class WorkerProxy {
   void adopt(std::shared_ptr<const Snapshot> snapshot);
   uint64_t version() const;  // of the adopted snapshot; 0: none
 
+  // Health checks have found a host of that cluster unhealthy.
+  void on_host_failed(std::string_view cluster, const upstream::Host& host);
+
   // Stops accepting; connections close as their requests end, idle ones at once. done() is called (once) when the last
   // connection is gone, or `limit_ms` have passed and the rest was cut.
   void drain(uint64_t limit_ms, std::function<void()> done);

@@ -38,6 +38,31 @@ std::shared_ptr<const std::vector<Row>> rows(const ServerState& state) {
   return all;
 }
 
+// Envoy's names of what is wrong with a host; "healthy" if nothing is.
+std::string health_flags(const upstream::HostSet::Entry& entry) {
+  std::string flags;
+  const uint8_t health = entry.checked ? entry.host->health.load(std::memory_order_acquire) : 0;
+  if ((health & upstream::kFailedCheck) != 0) flags += "/failed_active_hc";
+  if (!entry.healthy) flags += "/failed_eds_health";
+  if (entry.removed) flags += "/pending_dynamic_removal";
+  if ((health & upstream::kNotChecked) != 0) flags += "/pending_active_hc";
+  if ((health & upstream::kCheckTimedOut) != 0) flags += "/active_hc_timeout";
+  return flags.empty() ? "healthy" : flags;
+}
+
+void json_health(const upstream::HostSet::Entry& entry, JsonWriter& json) {
+  const uint8_t health = entry.checked ? entry.host->health.load(std::memory_order_acquire) : 0;
+  json.key("health_status").open('{').key("eds_health_status").string(entry.healthy ? "HEALTHY" : "UNHEALTHY");
+  const auto flag = [&](std::string_view name, bool set) {
+    if (set) json.key(name).boolean(true);
+  };
+  flag("failed_active_health_check", (health & upstream::kFailedCheck) != 0);
+  flag("pending_dynamic_removal", entry.removed);
+  flag("pending_active_hc", (health & upstream::kNotChecked) != 0);
+  flag("active_hc_timeout", (health & upstream::kCheckTimedOut) != 0);
+  json.close('}');
+}
+
 void text_row(const Row& row, std::string& out) {
   const config::ClusterSpec& spec = row.linked.cluster->spec();
   const auto line = [&](std::string_view what, const auto& value) {
@@ -63,7 +88,7 @@ void text_row(const Row& row, std::string& out) {
     };
     host_line("rq_active", entry.host->active_requests.load(std::memory_order_relaxed));
     host_line("hostname", entry.host->hostname);
-    host_line("health_flags", entry.healthy ? "healthy" : "/failed_eds_health");
+    host_line("health_flags", health_flags(entry));
     host_line("weight", entry.weight);
   }
 }
@@ -96,8 +121,8 @@ void json_row(const Row& row, JsonWriter& json) {
     json.close('}').key("hostname").string(entry.host->hostname);
     json.key("stats").open('[').open('{').key("name").string("rq_active").key("type").string("GAUGE").key("value");
     json.string(std::to_string(entry.host->active_requests.load(std::memory_order_relaxed))).close('}').close(']');
-    json.key("health_status").open('{').key("eds_health_status").string(entry.healthy ? "HEALTHY" : "UNHEALTHY");
-    json.close('}').key("weight").number(entry.weight).close('}');
+    json_health(entry, json);
+    json.key("weight").number(entry.weight).close('}');
   }
   json.close(']').close('}');
 }

@@ -112,7 +112,8 @@ std::string how_picked(const config::ClusterSpec& spec, const upstream::HostSet&
       how = "random, as likely as the host's weight says";
       break;
   }
-  if (hosts.in_panic()) how += "; panic: fewer than half are healthy, so all are used";
+  if (upstream::in_panic(hosts.healthy_count(), hosts.all().size(), spec.healthy_panic_percent))
+    how += fmt::format("; panic: fewer than {} % are healthy, so all are used", spec.healthy_panic_percent);
   return how;
 }
 
@@ -136,7 +137,7 @@ void write_hosts(const proxy::LinkedCluster& linked, JsonWriter& json) {
   for (size_t i = 0; i < std::min(hosts.all().size(), kMaxHostsNamed); ++i) {
     const upstream::HostSet::Entry& entry = hosts.all()[i];
     json.open('{').key("address").string(entry.host->text).key("hostname").string(entry.host->hostname);
-    json.key("healthy").boolean(entry.healthy).key("weight").number(entry.weight);
+    json.key("healthy").boolean(entry.usable()).key("weight").number(entry.weight);
     json.key("active_requests").number(entry.host->active_requests.load(std::memory_order_relaxed)).close('}');
   }
   json.close(']');

@@ -234,6 +234,7 @@ struct Builder::Impl {
   bool initialized = false;
   bool lds_pending = false, cds_pending = false;     // the first answer has not come
   std::map<ResourceType, ConfigSourceSpec> origins;  // where listeners and clusters come from
+  std::set<std::string> health_changed;              // clusters, until the next publish
   std::set<ResourceType> undiscovered;               // discovery has not said its full set of them yet
   uint64_t lds_timeout_ms = 0, cds_timeout_ms = 0;
   int64_t last_publish_ms = 0;
@@ -497,6 +498,7 @@ void Builder::Impl::publish_soon() {
 void Builder::Impl::publish() {
   last_publish_ms = now_ms();
   const std::shared_ptr<const proxy::Snapshot> before = store.live();
+  for (const std::string& cluster : std::exchange(health_changed, {})) store.health_changed(cluster);
   if (auto snapshot = store.assemble(std::exchange(arrived_ns, 0))) {
     count_listeners(*before, *snapshot);
     options.stats->add(counts.published);
@@ -508,6 +510,7 @@ void Builder::Impl::publish() {
     states.sweep();
   }
   tell_wanted();
+  if (auto targets = store.take_health_targets(); !targets.empty()) callbacks.on_health_targets(std::move(targets));
   if (const int64_t deadline = store.next_deadline_ms(); deadline >= 0)
     loop.timers().arm(deadline_timer, static_cast<uint64_t>(std::max<int64_t>(1, deadline - now_ms() + 1)));
   else
@@ -634,6 +637,13 @@ void Builder::set_resolved(std::string cluster, std::vector<config::EndpointSpec
   impl_->loop.post([impl = impl_.get(), cluster = std::move(cluster), endpoints = std::move(endpoints)]() mutable {
     impl->change_arrived();
     impl->store.set_resolved(cluster, std::move(endpoints));
+    impl->publish_soon();
+  });
+}
+
+void Builder::health_changed(std::string cluster) {
+  impl_->loop.post([impl = impl_.get(), cluster = std::move(cluster)]() mutable {
+    impl->health_changed.insert(std::move(cluster));
     impl->publish_soon();
   });
 }

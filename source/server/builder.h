@@ -68,6 +68,8 @@ struct BuilderCallbacks {
   std::function<void(std::shared_ptr<const proxy::Snapshot>)> on_snapshot;
   std::function<void(std::shared_ptr<const proxy::StoreStatus>)> on_status;
   std::function<void(const Wanted&)> on_wanted;
+  // Clusters of which other hosts are to be checked than before, or in another way.
+  std::function<void(std::vector<upstream::HealthTarget>)> on_health_targets = [](auto) {};
   // Once: the first config is complete, as far as it will come; live with snapshot `version` (0: an empty one).
   std::function<void(uint64_t version)> on_initialized;
   // Once: discovery has answered for every type that it has to say in full, so nothing remembered lives on unasked.
@@ -99,6 +101,8 @@ class Builder {
   // A file's content; `error` instead of it when it could not be read.
   void update_file(FileSource source, std::string text, std::string error);
   void set_resolved(std::string cluster, std::vector<config::EndpointSpec> endpoints);
+  // Health checks have found out something of a host of this cluster.
+  void health_changed(std::string cluster);
   int64_t take_longest_turn_ns();
   int64_t take_longest_task_cpu_ns();
   // Takes over parts that a worker is done with.

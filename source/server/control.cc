@@ -73,8 +73,14 @@ struct Control::Impl {
     std::unique_ptr<xds::DiscoveryClient> client;
   };
 
-  Impl(const config::BootstrapSpec& s, stats::Registry& r, Builder& b, OnStatus callback, Names names)
-      : spec(s), stats(r), builder(b), on_status(std::move(callback)), remembered(std::move(names)) {}
+  Impl(const config::BootstrapSpec& s, stats::Registry& r, Builder& b, OnStatus callback, Names names,
+       OnHostFailed failed)
+      : spec(s),
+        stats(r),
+        builder(b),
+        on_status(std::move(callback)),
+        on_host_failed(std::move(failed)),
+        remembered(std::move(names)) {}
 
   void run() {
     ::pthread_setname_np(::pthread_self(), "control");
@@ -84,12 +90,38 @@ struct Control::Impl {
     DnsRefresher made_dns(loop, stats, [this](const std::string& cluster, std::vector<config::EndpointSpec> endpoints) {
       builder.set_resolved(cluster, std::move(endpoints));
     });
+    upstream::HealthChecker made_health(
+        loop, stats, [this](const std::string& cluster, const std::shared_ptr<upstream::Host>& host) {
+          if (host->failed_check() && on_host_failed) on_host_failed(cluster, host);
+          builder.health_changed(cluster);
+        });
+    health = &made_health;
     files = &made_files;
     dns = &made_dns;
     loop.post([this] { start_discovery(); });
     loop.run();
     streams.clear();
     status_timer.disarm();
+    {
+      event::Turn turn(loop);
+      made_health.shutdown();
+    }
+    run_out();
+  }
+
+  // Turns the loop until every handle that was closed has had its last callback.
+  void run_out() {
+    const auto closing = [this] {
+      bool any = false;
+      uv_walk(
+          loop.uv(), [](uv_handle_t* handle, void* found) { *static_cast<bool*>(found) |= uv_is_closing(handle) != 0; },
+          &any);
+      return any;
+    };
+    while (closing()) {
+      loop.post([] {});
+      loop.run_once();
+    }
   }
 
   void start_discovery() {
@@ -192,6 +224,7 @@ struct Control::Impl {
   stats::Registry& stats;
   Builder& builder;
   OnStatus on_status;
+  OnHostFailed on_host_failed;
   const Names remembered;
   event::Loop loop;
   std::thread thread;
@@ -202,12 +235,14 @@ struct Control::Impl {
   Wanted wanted;
   FileSources* files = nullptr;
   DnsRefresher* dns = nullptr;
+  upstream::HealthChecker* health = nullptr;
   event::Timeout status_timer{[](void* self) { static_cast<Impl*>(self)->tell_status(); }, this};
 };
 
 Control::Control(const config::BootstrapSpec& spec, stats::Registry& stats, Builder& builder, OnStatus on_status,
-                 Names remembered)
-    : impl_(std::make_unique<Impl>(spec, stats, builder, std::move(on_status), std::move(remembered))) {}
+                 Names remembered, OnHostFailed on_host_failed)
+    : impl_(std::make_unique<Impl>(spec, stats, builder, std::move(on_status), std::move(remembered),
+                                   std::move(on_host_failed))) {}
 Control::~Control() { stop(); }
 
 void Control::start() {
@@ -216,6 +251,12 @@ void Control::start() {
 
 void Control::want(Wanted wanted) {
   impl_->loop.post([impl = impl_.get(), wanted = std::move(wanted)]() mutable { impl->want(std::move(wanted)); });
+}
+
+void Control::check(std::vector<upstream::HealthTarget> targets) {
+  impl_->loop.post([impl = impl_.get(), targets = std::move(targets)]() mutable {
+    for (upstream::HealthTarget& target : targets) impl->health->want(std::move(target));
+  });
 }
 
 int64_t Control::take_longest_turn_ns() { return impl_->loop.take_longest_turn_ns(); }

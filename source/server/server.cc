@@ -301,7 +301,10 @@ void Server::Impl::start_threads(const config::BootstrapSpec& spec) {
   control = std::make_unique<Control>(
       spec, *registry, *builder,
       [this, on_main](auto status) { on_main([this, status = std::move(status)] { state.streams = status; }); },
-      std::move(claims));
+      std::move(claims),
+      [this](const std::string& cluster, const std::shared_ptr<upstream::Host>& host) {
+        for (auto& worker : workers) worker->on_host_failed(cluster, host);
+      });
   registry->set(counts->concurrency, options.concurrency);
   set_phase(Phase::kPreInitializing);
   longest_turns->watch("main", loop);
@@ -323,6 +326,7 @@ void Server::Impl::start_threads(const config::BootstrapSpec& spec) {
              on_main([this, status = std::move(status)] { builder->release({std::exchange(state.status, status)}); });
            },
        .on_wanted = [this](const Wanted& wanted) { control->want(wanted); },
+       .on_health_targets = [this](auto targets) { control->check(std::move(targets)); },
        .on_initialized =
            [this, on_main](uint64_t version) {
              on_main([this, version] {

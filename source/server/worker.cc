@@ -49,6 +49,10 @@ void Worker::adopt(std::shared_ptr<const proxy::Snapshot> snapshot) {
   });
 }
 
+void Worker::on_host_failed(std::string cluster, std::shared_ptr<const upstream::Host> host) {
+  loop_.post([this, cluster = std::move(cluster), host = std::move(host)] { proxy_->on_host_failed(cluster, *host); });
+}
+
 void Worker::drain(uint64_t limit_ms, std::function<void()> stopped, std::function<void()> done) {
   loop_.post([this, limit_ms, stopped = std::move(stopped), done = std::move(done)] {
     proxy_->drain(limit_ms, done);

@@ -1,7 +1,7 @@
 // Worker: one data-plane thread: an event loop and the WorkerProxy on it.
 //
-// Thread rule: made, started and destroyed on the main thread; adopt(), drain() and version() from any thread (they
-// post).
+// Thread rule: made, started and destroyed on the main thread; adopt(), on_host_failed(), drain() and version() from
+// any thread (they post).
 // Use:  Worker worker(options, on_adopted);  worker.start();  worker.adopt(snapshot);  ...  worker.stop();
 #pragma once
 
@@ -25,6 +25,7 @@ class Worker {
 
   void start();
   void adopt(std::shared_ptr<const proxy::Snapshot> snapshot);
+  void on_host_failed(std::string cluster, std::shared_ptr<const upstream::Host> host);
   // See WorkerProxy::drain. `stopped` is called when no socket accepts any more, `done` when the last connection is
   // gone; both on the worker's thread.
   void drain(uint64_t limit_ms, std::function<void()> stopped, std::function<void()> done);

@@ -42,16 +42,37 @@ ClusterHandles::ClusterHandles(stats::Layout& layout) {
   rq_retry_limit_exceeded = counter("upstream_rq_retry_limit_exceeded");
   rq_per_try_timeout = counter("upstream_rq_per_try_timeout");
   rq_shadow_overflow = counter("upstream_rq_shadow_overflow");
+  lb_healthy_panic = counter("lb_healthy_panic");
   layout.at(stats::Layout::Place::kNoWorker);
   membership_total = gauge("membership_total");
   membership_healthy = gauge("membership_healthy");
 }
 
-ClusterStats::ClusterStats(stats::Registry& registry, const std::string& name, bool with_http2, bool with_tls)
-    : Block(registry, {{"cluster", name}}) {
-  if (with_http2)
-    http2 = std::make_unique<stats::Block<ClusterHttp2Handles>>(registry, stats::Labels{{"cluster", name}});
-  if (with_tls) tls = std::make_unique<stats::Block<ClusterTlsHandles>>(registry, stats::Labels{{"cluster", name}});
+ClusterHealthHandles::ClusterHealthHandles(stats::Layout& layout) {
+  layout.at(stats::Layout::Place::kNoWorker);
+  attempt = layout.counter("cluster.{cluster}.health_check.attempt");
+  success = layout.counter("cluster.{cluster}.health_check.success");
+  failure = layout.counter("cluster.{cluster}.health_check.failure");
+  network_failure = layout.counter("cluster.{cluster}.health_check.network_failure");
+  healthy = layout.gauge("cluster.{cluster}.health_check.healthy");
+}
+
+namespace {
+
+stats::Labels labels_of(const config::ClusterSpec& spec) {
+  return {{"cluster", spec.alt_stat_name.empty() ? spec.name : spec.alt_stat_name}};
+}
+
+}  // namespace
+
+ClusterStats::ClusterStats(stats::Registry& registry, const config::ClusterSpec& spec)
+    : Block(registry, labels_of(spec)) {
+  const stats::Labels labels = labels_of(spec);
+  const bool checks_by_http2 = spec.health_check && spec.health_check->speaks_http2();
+  if (spec.codec != config::ClusterSpec::Codec::kHttp1 || checks_by_http2)
+    http2 = std::make_unique<stats::Block<ClusterHttp2Handles>>(registry, labels);
+  if (spec.tls) tls = std::make_unique<stats::Block<ClusterTlsHandles>>(registry, labels);
+  if (spec.health_check) health_check = std::make_unique<stats::Block<ClusterHealthHandles>>(registry, labels);
 }
 
 std::shared_ptr<const Cluster> Cluster::compile(const config::ClusterSpec& spec, stats::Registry& registry,
@@ -60,9 +81,7 @@ std::shared_ptr<const Cluster> Cluster::compile(const config::ClusterSpec& spec,
   auto cluster = std::make_shared<Cluster>();
   cluster->spec_ = spec;
   cluster->state_ = state == nullptr ? std::make_shared<ClusterState>() : std::move(state);
-  cluster->stats_ =
-      std::make_unique<ClusterStats>(registry, spec.alt_stat_name.empty() ? spec.name : spec.alt_stat_name,
-                                     spec.codec != config::ClusterSpec::Codec::kHttp1, spec.tls.has_value());
+  cluster->stats_ = std::make_unique<ClusterStats>(registry, spec);
   cluster->tls_ = std::move(tls);
   return cluster;
 }

@@ -23,6 +23,8 @@ struct ClusterState {
   std::atomic<int32_t> pending{0};
   std::atomic<int32_t> requests{0};
   std::atomic<int32_t> retries{0};
+  // Moves after a host's health has changed: who has looked at the hosts before looks again.
+  std::atomic<uint32_t> health_epoch{0};
 };
 
 // Takes one from a shared budget; false: `limit` is reached.
@@ -44,6 +46,7 @@ struct ClusterHandles {
       rq_per_try_timeout, rq_shadow_overflow;
   stats::Counter rq_class[6];  // by status / 100; [0]: none
   stats::Gauge rq_active, rq_pending_active;
+  stats::Counter lb_healthy_panic;
   stats::Gauge membership_total, membership_healthy;
   stats::Histogram rq_time, cx_connect_ms;
 };
@@ -53,10 +56,16 @@ struct ClusterHttp2Handles : http::H2Stats {
 struct ClusterTlsHandles : TlsStats {
   explicit ClusterTlsHandles(stats::Layout& layout) : TlsStats(layout, "cluster.{cluster}.") {}
 };
+struct ClusterHealthHandles {
+  explicit ClusterHealthHandles(stats::Layout& layout);
+  stats::Counter attempt, success, failure, network_failure;
+  stats::Gauge healthy;
+};
 struct ClusterStats : stats::Block<ClusterHandles> {
-  ClusterStats(stats::Registry& registry, const std::string& name, bool with_http2, bool with_tls);
-  std::unique_ptr<const stats::Block<ClusterHttp2Handles>> http2;  // of clusters that may speak it
-  std::unique_ptr<const stats::Block<ClusterTlsHandles>> tls;      // of clusters that have it
+  ClusterStats(stats::Registry& registry, const config::ClusterSpec& spec);
+  std::unique_ptr<const stats::Block<ClusterHttp2Handles>> http2;          // of clusters that may speak it
+  std::unique_ptr<const stats::Block<ClusterTlsHandles>> tls;              // of clusters that have it
+  std::unique_ptr<const stats::Block<ClusterHealthHandles>> health_check;  // of those that check their hosts
 };
 
 class Cluster {

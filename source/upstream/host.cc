@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "base/check.h"
 
@@ -15,32 +16,55 @@ net::Address to_address(const config::AddressSpec& spec) {
   return *parsed;
 }
 
+// nullptr: checks find the host where requests do, and call it as the cluster's health check says.
+std::unique_ptr<const HostCheck> host_check(const config::EndpointSpec& endpoint, const net::Address& address) {
+  if (!endpoint.check) return nullptr;
+  HostCheck check{.address = address, .hostname = endpoint.check->hostname};
+  if (endpoint.check->address) check.address = to_address(*endpoint.check->address);
+  if (endpoint.check->port != 0 && address.is_ip()) check.address = address.with_port(endpoint.check->port);
+  if (check.address == address && check.hostname.empty()) return nullptr;
+  return std::make_unique<const HostCheck>(std::move(check));
+}
+
+std::string identity(const std::string& text, const std::string& hostname, const HostCheck* check) {
+  std::string key = text + '\0' + hostname;
+  if (check != nullptr) key += '\0' + check->address.str() + '\0' + check->hostname;
+  return key;
+}
+
 }  // namespace
 
 std::shared_ptr<const HostSet> HostSet::compile(const std::vector<config::EndpointSpec>& endpoints,
-                                                const HostSet* previous) {
+                                                const HostSet* previous, const HostSetOptions& options) {
   std::unordered_map<std::string, std::shared_ptr<Host>> known;
   if (previous != nullptr)
     for (const Entry& entry : previous->all())
-      known.emplace(entry.host->text + '\0' + entry.host->hostname, entry.host);
+      known.emplace(identity(entry.host->text, entry.host->hostname, entry.host->check.get()), entry.host);
 
   auto set = std::make_shared<HostSet>();
-  set->all_.entries.reserve(endpoints.size());
+  set->options_ = options;
+  std::vector<Entry>& all = set->all_.entries;
+  all.reserve(endpoints.size());
   std::unordered_map<std::string, size_t> position;
+  std::unordered_set<std::string> draining;
   for (const config::EndpointSpec& endpoint : endpoints) {
-    if (endpoint.draining) continue;
     const net::Address address = to_address(endpoint.address);
     const std::string text = address.str();
-    const std::string key = text + '\0' + endpoint.hostname;
-    std::shared_ptr<Host>& host = known[key];
+    if (endpoint.draining) {
+      draining.insert(text);
+      continue;
+    }
+    std::unique_ptr<const HostCheck> check = host_check(endpoint, address);
+    std::shared_ptr<Host>& host = known[identity(text, endpoint.hostname, check.get())];
     if (host == nullptr) {
       host = std::make_shared<Host>();
       host->address = address;
       host->text = text;
       host->hostname = endpoint.hostname;
+      host->check = std::move(check);
     }
-    const Entry entry{host, std::max(1u, endpoint.weight), endpoint.healthy};
-    std::vector<Entry>& all = set->all_.entries;
+    const bool disabled = endpoint.check && endpoint.check->disabled;
+    const Entry entry{host, std::max(1u, endpoint.weight), endpoint.healthy, options.checked && !disabled};
     const auto [at, fresh] = position.emplace(text, all.size());
     if (fresh) {
       all.push_back(entry);
@@ -48,17 +72,17 @@ std::shared_ptr<const HostSet> HostSet::compile(const std::vector<config::Endpoi
       all[at->second] = entry;
     }
   }
-  const auto healthy = static_cast<size_t>(
-      std::count_if(set->all().begin(), set->all().end(), [](const Entry& entry) { return entry.healthy; }));
-  set->all_healthy_ = healthy == set->all().size();
-  set->panic_ = healthy * 2 < set->all().size();
-  if (!set->all_healthy_) {
-    set->healthy_.entries.reserve(healthy);
-    for (const Entry& entry : set->all())
-      if (entry.healthy) set->healthy_.entries.push_back(entry);
-    set->healthy_.weigh();
+  if (options.keep_healthy && previous != nullptr) {
+    for (const Entry& entry : previous->all()) {
+      if (!entry.checked || !entry.usable() || draining.contains(entry.host->text)) continue;
+      if (!position.emplace(entry.host->text, all.size()).second) continue;
+      all.push_back(entry);
+      all.back().removed = true;
+    }
   }
-  if (set->panic_ || set->all_healthy_) set->all_.weigh();
+  set->always_healthy_ =
+      std::all_of(all.begin(), all.end(), [](const Entry& entry) { return entry.healthy && !entry.checked; });
+  set->all_.weigh();
   return set;
 }
 
@@ -70,7 +94,9 @@ std::shared_ptr<const HostSet> HostSet::of_members(std::vector<Name> members) {
 
 void HostSet::Choices::weigh() {
   uint32_t largest = 1;
+  strides.clear();
   strides.reserve(entries.size());
+  equal_weights = true;
   for (const Entry& entry : entries) largest = std::max(largest, entry.weight);
   for (const Entry& entry : entries) {
     equal_weights = equal_weights && entry.weight == entries.front().weight;
@@ -79,8 +105,42 @@ void HostSet::Choices::weigh() {
   }
 }
 
+size_t HostSet::healthy_count() const {
+  if (always_healthy_) return all().size();
+  return static_cast<size_t>(
+      std::count_if(all().begin(), all().end(), [](const Entry& entry) { return entry.usable(); }));
+}
+
+bool HostSet::none_unchecked() const {
+  return std::none_of(all().begin(), all().end(), [](const Entry& entry) {
+    return entry.checked && (entry.host->health.load(std::memory_order_acquire) & kNotChecked) != 0;
+  });
+}
+
+bool HostSet::any_removed_failed() const {
+  return std::any_of(all().begin(), all().end(),
+                     [](const Entry& entry) { return entry.removed && entry.host->failed_check(); });
+}
+
 bool HostSet::contains(const Host* host) const {
   return std::any_of(all().begin(), all().end(), [&](const Entry& entry) { return entry.host.get() == host; });
+}
+
+bool in_panic(size_t healthy, size_t total, uint8_t panic_percent) {
+  constexpr uint64_t kOverprovisioning = 140;  // percent, Envoy's default
+  return kOverprovisioning * healthy < uint64_t{100} * total &&
+         uint64_t{100} * healthy < uint64_t{panic_percent} * total;
+}
+
+void HostView::look(const HostSet& set) {
+  set_ = &set;
+  healthy_ = {};
+  all_healthy_ = set.healthy_count() == set.all().size();
+  if (all_healthy_) return;
+  for (const HostSet::Entry& entry : set.all())
+    if (entry.usable()) healthy_.entries.push_back(entry);
+  // (One that has failed since it was counted is missed: then the epoch has moved, too.)
+  healthy_.weigh();
 }
 
 }  // namespace outrigger::upstream

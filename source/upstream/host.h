@@ -1,9 +1,10 @@
-// Host, HostSet: the endpoints of a cluster. A Host is the run-time identity of one address; it is shared by all
-// workers and by every version of its HostSet, so its counts survive endpoint updates. A HostSet is an immutable part.
-// The set of an aggregate cluster has no hosts but members: the clusters that have them, nested aggregates resolved.
+// Host, HostSet, HostView: the endpoints of a cluster. A Host is the run-time identity of one address; it is shared by
+// all workers and by every version of its HostSet, so its counts and health survive endpoint updates. A HostSet is an
+// immutable part; a HostView is what one thread has seen of its hosts' health. The set of an aggregate cluster has no
+// hosts but members: the clusters that have them, nested aggregates resolved.
 //
-// Thread rule: HostSet::compile on the builder; const use anywhere; Host's atomics anywhere.
-// Use:  auto set = HostSet::compile(spec, previous.get());   set->usable().entries[i].host->address
+// Thread rule: HostSet::compile on the builder; const use anywhere; Host's atomics anywhere; a HostView has one thread.
+// Use:  auto set = HostSet::compile(spec, previous.get(), {});   view.look(*set);   view.healthy().entries[i].host
 #pragma once
 
 #include <atomic>
@@ -19,12 +20,36 @@
 
 namespace outrigger::upstream {
 
+// What active checks have found out; bits of Host::health. Who changes them moves ClusterState::health_epoch.
+enum HostHealth : uint8_t {
+  kFailedCheck = 1,    // takes no requests; a host begins so, until its first check succeeds
+  kNotChecked = 2,     // no check has ended yet
+  kCheckTimedOut = 4,  // the last check had no answer in time
+};
+
+// How a host is checked, where that differs from the rest of its cluster. Part of its identity.
+struct HostCheck {
+  net::Address address;  // where checks go
+  std::string hostname;  // what they call the host; empty: as the cluster's health check says
+  bool operator==(const HostCheck&) const = default;
+};
+
 struct Host {
   net::Address address;
-  std::string text;      // "1.2.3.4:80"
-  std::string hostname;  // for auto_host_rewrite; may be empty
+  std::string text;                        // "1.2.3.4:80"
+  std::string hostname;                    // for auto_host_rewrite; may be empty
+  std::unique_ptr<const HostCheck> check;  // nullptr: nothing differs
   // Requests under way from all workers, for least request. Relaxed: an estimate is enough.
   std::atomic<uint32_t> active_requests{0};
+  std::atomic<uint8_t> health{kFailedCheck | kNotChecked};  // means nothing where the cluster does not check
+  bool failed_check() const { return (health.load(std::memory_order_acquire) & kFailedCheck) != 0; }
+};
+
+// What a cluster's health checks make of its endpoints.
+struct HostSetOptions {
+  bool checked = false;       // it has some
+  bool keep_healthy = false;  // a host that is named no longer stays until it fails its check
+  bool operator==(const HostSetOptions&) const = default;
 };
 
 class HostSet {
@@ -32,14 +57,17 @@ class HostSet {
   struct Entry {
     std::shared_ptr<Host> host;
     uint32_t weight;
-    bool healthy;
+    bool healthy;          // says its endpoint
+    bool checked = false;  // and active checks have a say
+    bool removed = false;  // named no longer, kept until it fails
     bool operator==(const Entry&) const = default;
+    bool usable() const { return healthy && !(checked && host->failed_check()); }
   };
 
-  // Addresses in `endpoints` must be IP literals or Unix paths (names have been resolved). Hosts with the same address
-  // and hostname are taken over from `previous`. Endpoints named twice count once, the last wins.
+  // Addresses in `endpoints` must be IP literals or Unix paths (names have been resolved). Hosts with the same address,
+  // hostname and check are taken over from `previous`. Endpoints named twice count once, the last wins.
   static std::shared_ptr<const HostSet> compile(const std::vector<config::EndpointSpec>& endpoints,
-                                                const HostSet* previous);
+                                                const HostSet* previous, const HostSetOptions& options = {});
 
   // `members`: the leaves of an aggregate cluster, the preferred ones first, none twice.
   static std::shared_ptr<const HostSet> of_members(std::vector<Name> members);
@@ -54,19 +82,41 @@ class HostSet {
 
   // Every endpoint that is not draining.
   const std::vector<Entry>& all() const { return all_.entries; }
-  const Choices& healthy() const { return all_healthy_ ? all_ : healthy_; }
-  // The healthy ones; all of them in panic (under half are healthy, as Envoy's default).
-  const Choices& usable() const { return panic_ ? all_ : healthy(); }
-  bool in_panic() const { return panic_; }
-  size_t healthy_count() const { return healthy().entries.size(); }
+  const Choices& choices() const { return all_; }
+  bool always_healthy() const { return always_healthy_; }  // nothing that can change says otherwise
+  size_t healthy_count() const;                            // now
+  bool none_unchecked() const;                             // every host that is checked has had its first check
+  bool any_removed_failed() const;                         // a host that was kept has nothing to stay for
   bool contains(const Host* host) const;
+  const HostSetOptions& options() const { return options_; }
   const std::vector<Name>& members() const { return members_; }
 
  private:
-  Choices all_, healthy_;  // healthy_ is empty when all are healthy; all_ has strides only if it is chosen from
+  Choices all_;
   std::vector<Name> members_;
-  bool panic_ = false;
-  bool all_healthy_ = false;
+  HostSetOptions options_;
+  bool always_healthy_ = true;
+};
+
+// Under `panic_percent` healthy ones of `total` all hosts are used, if the healthy ones cannot bear the load (Envoy's
+// rule).
+bool in_panic(size_t healthy, size_t total, uint8_t panic_percent);
+
+class HostView {
+ public:
+  // Looks at every host's health. Allocates unless all are healthy.
+  void look(const HostSet& set);
+  const HostSet::Choices& healthy() const { return all_healthy_ ? set_->choices() : healthy_; }
+  size_t healthy_count() const { return healthy().entries.size(); }
+  // The healthy ones; all of them in panic.
+  bool in_panic(uint8_t panic_percent) const {
+    return !all_healthy_ && upstream::in_panic(healthy_.entries.size(), set_->all().size(), panic_percent);
+  }
+
+ private:
+  const HostSet* set_ = nullptr;
+  HostSet::Choices healthy_;  // empty if all are
+  bool all_healthy_ = true;
 };
 
 }  // namespace outrigger::upstream

@@ -11,7 +11,9 @@ uint64_t availability(const PriorityLoad& of) {
   return of.total == 0 ? 0 : std::min<uint64_t>(100, kOverprovisioning * of.healthy / of.total);
 }
 
-bool in_panic(const PriorityLoad& of) { return of.healthy * uint64_t{2} < of.total; }
+bool in_panic(const PriorityLoad& of, uint8_t panic_percent) {
+  return of.healthy * uint64_t{100} < uint64_t{panic_percent} * of.total;
+}
 
 // Each gets min(what is left, share(of)); what rounding leaves goes to the first that has a share.
 template <class Share>
@@ -28,20 +30,21 @@ void distribute(std::span<PriorityLoad> priorities, Share&& share) {
 
 }  // namespace
 
-bool spread_load(std::span<PriorityLoad> priorities) {
+bool spread_load(std::span<PriorityLoad> priorities, uint8_t panic_percent) {
   uint64_t available = 0, hosts = 0;
   bool all_in_panic = true;
   for (const PriorityLoad& of : priorities) {
     available += availability(of);
     hosts += of.total;
-    all_in_panic = all_in_panic && (of.total == 0 || in_panic(of));
+    all_in_panic = all_in_panic && (of.total == 0 || in_panic(of, panic_percent));
   }
   available = std::min<uint64_t>(available, 100);
   const bool scarce = available < 100;
   if (scarce && all_in_panic) {
     distribute(priorities, [&](const PriorityLoad& of) { return hosts == 0 ? 0 : 100 * uint64_t{of.total} / hosts; });
   } else {
-    distribute(priorities, [&](const PriorityLoad& of) { return availability(of) * 100 / available; });
+    distribute(priorities,
+               [&](const PriorityLoad& of) { return available == 0 ? 0 : availability(of) * 100 / available; });
   }
   return scarce;
 }

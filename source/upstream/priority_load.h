@@ -20,9 +20,9 @@ struct PriorityLoad {
 };
 
 // Fills in `percent`; the sum is 100 unless there is no host at all. True: all healthy hosts together cannot bear the
-// load, so a priority with less than half of its hosts healthy is in panic and uses all of them. False: only healthy
-// hosts are used. If every priority is in panic, they share by the number of their hosts.
-bool spread_load(std::span<PriorityLoad> priorities);
+// load, so a priority with less than `panic_percent` of its hosts healthy is in panic and uses all of them. False: only
+// healthy hosts are used. If every priority is in panic, they share by the number of their hosts.
+bool spread_load(std::span<PriorityLoad> priorities, uint8_t panic_percent = 50);
 
 // The priority for a random value; priorities.size() if there is no host at all.
 size_t choose_priority(std::span<const PriorityLoad> priorities, uint64_t random);

@@ -332,14 +332,14 @@ net::TlsSessionPtr TlsContext::server_session() const {
 }
 
 net::TlsSessionPtr TlsContext::client_session(const std::string& hostname, std::string_view alpn,
-                                              net::TlsSessionCache* cache) const {
+                                              net::TlsSessionCache* cache, bool instead) const {
   if (cache != nullptr) cache->use(id_, max_session_keys_);
   const Made& made = this->made();
   return net::TlsSessionPtr(
       new net::TlsSession(made.context, {.identities = &made.identities,
                                          .context_id = id_,
                                          .server_name = auto_host_sni_ && !hostname.empty() ? hostname : sni_,
-                                         .alpn = alpn_.empty() ? alpn : std::string_view(alpn_),
+                                         .alpn = instead || alpn_.empty() ? alpn : std::string_view(alpn_),
                                          .cache = cache}));
 }
 

@@ -44,10 +44,10 @@ class TlsContext {
   TlsContext& operator=(const TlsContext&) = delete;
 
   net::TlsSessionPtr server_session() const;
-  // `hostname`: the endpoint's. `alpn`: in wire format, for specs without a list of their own. The session and its
-  // cache must not outlive this context.
-  net::TlsSessionPtr client_session(const std::string& hostname, std::string_view alpn,
-                                    net::TlsSessionCache* cache) const;
+  // `hostname`: the endpoint's. `alpn`: in wire format, for specs without a list of their own, or `instead` of it. The
+  // session and its cache must not outlive this context.
+  net::TlsSessionPtr client_session(const std::string& hostname, std::string_view alpn, net::TlsSessionCache* cache,
+                                    bool instead = false) const;
   // What connections are bound to: all but our own certificates and ticket keys, which rotate (not how many). SHA-256.
   const std::string& identity() const { return identity_; }
 

@@ -45,8 +45,33 @@ WorkerCluster::~WorkerCluster() {
 event::Loop& WorkerCluster::loop() { return owner_.loop_; }
 stats::Shard& WorkerCluster::shard() { return owner_.shard_; }
 
-const HostSet::Entry* WorkerCluster::pick(bool healthy_only) {
-  return balancer_->pick(healthy_only ? hosts_->healthy() : hosts_->usable(), owner_.loop_.random());
+void WorkerCluster::look(uint32_t epoch) {
+  seen_epoch_ = epoch;
+  seen_hosts_ = hosts_.get();
+  view_.look(*hosts_);
+}
+
+const HostSet::Entry* WorkerCluster::pick(uint8_t panic_percent) {
+  const HostView& now = view();
+  const bool panic = now.in_panic(panic_percent);
+  if (panic) [[unlikely]]
+    shard().add(stats().lb_healthy_panic);
+  return balancer_->pick(panic ? hosts_->choices() : now.healthy(), owner_.loop_.random());
+}
+
+template <class F>
+void WorkerCluster::for_each_pool(F&& f) {
+  for (auto& pools : pools_)
+    for (auto& [host, pool] : pools) f(*pool);
+  for (auto& [key, pool] : client_pools_) f(*pool);
+}
+
+void WorkerCluster::on_host_failed(const Host& host) {
+  for_each_pool([&](HostPool& pool) {
+    if (&pool.host() == &host) pool.renew();
+  });
+  if (!cluster_->spec().close_connections_on_host_health_failure) return;
+  host_users_.for_each([&](HostUser& user) { user.on_host_failed(host); });
 }
 
 const HostSet::Entry* WorkerCluster::pick_original(const net::Address& address) {
@@ -88,13 +113,6 @@ bool WorkerCluster::wanted(const HostPool& pool) const {
          (pool.client_id() == 0 || (pool.has_client() && tells_clients()));
 }
 
-template <class F>
-void WorkerCluster::for_each_pool(F&& f) {
-  for (auto& pools : pools_)
-    for (auto& [host, pool] : pools) f(*pool);
-  for (auto& [key, pool] : client_pools_) f(*pool);
-}
-
 void WorkerCluster::update(std::shared_ptr<const Cluster> cluster, std::shared_ptr<const HostSet> hosts) {
   draining_ = false;
   bool changed = hosts != hosts_;
@@ -111,6 +129,7 @@ void WorkerCluster::update(std::shared_ptr<const Cluster> cluster, std::shared_p
     release(std::move(cluster));
   }
   if (!changed) return;
+  seen_hosts_ = nullptr;
   std::swap(hosts, hosts_);
   release(std::move(hosts));
   drain_unwanted();
@@ -195,6 +214,10 @@ void WorkerClusters::update(std::string_view name, uint64_t hash, std::shared_pt
     slot->cluster->update(std::move(cluster), std::move(hosts));
   else
     departed_.emplace_back(name);
+}
+
+void WorkerClusters::on_host_failed(std::string_view cluster, const Host& host) {
+  if (Slot* slot = map_.find(cluster, content_hash(cluster)); slot != nullptr) slot->cluster->on_host_failed(host);
 }
 
 void WorkerClusters::sweep() {

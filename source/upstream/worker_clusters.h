@@ -24,6 +24,17 @@ namespace outrigger::upstream {
 
 class WorkerClusters;
 
+struct HostUserTag;
+// What holds a connection to a host that is no pool's.
+class HostUser : public ListNode<HostUserTag> {
+ public:
+  // The host has failed its health checks, and its cluster wants its connections closed. May unlink this.
+  virtual void on_host_failed(const Host& host) = 0;
+
+ protected:
+  ~HostUser() = default;
+};
+
 class WorkerCluster {
  public:
   WorkerCluster(WorkerClusters& owner, std::shared_ptr<const Cluster> cluster, std::shared_ptr<const HostSet> hosts);
@@ -36,8 +47,16 @@ class WorkerCluster {
   event::Loop& loop();
   stats::Shard& shard();
 
-  // A host for a new attempt; nullptr: none is usable. `healthy_only`: no panic.
-  const HostSet::Entry* pick(bool healthy_only = false);
+  // What is known now of the hosts' health.
+  const HostView& view() {
+    if (const uint32_t epoch = cluster_->state().health_epoch.load(std::memory_order_acquire);
+        epoch != seen_epoch_ || seen_hosts_ != hosts_.get()) [[unlikely]]
+      look(epoch);
+    return view_;
+  }
+  // A host for a new attempt; nullptr: none is usable. Under `panic_percent` healthy ones, any.
+  const HostSet::Entry* pick(uint8_t panic_percent);
+  const HostSet::Entry* pick() { return pick(cluster_->spec().healthy_panic_percent); }
   // Of a cluster of type ORIGINAL_DST: the host of that address.
   const HostSet::Entry* pick_original(const net::Address& address);
   bool takes_original() const { return cluster_->spec().discovery == config::ClusterSpec::Discovery::kOriginalDst; }
@@ -49,6 +68,10 @@ class WorkerCluster {
   void update(std::shared_ptr<const Cluster> cluster, std::shared_ptr<const HostSet> hosts);
   void drain();
   void shutdown();
+  // Health checks have found a host unhealthy: what is under way to it is its last.
+  void on_host_failed(const Host& host);
+  // To hear of that as well; it unlinks itself.
+  void add_user(HostUser& user) { host_users_.push_back(user); }
   bool empty() const {
     return users_ == 0 && pools_[0].empty() && pools_[1].empty() && pools_[2].empty() && client_pools_.empty();
   }
@@ -66,11 +89,16 @@ class WorkerCluster {
   template <class F>
   void for_each_pool(F&& f);
   void drain_unwanted();
+  void look(uint32_t epoch);
 
   WorkerClusters& owner_;
   std::shared_ptr<const Cluster> cluster_;
   std::shared_ptr<const HostSet> hosts_;
+  HostView view_;
+  const HostSet* seen_hosts_ = nullptr;  // nullptr: never looked
+  uint32_t seen_epoch_ = 0;
   std::unique_ptr<LoadBalancer> balancer_;
+  List<HostUser, HostUserTag> host_users_;
   std::unordered_map<const Host*, std::unique_ptr<HostPool>> pools_[3];  // by PoolProtocol
   struct ClientKey {
     uint64_t client;
@@ -107,6 +135,8 @@ class WorkerClusters {
   // nullptr: it has departed. Departed ones drain; sweep() erases them.
   void update(std::string_view name, uint64_t hash, std::shared_ptr<const Cluster> cluster,
               std::shared_ptr<const HostSet> hosts);
+  // See WorkerCluster; of a cluster that this worker does not use, nothing is to be done.
+  void on_host_failed(std::string_view cluster, const Host& host);
   // Erases departed clusters that nobody uses.
   void sweep();
   bool any_departed() const { return !departed_.empty(); }

@@ -104,6 +104,7 @@ load_assignment:
   want.dns_refresh_rate_ms = 9000;
   want.respect_dns_ttl = true;
   want.dns_family = ClusterSpec::DnsFamily::kV4Preferred;
+  want.ignore_health_on_host_removal = true;
   EXPECT_EQ(spec, want);
 }
 
@@ -214,11 +215,8 @@ transport_socket: {name: tls}
             {"common_http_protocol_options.idle_timeout", "negative"},
             {"dns_refresh_rate", "above 1 ms"},
             {"transport_socket.typed_config", "is required"}});
-  bad_with("lb_policy: RING_HASH\ntype: LOGICAL_DNS\nhealth_checks: []\noutlier_detection: {}\n",
-           {{"lb_policy", "RING_HASH"},
-            {"type", "LOGICAL_DNS"},
-            {"health_checks", "no supported field"},
-            {"outlier_detection", "no supported field"}});
+  bad_with("lb_policy: RING_HASH\ntype: LOGICAL_DNS\noutlier_detection: {}\n",
+           {{"lb_policy", "RING_HASH"}, {"type", "LOGICAL_DNS"}, {"outlier_detection", "no supported field"}});
 }
 
 TEST(Cluster, HostsFitTheType) {

@@ -24,9 +24,8 @@ using google::protobuf::FileDescriptor;
 
 // Messages of HTTP filters are the filters' own business; so are those that only they use.
 bool filter_owned(const std::string& name) {
-  for (const std::string_view prefix :
-       {"envoy.extensions.common.ratelimit.", "envoy.type.v3.TokenBucket", "envoy.type.v3.HttpStatus",
-        "envoy.type.v3.Percent", "envoy.config.core.v3.GrpcMethodList"}) {
+  for (const std::string_view prefix : {"envoy.extensions.common.ratelimit.", "envoy.type.v3.TokenBucket",
+                                        "envoy.type.v3.HttpStatus", "envoy.config.core.v3.GrpcMethodList"}) {
     if (name.starts_with(prefix)) return true;
   }
   return name.starts_with("envoy.extensions.filters.http.") &&
