@@ -106,11 +106,11 @@ struct Control::Impl {
       event::Turn turn(loop);
       made_health.shutdown();
     }
-    run_out();
+    run_out(made_health);
   }
 
-  // Turns the loop until every handle that was closed has had its last callback.
-  void run_out() {
+  // Turns the loop until every connection and handle that was closed has had its last callback.
+  void run_out(const upstream::HealthChecker& checker) {
     const auto closing = [this] {
       bool any = false;
       uv_walk(
@@ -118,7 +118,7 @@ struct Control::Impl {
           &any);
       return any;
     };
-    while (closing()) {
+    while (!checker.idle() || closing()) {
       loop.post([] {});
       loop.run_once();
     }

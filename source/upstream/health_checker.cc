@@ -66,6 +66,7 @@ class HealthChecker::Session final : public ProbeOwner, public ListNode<HealthCh
     if (probe_ != nullptr && !probe_->ready()) drop_probe();
     if (probe_ != nullptr) return probe_->check();
     probe_ = HealthProbe::connect(checker_.loop_, cluster_.part, host_, checker_.uncounted_, *this);
+    checker_.probes_.push_back(*probe_);
   }
 
   void on_probe_end(HealthProbe&, const ProbeResult& result) override { ended(result, false); }
@@ -152,6 +153,7 @@ HealthChecker::~HealthChecker() = default;
 
 void HealthChecker::shutdown() {
   clusters_.clear();
+  probes_.for_each([](HealthProbe& probe) { probe.cut(); });
   timer_.disarm();
 }
 

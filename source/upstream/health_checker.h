@@ -3,8 +3,7 @@
 // at a time; a check that waits for its turn has not begun, and its timeout neither.
 //
 // Thread rule: its loop's thread (control); made and destroyed there, and shutdown() in a turn before the loop's end.
-// Use:  HealthChecker checker(loop, registry, on_change);   checker.want({.cluster = "a", .part = part, .hosts =
-// hosts});
+// Use:  HealthChecker checker(loop, registry, on_change);   checker.want({.cluster = "a", .part = part});
 #pragma once
 
 #include <cstdint>
@@ -46,8 +45,9 @@ class HealthChecker {
 
   // All that is wanted of this cluster now; hosts that were checked already go on as they were, unless how has changed.
   void want(HealthTarget target);
-  // Ends all checks.
+  // Ends all checks. The loop has to turn until idle() before the destructor.
   void shutdown();
+  bool idle() const { return probes_.empty(); }  // no connection is left
 
  private:
   class Session;
@@ -65,8 +65,9 @@ class HealthChecker {
   OnChange on_change_;
   std::map<std::string, std::unique_ptr<Checked>> clusters_;
   std::set<Due> due_;
-  uint64_t armed_ = 0;              // how often; orders what is due at the same time
-  List<Session, WaitTag> waiting_;  // due, but too many are running
+  uint64_t armed_ = 0;                  // how often; orders what is due at the same time
+  List<Session, WaitTag> waiting_;      // due, but too many are running
+  List<HealthProbe, ProbeTag> probes_;  // all that have a connection, those that are only closing included
   size_t running_ = 0;
   event::Timeout timer_{[](void* self) { static_cast<HealthChecker*>(self)->run_due(); }, this};
 };

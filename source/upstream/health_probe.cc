@@ -176,6 +176,11 @@ void HealthProbe::abandon() {
   give_up();
 }
 
+void HealthProbe::cut() {
+  abandon();
+  if (connection_ != nullptr) connection_->close(net::Close::kNow);
+}
+
 // ---- a check
 
 void HealthProbe::check() {

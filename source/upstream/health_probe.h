@@ -15,6 +15,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/list.h"
 #include "event/loop.h"
 #include "http/codec.h"
 #include "net/connection.h"
@@ -47,10 +48,12 @@ class ProbeOwner {
   ~ProbeOwner() = default;
 };
 
+struct ProbeTag;
 class HealthProbe final : public net::ConnectionHandler,
                           public http::CodecCallbacks,
                           public http::StreamSink,
-                          public event::Deferred {
+                          public event::Deferred,
+                          public ListNode<ProbeTag> {
  public:
   // Connects and makes the first check, whose end is never told from inside this call. `uncounted`: where codecs count
   // what nobody reads.
@@ -61,6 +64,8 @@ class HealthProbe final : public net::ConnectionHandler,
   void check();
   // The owner has no more use for it: what is under way is dropped.
   void abandon();
+  // Its connection closes in this turn, however much was still to be said.
+  void cut();
 
  private:
   HealthProbe(std::shared_ptr<const Cluster> cluster, std::shared_ptr<Host> host, stats::Shard& uncounted,
