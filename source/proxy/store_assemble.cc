@@ -191,9 +191,10 @@ bool Store::Impl::publish_cluster(const std::string& name) {
     if (!ready) {
       OUTRIGGER_LOG(kWarning, "proxy", "cluster {}: published without {} in {} ms", name,
                     entry.staged->is_aggregate() ? "all of its members, not all came"
-                    : !waits_for_secrets(entry.staged->named.secrets).empty() ? "a secret that it names, it did not come"
-                    : is_warm                                                 ? "the first health check of every host"
-                                                 : "endpoints, none came",
+                    : !waits_for_secrets(entry.staged->named.secrets).empty()
+                        ? "a secret that it names, it did not come"
+                    : is_warm ? "the first health check of every host"
+                              : "endpoints, none came",
                     hold_ms(*entry.staged));
     }
     if (entry.live != nullptr && !entry.live->same_service(*entry.staged)) services_changed = true;

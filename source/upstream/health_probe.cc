@@ -106,13 +106,13 @@ HealthProbe* HealthProbe::connect(event::Loop& loop, std::shared_ptr<const Clust
   auto* probe = new HealthProbe(std::move(cluster), std::move(host), uncounted, owner);
   const config::ClusterSpec& spec = probe->cluster_->spec();
   const net::Address& address = probe->host_->check == nullptr ? probe->host_->address : probe->host_->check->address;
-  probe->connection_ = net::Connection::connect(
-      loop, address, *probe,
-      {.write_high_watermark = spec.per_connection_buffer_limit_bytes,
-       .connect_timeout_ms = spec.connect_timeout_ms,
-       .socket_options = spec.socket_options},
-      probe->tls_session());
-  if (spec.proxy_header != config::ProxyHeaderVersion::kNone) tell_client(*probe->connection_, spec.proxy_header, {}, {});
+  probe->connection_ = net::Connection::connect(loop, address, *probe,
+                                                {.write_high_watermark = spec.per_connection_buffer_limit_bytes,
+                                                 .connect_timeout_ms = spec.connect_timeout_ms,
+                                                 .socket_options = spec.socket_options},
+                                                probe->tls_session());
+  if (spec.proxy_header != config::ProxyHeaderVersion::kNone)
+    tell_client(*probe->connection_, spec.proxy_header, {}, {});
   return probe;
 }
 
