@@ -116,6 +116,7 @@ void Store::Impl::update_hosts(ClusterEntry& entry) {
 bool Store::Impl::first_checks_done(ClusterEntry& entry) {
   ClusterVersion& version = *entry.staged;
   if (!version.spec().health_check || !warm(version)) return true;
+  if (!options.bind) return true;  // it only judges: nobody checks
   // Checks need the TLS as well; what the cluster lacks of it holds it by itself.
   const auto known = [&](const std::string& secret) { return secrets.is_live(secret); };
   if (!std::all_of(version.secrets.begin(), version.secrets.end(), known)) return true;
