@@ -170,7 +170,7 @@ std::vector<std::string> FileConfig::missing() {
   store_.assemble();
   std::vector<std::string> out;
   for (const proxy::StoreStatus::Resource& one : store_.status()->resources)
-    for (const std::string& wait : one.waits_for)
+    for (const std::string& wait : one.waits_for())
       out.push_back(fmt::format("{}/{} names what is in none of the files: {}",
                                 config::short_type(config::type_url(one.type)), one.name, wait));
   return out;
