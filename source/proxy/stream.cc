@@ -101,16 +101,22 @@ void Stream::on_headers(HeaderMap& headers, bool end_stream) {
     headers.remove(HeaderId::kExpect);
   }
   match_route();
-  if (upgrade_ && !upgrade_listed(connect_ ? "connect" : headers.get(HeaderId::kUpgrade), match_, config)) {
-    worker_.shard().add(http_stats().rq_ws_on_non_ws_route);
-    local_reply({.status = 403, .details = "upgrade_failed"});
-    return;
-  }
+  if (refuses_upgrade()) return;
   if (!make_filters()) {
     local_reply({.status = 431, .details = "request_headers_too_large"});
     return;
   }
   pass_headers(kRequest, 0);
+}
+
+// An upgrade that neither the route nor the listener lists. A filter may have had the route chosen again since.
+bool Stream::refuses_upgrade() {
+  if (!upgrade_) return false;
+  const std::string_view type = connect_ ? "connect" : headers_[kRequest]->get(HeaderId::kUpgrade);
+  if (upgrade_listed(type, match_, hcm())) return false;
+  worker_.shard().add(http_stats().rq_ws_on_non_ws_route);
+  local_reply({.status = 403, .details = "upgrade_failed"});
+  return true;
 }
 
 void Stream::match_route() {

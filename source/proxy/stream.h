@@ -107,6 +107,7 @@ class Stream final : public StreamHandle,
   Held* hold(Direction d, int at);
   bool stopped(Direction d) const { return finished_ || (d == kRequest && request_stopped_); }
   void after_filter();  // clear_route() takes effect
+  bool refuses_upgrade();
   bool held_too_much(Direction d, Held& held);
   void update_held(Direction d, int64_t delta);
   void keep_added(Direction d, Held& held);

@@ -90,6 +90,7 @@ void Stream::route_headers(bool end) {
     local_reply({.status = 404, .details = "route_not_found", .flags = flag_bits(ResponseFlag::kNoRouteFound)});
     return;
   }
+  if (refuses_upgrade()) return;
   if (const auto* action = match_.route->forward(); action != nullptr) return forward(*action, end);
   if (match_.route->redirect() != nullptr) return redirect();
   direct_response(*match_.route->direct_response());
@@ -293,7 +294,7 @@ void Stream::start_attempt() {
 const route::Upgrade* Stream::termination() const {
   if (!connect_) return nullptr;
   for (const route::Upgrade& upgrade : match_.route->forward()->upgrades)
-    if (upgrade.terminate) return &upgrade;
+    if (upgrade.terminate && upgrade.enabled) return &upgrade;
   return nullptr;
 }
 

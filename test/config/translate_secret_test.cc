@@ -67,11 +67,11 @@ TEST_F(Secrets, AreCertificatesValidationContextsAndTicketKeys) {
   // Equal ones are parsed once.
   EXPECT_EQ(std::get<TlsCertificateSpec>(good(certificate("a.pem", "a.key")).content).parsed, mine.parsed);
   const SecretSpec asked = good("validation_context: {trusted_ca: " + file("ca.pem") + "}");
-  EXPECT_EQ(std::get<TlsValidationSpec>(asked.content).trusted_ca.bytes, ca_.pem());
+  EXPECT_EQ(std::get<TlsValidationSpec>(asked.content).trusted_ca.bytes.text(), ca_.pem());
   // It may be added to a default that has an authority.
   good("validation_context: {match_typed_subject_alt_names: [{san_type: DNS, matcher: {exact: a}}]}");
   const SecretSpec tickets = good("session_ticket_keys: {keys: [" + file("ticket") + "]}");
-  EXPECT_EQ(std::get<TicketKeysSpec>(tickets.content).keys.at(0).bytes, std::string(80, 't'));
+  EXPECT_EQ(std::get<TicketKeysSpec>(tickets.content).keys.at(0).bytes.text(), std::string(80, 't'));
 }
 
 TEST_F(Secrets, WhatIsNoGoodIsNamedByPathAndFile) {

@@ -132,7 +132,7 @@ TEST_F(Tls, EveryFieldOfAListener) {
   EXPECT_EQ(tls.common.certificates[1].chain.file, dir_ / "rsa.pem");
   ASSERT_TRUE(tls.common.validation);
   const TlsValidationSpec& asked = *tls.common.validation;
-  EXPECT_EQ(asked.trusted_ca.bytes, ca_.pem());
+  EXPECT_EQ(asked.trusted_ca.bytes.text(), ca_.pem());
   EXPECT_EQ(asked.crl.file, dir_ / "crl.pem");
   EXPECT_TRUE(asked.leaf_crl_only);
   EXPECT_TRUE(asked.accept_untrusted);

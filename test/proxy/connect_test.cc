@@ -377,5 +377,50 @@ TEST_F(EndedOverTls, GoesToAListenerOfOurs) {
   EXPECT_EQ(plane.stat("cluster.up.ssl.handshake"), 1u);
 }
 
+// Has the route chosen again, by a header of its own.
+class OtherRoute final : public Filter {
+ public:
+  explicit OtherRoute(StreamHandle& stream) : stream_(stream) {}
+  Verdict on_request_headers(HeaderMap& headers, bool) override {
+    headers.add("x-other", "1");
+    stream_.clear_route();
+    return Verdict::kContinue;
+  }
+
+ private:
+  StreamHandle& stream_;
+};
+class OtherRouteConfig final : public FilterConfig {
+ public:
+  Filter* create(StreamHandle& stream) const override { return stream.arena().make<OtherRoute>(stream); }
+};
+
+class Rerouted : public ConnectPlane, public ::testing::Test {};
+
+TEST_F(Rerouted, TheRouteThatIsTakenMustListIt) {
+  config::RouteTableSpec routes = table("t", {"up", "up"});
+  auto& other = routes.virtual_hosts[0].routes.at(0);
+  auto& first = routes.virtual_hosts[0].routes.at(1);
+  for (auto* route : {&other, &first}) route->match.path = {.kind = config::PathMatchSpec::Kind::kConnect, .value = {}};
+  other.match.headers = {{.name = "x-other"}};
+  std::get<ForwardSpec>(other.action).upgrades = {{.type = "connect", .enabled = false, .terminate = true}};
+  std::get<ForwardSpec>(first.action).upgrades = {{.type = "connect"}};
+  config::ListenerSpec front = listener("main", "t");
+  front.filter_chains[0].hcm.stat_prefix = "in";
+  config::HttpFilterSpec filter;
+  filter.name = "other";
+  filter.config.part = std::make_shared<OtherRouteConfig>();
+  front.filter_chains[0].hcm.filters.push_back(std::move(filter));
+  for (const config::Spec& spec :
+       std::initializer_list<config::Spec>{static_cluster("up", host.port()), routes, front}) {
+    const auto verdict = plane.accept(spec);
+    ASSERT_TRUE(verdict.has_value()) << verdict.error().detail;
+  }
+  plane.publish();
+  End client = ask(false);
+  EXPECT_EQ(status_of(client), "403");
+  EXPECT_TRUE(counted("http.in.downstream_rq_ws_on_non_ws_route", 1));
+}
+
 }  // namespace
 }  // namespace outrigger::proxy
