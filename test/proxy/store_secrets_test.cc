@@ -193,7 +193,7 @@ TEST_F(StoreSecrets, CombinedContextsAreMerged) {
   });
   ASSERT_TRUE(merged);
   EXPECT_EQ(merged->common.validation->sans.size(), 2u);
-  EXPECT_EQ(merged->common.validation->trusted_ca.bytes, ca_.pem());
+  EXPECT_EQ(merged->common.validation->trusted_ca.bytes.text(), ca_.pem());
   EXPECT_EQ(merged->common.certificates.size(), 1u);
 }
 
