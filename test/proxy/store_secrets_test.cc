@@ -44,7 +44,7 @@ class StoreSecrets : public testing::Test {
   }
   static config::ClusterSpec tls_cluster(const std::string& name, const SecretRefSpec& trusted) {
     config::ClusterSpec spec = static_cluster(name);
-    spec.tls.emplace().common.validation_secret = trusted;
+    spec.tls.make().common.validation_secret = trusted;
     return spec;
   }
   void accept(config::Spec spec, Source source = Source::kXds) {
@@ -69,7 +69,7 @@ class StoreSecrets : public testing::Test {
   }
   std::vector<std::string> waits(ResourceType type, const std::string& name) {
     for (const auto& r : store_.status()->resources)
-      if (r.type == type && r.name == name) return r.waits_for;
+      if (r.type == type && r.name == name) return r.waits_for();
     return {};
   }
   bool knows_secret(const std::string& name) {
