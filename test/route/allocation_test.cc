@@ -16,6 +16,10 @@ void* operator new(size_t size) {
   if (void* at = std::malloc(size)) return at;
   std::abort();
 }
+void* operator new(size_t size, const std::nothrow_t&) noexcept {  // std::stable_sort's
+  ++allocations;
+  return std::malloc(size);
+}
 void operator delete(void* at) noexcept { std::free(at); }
 void operator delete(void* at, size_t) noexcept { std::free(at); }
 
