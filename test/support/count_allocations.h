@@ -25,6 +25,8 @@ inline void* counted(size_t size) {
 
 void* operator new(size_t size) { return outrigger::test::counted(size); }
 void* operator new[](size_t size) { return outrigger::test::counted(size); }
+void* operator new(size_t size, const std::nothrow_t&) noexcept { return outrigger::test::counted(size); }
+void* operator new[](size_t size, const std::nothrow_t&) noexcept { return outrigger::test::counted(size); }
 void operator delete(void* at) noexcept { std::free(at); }
 void operator delete[](void* at) noexcept { std::free(at); }
 void operator delete(void* at, size_t) noexcept { std::free(at); }
