@@ -81,7 +81,8 @@ DownstreamConnection::~DownstreamConnection() { CHECK(streams_.empty()); }
 
 void DownstreamConnection::make_codec(bool http2) {
   if (http2) {
-    codec_ = http::make_h2_server_codec(*connection_, *this, h2_options(chain_), {&stats().http2, &worker_.shard()});
+    h2_stats_ = std::make_unique<const http::H2Stats>(stats().http2);
+    codec_ = http::make_h2_server_codec(*connection_, *this, h2_options(chain_), {h2_stats_.get(), &worker_.shard()});
   } else {
     codec_ = http::make_h1_server_codec(*connection_, *this, h1_options(chain_));
   }

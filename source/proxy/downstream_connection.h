@@ -70,6 +70,8 @@ class DownstreamConnection final : public net::ConnectionHandler,
 
   WorkerState& worker_;
   ActiveChain& chain_;
+  // The codec counts in it; the chain's version that it was made of may go before the connection.
+  std::unique_ptr<const http::H2Stats> h2_stats_;
   std::unique_ptr<http::Codec> codec_;  // nullptr: the preface has not come, and nothing else
   net::Connection* connection_ = nullptr;
   std::shared_ptr<const upstream::TlsContext> tls_;
