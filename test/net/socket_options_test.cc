@@ -42,7 +42,11 @@ class SocketOptionsTest : public NetTest {
   // An accepted connection of the set.
   Socket accept_one(const std::shared_ptr<SocketSet>& set) {
     Socket out;
-    Acceptor acceptor(loop, set, 0, [&](int fd, const Address&, const Address&) { out = Socket(fd); });
+    // The kernel chooses the socket.
+    std::vector<std::unique_ptr<Acceptor>> acceptors;
+    for (uint32_t i = 0; i < set->size(); ++i)
+      acceptors.push_back(
+          std::make_unique<Acceptor>(loop, set, i, [&](int fd, const Address&, const Address&) { out = Socket(fd); }));
     Socket client = Socket::connect(set->address().port());
     run_until([&] { return out.valid(); });
     return out;
