@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "event/loop.h"
+#include "event/run_out.h"
 #include "event/timer.h"
 #include "server/dns_refresher.h"
 #include "server/file_sources.h"
@@ -106,22 +107,7 @@ struct Control::Impl {
       event::Turn turn(loop);
       made_health.shutdown();
     }
-    run_out(made_health);
-  }
-
-  // Turns the loop until every connection and handle that was closed has had its last callback.
-  void run_out(const upstream::HealthChecker& checker) {
-    const auto closing = [this] {
-      bool any = false;
-      uv_walk(
-          loop.uv(), [](uv_handle_t* handle, void* found) { *static_cast<bool*>(found) |= uv_is_closing(handle) != 0; },
-          &any);
-      return any;
-    };
-    while (!checker.idle() || closing()) {
-      loop.post([] {});
-      loop.run_once();
-    }
+    event::run_out(loop, [&made_health] { return !made_health.idle(); });
   }
 
   void start_discovery() {

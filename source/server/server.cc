@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "event/clock.h"
 #include "event/loop.h"
+#include "event/run_out.h"
 #include "event/timer.h"
 #include "server/admin_pages.h"
 #include "server/builder.h"
@@ -154,7 +155,6 @@ struct Server::Impl {
   void handle_signals();
   void run();
   void shut_down();
-  void turn_until_closed();
 
   void set_phase(Phase now);
   void on_snapshot(std::shared_ptr<const proxy::Snapshot> snapshot);
@@ -469,20 +469,6 @@ void Server::Impl::run() {
 
 // ---- the end ----
 
-void Server::Impl::turn_until_closed() {
-  const auto closing = [this] {
-    bool any = false;
-    uv_walk(
-        loop.uv(), [](uv_handle_t* handle, void* found) { *static_cast<bool*>(found) |= uv_is_closing(handle) != 0; },
-        &any);
-    return any;
-  };
-  while ((admin != nullptr && !admin->idle()) || closing()) {
-    loop.post([] {});
-    loop.run_once();
-  }
-}
-
 void Server::Impl::shut_down() {
   if (std::exchange(shut, true)) return;
   for (auto& worker : workers) worker->stop();
@@ -497,7 +483,7 @@ void Server::Impl::shut_down() {
     admin->close_now();
   }
   signals.reset();
-  turn_until_closed();
+  event::run_out(loop, [this] { return admin != nullptr && !admin->idle(); });
   loop.close_posts();
   admin.reset();
   // Parts go before what they log to and count in.

@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "event/run_out.h"
+
 namespace outrigger::server {
 
 Worker::Worker(proxy::WorkerOptions options, OnAdopted on_adopted)
@@ -20,23 +22,8 @@ void Worker::run() {
   proxy::WorkerProxy proxy(loop_, options_);
   proxy_ = &proxy;
   loop_.run();
-  run_out(proxy);
+  event::run_out(loop_, [&proxy] { return proxy.downstream_connections() > 0; });
   proxy_ = nullptr;
-}
-
-// Turns the loop until every connection and handle that was closed has had its last callback.
-void Worker::run_out(proxy::WorkerProxy& proxy) {
-  const auto closing = [this] {
-    bool any = false;
-    uv_walk(
-        loop_.uv(), [](uv_handle_t* handle, void* found) { *static_cast<bool*>(found) |= uv_is_closing(handle) != 0; },
-        &any);
-    return any;
-  };
-  while (proxy.downstream_connections() > 0 || closing()) {
-    loop_.post([] {});
-    loop_.run_once();
-  }
 }
 
 void Worker::adopt(std::shared_ptr<const proxy::Snapshot> snapshot) {

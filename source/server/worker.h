@@ -38,7 +38,6 @@ class Worker {
 
  private:
   void run();
-  void run_out(proxy::WorkerProxy& proxy);
 
   event::Loop loop_;
   proxy::WorkerOptions options_;
