@@ -7,6 +7,7 @@
 #include <deque>
 #include <list>
 
+#include "base/hex.h"
 #include "base/log.h"
 #include "event/clock.h"
 #include "http/h1_codec.h"
@@ -17,13 +18,6 @@ namespace {
 
 constexpr size_t kPieceBytes = 64 * 1024;
 constexpr int64_t kPieceNs = 1'000'000;
-
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
 
 std::string percent_decoded(std::string_view text) {
   std::string out;

@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "base/check.h"
+#include "base/hex.h"
 
 namespace outrigger::config {
 namespace {
@@ -20,12 +21,6 @@ std::string lowered(std::string_view text) {
 bool starts_with_folded(std::string_view text, std::string_view value) {
   return text.size() >= value.size() &&
          std::equal(value.begin(), value.end(), text.begin(), [](char v, char t) { return v == lower(t); });
-}
-
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  c = lower(c);
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 // `text` with %XX decoded, in the arena if that changes anything. A '%' without two digits stays.

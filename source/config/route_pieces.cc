@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/proto_wire.h"
 #include "envoy/config/route/v3/route.pb.h"
 #include "envoy/config/route/v3/route_components.pb.h"
 
@@ -16,89 +17,12 @@ using envoy::config::route::v3::VirtualHost;
 
 constexpr uint32_t kPieceRoutes = 64;
 constexpr uint32_t kSmallPiece = kPieceRoutes / 2;  // a smaller one takes a neighbour along
-constexpr uint32_t kLengthDelimited = 2;            // wire type
 
-struct WireField {
-  uint32_t number = 0;
-  uint32_t type = 0;
-  std::string_view whole, payload;  // payload: of kLengthDelimited only
-};
-
-// Walks the fields of a serialised message. Groups, which proto3 has not, end the walk as a mistake does.
-class Wire {
- public:
-  explicit Wire(std::string_view bytes) : rest_(bytes) {}
-  bool broken() const { return broken_; }
-
-  bool next(WireField& field) {
-    if (rest_.empty() || broken_) return false;
-    const std::string_view begin = rest_;
-    uint64_t tag = 0, length = 0;
-    if (!varint(tag) || tag > UINT32_MAX || (tag >> 3) == 0) return fail();
-    field.number = static_cast<uint32_t>(tag >> 3);
-    field.type = static_cast<uint32_t>(tag & 7);
-    field.payload = {};
-    switch (field.type) {
-      case 0:
-        if (!varint(length)) return fail();
-        break;
-      case 1:
-        if (!skip(8)) return fail();
-        break;
-      case kLengthDelimited:
-        if (!varint(length) || length > rest_.size()) return fail();
-        field.payload = rest_.substr(0, length);
-        skip(length);
-        break;
-      case 5:
-        if (!skip(4)) return fail();
-        break;
-      default:
-        return fail();
-    }
-    field.whole = begin.substr(0, begin.size() - rest_.size());
-    return true;
-  }
-
- private:
-  bool fail() {
-    broken_ = true;
-    return false;
-  }
-  bool skip(uint64_t size) {
-    if (size > rest_.size()) return false;
-    rest_.remove_prefix(size);
-    return true;
-  }
-  bool varint(uint64_t& value) {
-    value = 0;
-    for (size_t i = 0; i < std::min<size_t>(rest_.size(), 10); ++i) {
-      const auto byte = static_cast<unsigned char>(rest_[i]);
-      value |= static_cast<uint64_t>(byte & 0x7f) << (7 * i);
-      if (byte < 0x80) return skip(i + 1);
-    }
-    return false;
-  }
-
-  std::string_view rest_;
-  bool broken_ = false;
-};
-
-bool is_host(const WireField& field) {
-  return field.number == RouteConfiguration::kVirtualHostsFieldNumber && field.type == kLengthDelimited;
+bool is_host(const ProtoField& field) {
+  return field.number == RouteConfiguration::kVirtualHostsFieldNumber && field.type == ProtoField::kBytes;
 }
-bool is_route(const WireField& field) {
-  return field.number == VirtualHost::kRoutesFieldNumber && field.type == kLengthDelimited;
-}
-
-void append_varint(std::string& out, uint64_t value) {
-  for (; value >= 0x80; value >>= 7) out.push_back(static_cast<char>(value | 0x80));
-  out.push_back(static_cast<char>(value));
-}
-void append_field(std::string& out, uint32_t number, std::string_view payload) {
-  append_varint(out, number << 3 | kLengthDelimited);
-  append_varint(out, payload.size());
-  out += payload;
+bool is_route(const ProtoField& field) {
+  return field.number == VirtualHost::kRoutesFieldNumber && field.type == ProtoField::kBytes;
 }
 
 Hash128 hash_of(std::string_view bytes) {
@@ -110,11 +34,11 @@ Hash128 hash_of(std::string_view bytes) {
 // domains: what a route may inherit.
 class Around {
  public:
-  void table(const WireField& field) {
+  void table(const ProtoField& field) {
     if (field.number != RouteConfiguration::kNameFieldNumber) table_ += field.whole;
   }
   void begin_host() { host_.clear(); }
-  void host(const WireField& field) {
+  void host(const ProtoField& field) {
     if (field.number != VirtualHost::kNameFieldNumber && field.number != VirtualHost::kDomainsFieldNumber)
       host_ += field.whole;
   }
@@ -202,9 +126,9 @@ std::vector<KeptRoutes::Piece> without_crumbs(const std::vector<KeptRoutes::Piec
 std::optional<RouteWalk> walk_routes(std::string_view table, bool with_keys) {
   RouteWalk walk;
   Around around;
-  Wire fields(table);
+  ProtoWire fields(table);
   std::vector<std::string_view> hosts;
-  for (WireField field; fields.next(field);) {
+  for (ProtoField field; fields.next(field);) {
     if (is_host(field)) {
       hosts.push_back(field.payload);
     } else {
@@ -214,10 +138,10 @@ std::optional<RouteWalk> walk_routes(std::string_view table, bool with_keys) {
   }
   if (fields.broken()) return std::nullopt;
   for (const std::string_view host : hosts) {
-    Wire of_host(host);
+    ProtoWire of_host(host);
     around.begin_host();
     const size_t first = walk.routes.size();
-    for (WireField field; of_host.next(field);) {
+    for (ProtoField field; of_host.next(field);) {
       if (is_route(field)) {
         walk.routes.push_back(field.payload);
       } else if (with_keys) {
@@ -307,15 +231,15 @@ class LayoutCursor {
 std::string without_kept(std::string_view table, const KeptRoutes& kept) {
   std::string out;
   LayoutCursor cursor(kept, {});
-  Wire fields(table);
-  for (WireField field; fields.next(field);) {
+  ProtoWire fields(table);
+  for (ProtoField field; fields.next(field);) {
     if (!is_host(field)) {
       out += field.whole;
       continue;
     }
     std::string host;
-    Wire of_host(field.payload);
-    for (WireField inner; of_host.next(inner);)
+    ProtoWire of_host(field.payload);
+    for (ProtoField inner; of_host.next(inner);)
       if (!is_route(inner) || cursor.next() == KeptRoutes::kNew) host += inner.whole;
     append_field(out, field.number, host);
   }
@@ -328,17 +252,17 @@ std::string with_kept(std::string_view reduced, const KeptRoutes& kept, const Ta
   std::string out;
   out.reserve(base.bytes.text().size() + reduced.size());
   LayoutCursor cursor(kept, base.keys->pieces);
-  Wire fields(reduced);
+  ProtoWire fields(reduced);
   size_t host_number = 0;
-  for (WireField field; fields.next(field);) {
+  for (ProtoField field; fields.next(field);) {
     if (!is_host(field)) {
       out += field.whole;
       continue;
     }
     std::string before, routes, behind;
     std::vector<std::string_view> fresh;
-    Wire of_host(field.payload);
-    for (WireField inner; of_host.next(inner);) {
+    ProtoWire of_host(field.payload);
+    for (ProtoField inner; of_host.next(inner);) {
       if (is_route(inner))
         fresh.push_back(inner.payload);
       else
@@ -351,7 +275,7 @@ std::string with_kept(std::string_view reduced, const KeptRoutes& kept, const Ta
                    from == KeptRoutes::kNew ? fresh[next_fresh++] : old->routes[from]);
     }
     ++host_number;
-    append_varint(out, field.number << 3 | kLengthDelimited);
+    append_varint(out, field.number << 3 | ProtoField::kBytes);
     append_varint(out, before.size() + routes.size() + behind.size());
     out.append(before).append(routes).append(behind);
   }

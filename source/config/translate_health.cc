@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/hex.h"
 #include "config/names.h"
 #include "config/translation.h"
 #include "envoy/config/core/v3/health_check.pb.h"
@@ -40,13 +41,6 @@ uint64_t interval_ms(bool there, const Duration& duration, uint64_t otherwise, c
 uint32_t threshold(bool there, uint32_t value, const FieldPath& path, Translation& t) {
   if (!there) t.fault(path, "is required");
   return std::max<uint32_t>(1, value);  // Envoy counts 0 as 1
-}
-
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
 }
 
 std::string payload(const HealthCheck::Payload& from, const FieldPath& path, Translation& t) {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "base/hex.h"
 #include "route/formatter.h"
 
 namespace outrigger::proxy {
@@ -14,13 +15,6 @@ constexpr auto kHexPairs = [] {
   for (size_t i = 0; i < 256; ++i) pairs[i] = {"0123456789abcdef"[i / 16], "0123456789abcdef"[i % 16]};
   return pairs;
 }();
-
-int hex_value(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
 
 bool unreserved(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
@@ -240,7 +234,7 @@ std::string_view unescape_slashes(std::string_view path, Arena& arena) {
   size_t n = 0;
   for (size_t i = 0; i < path.size(); ++i) {
     if (path[i] == '%' && i + 2 < path.size()) {
-      const int value = hex_value(path[i + 1]) * 16 + hex_value(path[i + 2]);
+      const int value = hex_digit(path[i + 1]) * 16 + hex_digit(path[i + 2]);
       if (value == '/' || value == '\\') {
         out[n++] = '/';
         i += 2;
@@ -306,8 +300,8 @@ std::string_view normalize_path(std::string_view path, Arena& arena) {
     char c = path[i];
     if (c == '\\') c = '/';
     if (c == '%') {
-      const int high = i + 2 < path.size() ? hex_value(path[i + 1]) : -1;
-      const int low = high >= 0 ? hex_value(path[i + 2]) : -1;
+      const int high = i + 2 < path.size() ? hex_digit(path[i + 1]) : -1;
+      const int low = high >= 0 ? hex_digit(path[i + 2]) : -1;
       const char decoded = static_cast<char>(high * 16 + low);
       if (low >= 0 && decoded == '\0') return {};
       if (low >= 0 && unreserved(decoded)) {
