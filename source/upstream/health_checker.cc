@@ -165,7 +165,8 @@ void HealthChecker::want(HealthTarget target) {
   std::unique_ptr<Checked>& checked = clusters_[target.cluster];
   const auto same = [](const Cluster& a, const Cluster& b) {
     return a.spec().health_check == b.spec().health_check && a.tls() == b.tls() && a.spec().http2 == b.spec().http2 &&
-           a.spec().connect_timeout_ms == b.spec().connect_timeout_ms;
+           a.spec().connect_timeout_ms == b.spec().connect_timeout_ms &&
+           a.spec().proxy_header == b.spec().proxy_header && a.spec().socket_options == b.spec().socket_options;
   };
   if (checked != nullptr && !same(*checked->part, *target.part)) checked = nullptr;
   if (checked == nullptr) {
