@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "base/give_back.h"
 #include "net/proxy_protocol.h"
 #include "net/tls_session.h"
 
@@ -129,7 +130,7 @@ void ConnectUpstream::leave(const Error* error) {
     shard.add(error->code == Errc::kTimeout ? stats.cx_connect_timeout : stats.cx_connect_fail);
   host_->active_requests.fetch_sub(1, std::memory_order_relaxed);
   host_ = nullptr;
-  if (tls_ != nullptr) worker_.release(std::move(tls_));
+  give_back(tls_, cluster_.cluster().tls(), worker_);
   cluster_.drop();
 }
 

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/give_back.h"
 #include "http/h1_codec.h"
 #include "http/h2_codec.h"
 #include "net/tls_session.h"
@@ -238,12 +239,7 @@ void DownstreamConnection::on_close(net::Connection&, const Error*) {
   client_pools_.reset();
   if (tls_ != nullptr) {
     chain_.linked.chain->transport_stats->tls.count_end(worker_.shard(), *connection_->tls());
-    // The builder need not be woken for what the chain holds still.
-    if (tls_ == chain_.linked.tls) {
-      tls_.reset();
-    } else {
-      worker_.release(std::move(tls_));
-    }
+    give_back(tls_, chain_.linked.tls, worker_);
   }
   worker_.shard().dec(stats().cx_active);
   worker_.shard().add(stats().cx_destroy);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/give_back.h"
 #include "net/tls_session.h"
 #include "proxy/aggregate.h"
 
@@ -258,13 +259,13 @@ void TcpProxy::on_side_closed(Side& side, const Error* error) {
     if (client_tls_ != nullptr) {
       part().transport_stats->tls.count_end(worker_.shard(), *gone.tls());
       keep_tls_info();
-      worker_.release(std::move(client_tls_));
+      give_back(client_tls_, chain_.linked.tls, worker_);
     }
     end_both();
   } else {
     if (host_tls_ != nullptr) {
       if (cluster_->stats().tls != nullptr) cluster_->stats().tls->count_end(worker_.shard(), *gone.tls());
-      worker_.release(std::move(host_tls_));
+      give_back(host_tls_, cluster_->cluster().tls(), worker_);
     }
     on_upstream_gone(error);
   }

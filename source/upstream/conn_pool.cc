@@ -1,9 +1,8 @@
 #include "upstream/conn_pool.h"
 
 #include "base/check.h"
-#include "http/h1_codec.h"
-#include "http/h2_codec.h"
-#include "upstream/h2_options.h"
+#include "base/give_back.h"
+#include "upstream/client_codec.h"
 #include "upstream/worker_clusters.h"
 
 namespace outrigger::upstream {
@@ -27,18 +26,8 @@ const Host& PooledConnection::host() const { return *pool_.host_; }
 
 void PooledConnection::make_codec() {
   WorkerCluster& cluster = pool_.cluster();
-  const config::ClusterSpec& spec = cluster.cluster().spec();
-  if (!http2_) {
-    http::H1Options options;
-    options.max_headers_count = spec.max_response_headers_count;
-    options.enable_trailers = true;
-    codec_ = http::make_h1_client_codec(*connection_, *this, options);
-    return;
-  }
-  http::H2Options options = h2_options(spec.http2, spec.per_connection_buffer_limit_bytes);
-  options.max_headers_count = spec.max_response_headers_count;
-  codec_ = http::make_h2_client_codec(*connection_, *this, options,
-                                      {pool_.counted_in_->stats().http2.get(), &cluster.shard()});
+  const http::H2Stats* const counts = http2_ ? pool_.counted_in_->stats().http2.get() : nullptr;
+  codec_ = make_client_codec(http2_, *connection_, *this, cluster.cluster().spec(), {counts, &cluster.shard()});
 }
 
 http::CodecStream& PooledConnection::start(http::StreamSink& sink) {
@@ -286,11 +275,7 @@ void HostPool::on_gone(PooledConnection& connection, const Error* error) {
   const net::TlsSession* tls = connection.connection_->tls();
   // (The cluster may have given TLS up meanwhile.)
   if (tls != nullptr && cluster_.stats().tls != nullptr) cluster_.stats().tls->count_end(cluster_.shard(), *tls);
-  if (connection.tls_ == cluster_.cluster().tls()) {
-    connection.tls_.reset();  // the builder need not be woken for what the cluster holds still
-  } else if (connection.tls_ != nullptr) {
-    cluster_.release(std::move(connection.tls_));
-  }
+  give_back(connection.tls_, cluster_.cluster().tls(), cluster_);
   if (!connection.connected_) {
     --connecting_;
     const bool timeout = error != nullptr && error->code == Errc::kTimeout;

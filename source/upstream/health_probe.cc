@@ -6,11 +6,10 @@
 
 #include "base/check.h"
 #include "base/grpc.h"
+#include "base/proto_wire.h"
 #include "http/grpc_frames.h"
-#include "http/h1_codec.h"
-#include "http/h2_codec.h"
+#include "upstream/client_codec.h"
 #include "upstream/client_pools.h"
-#include "upstream/h2_options.h"
 
 namespace outrigger::upstream {
 namespace {
@@ -23,60 +22,20 @@ constexpr uint64_t kServing = 1;            // grpc.health.v1.HealthCheckRespons
 
 constexpr std::string_view kUserAgent = "outrigger-health-check";
 
-// Reads a base-128 number at the front of `bytes` (protobuf's encoding); false: there is none.
-bool take_varint(std::string_view& bytes, uint64_t& value) {
-  value = 0;
-  for (int shift = 0; shift < 64 && !bytes.empty(); shift += 7) {
-    const auto byte = static_cast<unsigned char>(bytes.front());
-    bytes.remove_prefix(1);
-    value |= uint64_t{byte & 0x7fu} << shift;
-    if ((byte & 0x80) == 0) return true;
-  }
-  return false;
-}
-
-void put_varint(std::string& out, uint64_t value) {
-  for (; value >= 0x80; value >>= 7) out.push_back(static_cast<char>(value | 0x80));
-  out.push_back(static_cast<char>(value));
-}
-
 // HealthCheckRequest { string service = 1; }
 std::string health_request(const std::string& service) {
   std::string message;
-  if (!service.empty()) {
-    message.push_back('\x0a');
-    put_varint(message, service.size());
-    message += service;
-  }
+  if (!service.empty()) append_field(message, 1, service);
   return message;
 }
 
 // HealthCheckResponse { ServingStatus status = 1; }, fields of later versions skipped. False: it is none.
 bool serving_status(std::string_view message, uint64_t& status) {
   status = 0;
-  while (!message.empty()) {
-    uint64_t key = 0, value = 0;
-    if (!take_varint(message, key) || (key >> 3) == 0) return false;
-    switch (key & 7) {
-      case 0:
-        if (!take_varint(message, value)) return false;
-        if (key >> 3 == 1) status = value;
-        break;
-      case 1:
-      case 5:
-        value = (key & 7) == 1 ? 8 : 4;
-        if (message.size() < value) return false;
-        message.remove_prefix(value);
-        break;
-      case 2:
-        if (!take_varint(message, value) || message.size() < value) return false;
-        message.remove_prefix(value);
-        break;
-      default:
-        return false;
-    }
-  }
-  return true;
+  ProtoWire fields(message);
+  for (ProtoField field; fields.next(field);)
+    if (field.number == 1 && field.type == ProtoField::kVarint) status = field.value;
+  return !fields.broken();
 }
 
 // The one message of a gRPC body, uncompressed; false: the body is something else.
@@ -132,17 +91,8 @@ void HealthProbe::on_connected(net::Connection&) {
 }
 
 void HealthProbe::make_codec() {
-  const config::ClusterSpec& cluster = cluster_->spec();
-  if (!spec().speaks_http2()) {
-    http::H1Options options;
-    options.max_headers_count = cluster.max_response_headers_count;
-    options.enable_trailers = true;
-    codec_ = http::make_h1_client_codec(*connection_, *this, options);
-    return;
-  }
-  http::H2Options options = h2_options(cluster.http2, cluster.per_connection_buffer_limit_bytes);
-  options.max_headers_count = cluster.max_response_headers_count;
-  codec_ = http::make_h2_client_codec(*connection_, *this, options, {cluster_->stats().http2.get(), &uncounted_});
+  codec_ = make_client_codec(spec().speaks_http2(), *connection_, *this, cluster_->spec(),
+                             {cluster_->stats().http2.get(), &uncounted_});
 }
 
 void HealthProbe::on_read(net::Connection&, Block* block, const char* data, size_t size) {
