@@ -8,42 +8,31 @@
 
 #include <memory>
 
+#include "config/pem_reader.h"
+
 namespace outrigger::config {
 namespace {
 
-using Bio = std::unique_ptr<BIO, decltype(&BIO_free)>;
 using Certificate = std::unique_ptr<X509, decltype(&X509_free)>;
 using Key = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
 
-// OpenSSL's own callback would ask the terminal.
-int no_password(char*, int, int, void*) { return -1; }
-
-Bio open(std::string_view pem) { return {BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())), BIO_free}; }
 Certificate next_certificate(BIO* bio) { return {PEM_read_bio_X509(bio, nullptr, no_password, nullptr), X509_free}; }
-
-// Reads to the end; OpenSSL's queue of errors is left as empty as it was found.
-std::string last_reason() {
-  const unsigned long error = ERR_peek_last_error();
-  ERR_clear_error();
-  const char* reason = ERR_reason_error_string(error);
-  return reason == nullptr ? "it cannot be read" : reason;
-}
 
 }  // namespace
 
 std::string certificates_problem(std::string_view pem) {
-  const Bio bio = open(pem);
+  const Bio bio = open_pem(pem);
   int found = 0;
   ERR_clear_error();
   while (next_certificate(bio.get()) != nullptr) ++found;
   const bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
-  const std::string reason = last_reason();
+  const std::string reason = openssl_reason();
   if (!at_end) return fmt::format("certificate {} does not parse: {}", found + 1, reason);
   return found == 0 ? "holds no certificate in PEM" : "";
 }
 
 std::string revocations_problem(std::string_view pem) {
-  const Bio bio = open(pem);
+  const Bio bio = open_pem(pem);
   int found = 0;
   ERR_clear_error();
   while (X509_CRL* list = PEM_read_bio_X509_CRL(bio.get(), nullptr, no_password, nullptr)) {
@@ -51,30 +40,21 @@ std::string revocations_problem(std::string_view pem) {
     ++found;
   }
   const bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
-  const std::string reason = last_reason();
+  const std::string reason = openssl_reason();
   if (!at_end) return fmt::format("list {} does not parse: {}", found + 1, reason);
   return found == 0 ? "holds no list of revoked certificates in PEM" : "";
 }
 
-std::string key_kind(std::string_view chain_pem) {
-  const Bio chain = open(chain_pem);
-  const Certificate first = next_certificate(chain.get());
-  const EVP_PKEY* key = first == nullptr ? nullptr : X509_get0_pubkey(first.get());
-  const char* name = key == nullptr ? nullptr : EVP_PKEY_get0_type_name(key);
-  ERR_clear_error();
-  return name == nullptr ? "" : name;
-}
-
 std::string private_key_problem(std::string_view pem, std::string_view chain_pem) {
   ERR_clear_error();
-  const Bio bio = open(pem);
+  const Bio bio = open_pem(pem);
   const Key key(PEM_read_bio_PrivateKey(bio.get(), nullptr, no_password, nullptr), EVP_PKEY_free);
   if (key == nullptr) {
     ERR_clear_error();
     return pem.find("ENCRYPTED") != std::string_view::npos ? "is an encrypted private key, which is not supported"
                                                            : "is no private key in PEM";
   }
-  const Bio chain = open(chain_pem);
+  const Bio chain = open_pem(chain_pem);
   const Certificate certificate = next_certificate(chain.get());
   const bool matches = certificate != nullptr && X509_check_private_key(certificate.get(), key.get()) == 1;
   ERR_clear_error();
@@ -82,7 +62,7 @@ std::string private_key_problem(std::string_view pem, std::string_view chain_pem
 }
 
 std::string dates_problem(std::string_view chain_pem) {
-  const Bio chain = open(chain_pem);
+  const Bio chain = open_pem(chain_pem);
   const Certificate first = next_certificate(chain.get());
   ERR_clear_error();
   return first == nullptr ? "holds no certificate in PEM" : dates_problem(first.get());

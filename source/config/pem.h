@@ -19,9 +19,6 @@ std::string private_key_problem(std::string_view pem, std::string_view chain_pem
 
 // At least one list of revoked certificates (CRL), and nothing that does not parse. "": it is good.
 std::string revocations_problem(std::string_view pem);
-// Of the first certificate of `chain_pem` (which is good): "RSA", "EC", "ED25519", ...
-std::string key_kind(std::string_view chain_pem);
-
 // Whether the first certificate of `chain_pem` (which is good) is valid now. "": it is.
 std::string dates_problem(std::string_view chain_pem);
 std::string dates_problem(const X509* certificate);

@@ -15,22 +15,12 @@
 
 #include "base/check.h"
 #include "config/pem.h"
+#include "config/pem_reader.h"
 
 namespace outrigger::config {
 namespace {
 
-using Bio = std::unique_ptr<BIO, decltype(&BIO_free)>;
-
-int no_password(char*, int, int, void*) { return -1; }
-Bio open(std::string_view pem) { return {BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())), BIO_free}; }
 CertificatePtr own(X509* certificate) { return {certificate, X509_free}; }
-
-std::string reason() {
-  const unsigned long error = ERR_peek_last_error();
-  const char* text = error == 0 ? nullptr : ERR_reason_error_string(error);
-  ERR_clear_error();
-  return text == nullptr ? "it cannot be read" : text;
-}
 
 // One block of PEM.
 class Block {
@@ -133,7 +123,7 @@ CertificatePtr TlsMaterials::intermediate(const unsigned char* der, long size) {
 
 // What is wrong; "": nothing.
 std::string TlsMaterials::read_chain(std::string_view pem, TlsKeyPair& pair) {
-  const Bio bio = open(pem);
+  const Bio bio = open_pem(pem);
   ERR_clear_error();
   size_t found = 0;
   for (Block block; block.read(bio.get());) {
@@ -143,14 +133,14 @@ std::string TlsMaterials::read_chain(std::string_view pem, TlsKeyPair& pair) {
     CertificatePtr one = trusted      ? own(d2i_X509_AUX(nullptr, &at, block.size()))
                          : found == 0 ? own(d2i_X509(nullptr, &at, block.size()))
                                       : intermediate(block.data(), block.size());
-    if (one == nullptr) return fmt::format("certificate {} does not parse: {}", found + 1, reason());
+    if (one == nullptr) return fmt::format("certificate {} does not parse: {}", found + 1, openssl_reason());
     if (found++ == 0)
       pair.leaf_ = std::move(one);
     else
       pair.chain_.push_back(std::move(one));
   }
   const bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
-  const std::string why = reason();
+  const std::string why = openssl_reason();
   if (!at_end) return fmt::format("certificate {} does not parse: {}", found + 1, why);
   return found == 0 ? "holds no certificate in PEM" : "";
 }
@@ -198,7 +188,7 @@ EVP_PKEY* TlsMaterials::decode(const unsigned char* der, size_t size, const std:
 
 // nullptr: none that is not encrypted.
 EVP_PKEY* TlsMaterials::read_key(std::string_view pem, const std::string& kind) {
-  const Bio bio = open(pem);
+  const Bio bio = open_pem(pem);
   for (Block block; block.read(bio.get());) {
     const bool own_form = block.name() == kind + " " + PEM_STRING_PKCS8INF;  // "EC PRIVATE KEY"
     if (!block.plain() || (!own_form && block.name() != PEM_STRING_PKCS8INF)) continue;
@@ -207,7 +197,7 @@ EVP_PKEY* TlsMaterials::read_key(std::string_view pem, const std::string& kind) 
     if (key != nullptr) return key;
     break;
   }
-  const Bio again = open(pem);
+  const Bio again = open_pem(pem);
   return PEM_read_bio_PrivateKey(again.get(), nullptr, no_password, nullptr);
 }
 
@@ -245,7 +235,7 @@ std::shared_ptr<const TlsKeyPair> TlsMaterials::key_pair(std::string_view chain_
   }
   made->must_staple_ = asks_for_staples(made->leaf());
   ERR_clear_error();
-  if (!made->use_in(trial_)) return refuse(Problem::Where::kChain, "is refused by OpenSSL: " + reason());
+  if (!made->use_in(trial_)) return refuse(Problem::Where::kChain, "is refused by OpenSSL: " + openssl_reason());
   ERR_clear_error();
   made->digest_ = digest;
   pairs_[digest] = made;
@@ -269,12 +259,12 @@ std::shared_ptr<const TlsAuthorities> TlsMaterials::authorities(std::string_view
   X509_STORE* store = made->store_.get();
   CHECK(store != nullptr);
   X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);  // as Envoy: an intermediate authority may be the trusted one
-  const Bio authorities = open(trusted_ca_pem);
+  const Bio authorities = open_pem(trusted_ca_pem);
   while (X509* one = PEM_read_bio_X509(authorities.get(), nullptr, no_password, nullptr)) {
     X509_STORE_add_cert(store, one);
     X509_free(one);
   }
-  const Bio lists = open(crl_pem);
+  const Bio lists = open_pem(crl_pem);
   while (X509_CRL* list = PEM_read_bio_X509_CRL(lists.get(), nullptr, no_password, nullptr)) {
     X509_STORE_add_crl(store, list);
     X509_CRL_free(list);

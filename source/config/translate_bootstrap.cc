@@ -54,22 +54,18 @@ void check_unique(const BootstrapSpec& spec, const FieldPath& path, Translation&
       }
     }
   }
-  const FieldPath clusters = path.field("clusters");
-  names.clear();
-  for (size_t i = 0; i < spec.clusters.size(); ++i) {
-    const auto [it, added] = names.emplace(spec.clusters[i].name, i);
-    if (!added && !spec.clusters[i].name.empty())
-      t.fault(clusters.index(i).field("name"),
-              fmt::format("\"{}\" is also the name of clusters[{}]", it->first, it->second));
-  }
-  const FieldPath secrets = path.field("secrets");
-  names.clear();
-  for (size_t i = 0; i < spec.secrets.size(); ++i) {
-    const auto [it, added] = names.emplace(spec.secrets[i].name, i);
-    if (!added && !spec.secrets[i].name.empty())
-      t.fault(secrets.index(i).field("name"),
-              fmt::format("\"{}\" is also the name of secrets[{}]", it->first, it->second));
-  }
+  const auto differ = [&](const auto& resources, const char* field) {
+    const FieldPath list = path.field(field);
+    names.clear();
+    for (size_t i = 0; i < resources.size(); ++i) {
+      const auto [it, added] = names.emplace(resources[i].name, i);
+      if (!added && !resources[i].name.empty())
+        t.fault(list.index(i).field("name"),
+                fmt::format("\"{}\" is also the name of {}[{}]", it->first, field, it->second));
+    }
+  };
+  differ(spec.clusters, "clusters");
+  differ(spec.secrets, "secrets");
 }
 
 // What static routes name must be there: without CDS, all clusters that there will ever be are in the file.
