@@ -260,6 +260,25 @@ Result<void> Store::Impl::accept(config::EndpointsSpec spec, VersionBase base, S
   return {};
 }
 
+Result<void> Store::Impl::accept(config::SecretSpec spec, VersionBase base, Source source) {
+  const std::string name = spec.name;
+  Entry<SecretVersion>* known = secrets.find(name);
+  TRY_VOID(check_owner(known, source, name));
+  auto version = find_equal(known, [&](const SecretVersion& v) { return *v.spec == spec; });
+  if (version != nullptr) {
+    retag(*version, std::move(base));
+  } else {
+    TRY_VOID(check_users(spec));
+    version = std::make_shared<SecretVersion>();
+    static_cast<VersionBase&>(*version) = std::move(base);
+    version->spec = std::make_shared<const config::SecretSpec>(std::move(spec));
+  }
+  Entry<SecretVersion>& entry = secrets.entries[name];
+  note_accepted(entry, source);
+  stage(secrets, name, entry, std::move(version));
+  return {};
+}
+
 EntryBase* Store::Impl::find(ResourceType type, std::string_view name) {
   switch (type) {
     case ResourceType::kListener:

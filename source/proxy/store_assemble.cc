@@ -375,15 +375,7 @@ void Store::Impl::drop_clusters() {
 void Store::Impl::drop_endpoints() {
   if (!services_changed && endpoints.leaving.empty()) return;
   if (services_changed) service_users.refresh();
-  std::vector<std::string> gone;
-  for (auto& [name, entry] : endpoints.entries) {
-    if (service_users.any(name)) {
-      entry.was_wanted = true;
-    } else if (entry.remove || (entry.was_wanted && entry.source == Source::kXds)) {
-      gone.push_back(name);
-    }
-  }
-  for (const std::string& name : gone) endpoints.erase(name);
+  drop_unnamed(endpoints, [&](const std::string& name) { return service_users.any(name); });
   services_changed = false;
 }
 

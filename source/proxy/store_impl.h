@@ -113,6 +113,22 @@ struct Table {
   }
 };
 
+// Erases what nothing names any more: resources of discovery that something has named before, and what is to go anyway.
+// Whether there was any.
+template <class E, class Names>
+bool drop_unnamed(Table<E>& table, Names&& is_named) {
+  std::vector<std::string> gone;
+  for (auto& [name, entry] : table.entries) {
+    if (is_named(name)) {
+      entry.was_wanted = true;
+    } else if (entry.remove || (entry.was_wanted && entry.source == Source::kXds)) {
+      gone.push_back(name);
+    }
+  }
+  for (const std::string& name : gone) table.erase(name);
+  return !gone.empty();
+}
+
 // How many live parts name each resource.
 class NamedCounts {
  public:

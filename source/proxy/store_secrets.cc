@@ -108,35 +108,6 @@ Result<void> Store::Impl::check_users(const SecretSpec& coming) {
   return {};
 }
 
-Result<void> Store::Impl::accept(SecretSpec spec, VersionBase base, Source source) {
-  const std::string name = spec.name;
-  Entry<SecretVersion>* known = secrets.find(name);
-  TRY_VOID(check_owner(known, source, name));
-  std::shared_ptr<SecretVersion> version;
-  if (known != nullptr && known->staged != nullptr && *known->staged->spec == spec) version = known->staged;
-  if (version != nullptr) {
-    version->bytes = std::move(base.bytes);
-    version->version = std::move(base.version);
-  } else {
-    TRY_VOID(check_users(spec));
-    version = std::make_shared<SecretVersion>();
-    static_cast<VersionBase&>(*version) = std::move(base);
-    version->spec = std::make_shared<const SecretSpec>(std::move(spec));
-  }
-  Entry<SecretVersion>& entry = secrets.entries[name];
-  entry.source = source;
-  entry.remove = false;
-  entry.refused.reset();
-  entry.updated_unix_ms = event::wall_clock_ms();
-  entry.staged = std::move(version);
-  secrets.leaving.erase(name);
-  if (entry.staged == entry.live)
-    secrets.waiting.erase(name);
-  else
-    secrets.waiting.insert(name);
-  return {};
-}
-
 void Store::Impl::note_secrets(ListenerVersion& version) const {
   version.tls.clear();
   for (size_t i = 0; i < version.part->chains.size(); ++i) {
@@ -259,16 +230,8 @@ void Store::Impl::publish_secrets() {
 void Store::Impl::drop_secrets() {
   if (!secrets_changed && secrets.leaving.empty()) return;
   const auto& users = secret_users();
-  std::vector<std::string> gone;
-  for (auto& [name, entry] : secrets.entries) {
-    if (users.contains(name)) {
-      entry.was_wanted = true;
-    } else if (entry.remove || (entry.was_wanted && entry.source == Source::kXds)) {
-      gone.push_back(name);
-    }
-  }
-  for (const std::string& name : gone) secrets.erase(name);
-  if (!gone.empty()) last_status = nullptr;
+  const bool gone = drop_unnamed(secrets, [&](const std::string& name) { return users.contains(name); });
+  if (gone) last_status = nullptr;
 }
 
 }  // namespace outrigger::proxy

@@ -28,6 +28,14 @@ class LongestHold {
   bool endless_ = false;
 };
 
+// Those that `tls` takes from a source and that are not there.
+template <class Tls, class Secrets>
+void add_secrets(LongestHold& hold, const Tls& tls, const Secrets& secrets) {
+  config::each_secret(tls, [&](const config::SecretRefSpec& reference, auto) {
+    if (reference.source && !secrets.is_live(reference.name)) hold.add(reference.source->initial_fetch_timeout_ms);
+  });
+}
+
 }  // namespace
 
 bool Store::Impl::warm(const ClusterVersion& version) const {
@@ -66,10 +74,7 @@ uint64_t Store::Impl::hold_ms(const ClusterVersion& version) const {
   LongestHold hold;
   if (version.is_eds() && (version.named.secrets.empty() || !warm(version)))
     hold.add(version.spec().eds_source.initial_fetch_timeout_ms);
-  if (!version.named.secrets.empty())
-    config::each_secret(*version.spec().tls, [&](const config::SecretRefSpec& reference, auto) {
-      if (reference.source && !secrets.is_live(reference.name)) hold.add(reference.source->initial_fetch_timeout_ms);
-    });
+  if (!version.named.secrets.empty()) add_secrets(hold, *version.spec().tls, secrets);
   const uint64_t ms = hold.ms();
   const auto& check = version.spec().health_check;
   return ms == 0 || !check ? ms : ms + check->initial_jitter_ms + check->timeout_ms;
@@ -80,10 +85,7 @@ uint64_t Store::Impl::hold_ms(const ListenerVersion& version) const {
   for (const auto& chain : version.part->chains) {
     if (!chain->rds_name.empty() && !tables.is_live(chain->rds_name.text))
       hold.add(chain->spec.hcm.rds_source.initial_fetch_timeout_ms);
-    if (chain->secrets.empty()) continue;
-    config::each_secret(*chain->spec.tls, [&](const config::SecretRefSpec& reference, auto) {
-      if (reference.source && !secrets.is_live(reference.name)) hold.add(reference.source->initial_fetch_timeout_ms);
-    });
+    if (!chain->secrets.empty()) add_secrets(hold, *chain->spec.tls, secrets);
   }
   return hold.ms();
 }
