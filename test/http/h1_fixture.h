@@ -18,6 +18,7 @@
 #include "http/h1_codec.h"
 #include "http/h1_server_codec.h"
 #include "net/connection.h"
+#include "support/run_until.h"
 #include "support/socket.h"
 
 namespace outrigger::http {
@@ -194,11 +195,7 @@ class H1CodecTest : public ::testing::Test {
   }
 
   void run_until(const std::function<bool()>& done) {
-    late_ = false;
-    loop.timers().arm(watchdog_, test::kWaitMs);
-    while (!done() && !late_) loop.run_once();
-    watchdog_.disarm();
-    EXPECT_FALSE(late_) << "what the test waits for did not happen";
+    EXPECT_TRUE(test::run_until(loop, done)) << "what the test waits for did not happen";
   }
   void run_ready(int rounds = 5) {
     for (int i = 0; i < rounds; ++i) {
@@ -220,8 +217,6 @@ class H1CodecTest : public ::testing::Test {
 
  private:
   std::deque<std::unique_ptr<TestOwner>> owners_;
-  bool late_ = false;
-  event::Timeout watchdog_{[](void* self) { static_cast<H1CodecTest*>(self)->late_ = true; }, this};
 };
 
 }  // namespace outrigger::http

@@ -13,6 +13,7 @@
 #include "event/timer.h"
 #include "net/connection.h"
 #include "net/listener.h"
+#include "support/run_until.h"
 #include "support/socket.h"
 
 namespace outrigger::net {
@@ -65,11 +66,7 @@ class NetTest : public ::testing::Test {
  protected:
   // Runs the loop until `done`, at most kWaitMs.
   void run_until(const std::function<bool()>& done) {
-    late_ = false;
-    loop.timers().arm(watchdog_, test::kWaitMs);
-    while (!done() && !late_) loop.run_once();
-    watchdog_.disarm();
-    ASSERT_FALSE(late_) << "what the test waits for did not happen";
+    ASSERT_TRUE(test::run_until(loop, done)) << "what the test waits for did not happen";
   }
   // Lets everything that is ready happen, and no more.
   void run_ready(int rounds = 5) {
@@ -96,8 +93,6 @@ class NetTest : public ::testing::Test {
   event::Loop loop;
 
  private:
-  bool late_ = false;
-  event::Timeout watchdog_{[](void* self) { static_cast<NetTest*>(self)->late_ = true; }, this};
 };
 
 }  // namespace outrigger::net

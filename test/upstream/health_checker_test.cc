@@ -9,6 +9,7 @@
 
 #include "support/certificates.h"
 #include "support/fake_upstream.h"
+#include "support/run_until.h"
 #include "support/socket.h"
 #include "support/tls_tunnel.h"
 #include "upstream/tls_context.h"
@@ -72,11 +73,7 @@ class Health : public ::testing::Test {
     checker.want(std::move(target));
   }
   void run_until(const std::function<bool()>& done) {
-    late_ = false;
-    loop.timers().arm(watchdog_, test::kWaitMs);
-    while (!done() && !late_) loop.run_once();
-    watchdog_.disarm();
-    ASSERT_FALSE(late_) << "what the test waits for did not happen";
+    ASSERT_TRUE(test::run_until(loop, done)) << "what the test waits for did not happen";
   }
   // So many more checks have ended.
   void run_checks(uint64_t count) {
@@ -99,8 +96,6 @@ class Health : public ::testing::Test {
   std::shared_ptr<const HostSet> hosts;
 
  private:
-  bool late_ = false;
-  event::Timeout watchdog_{[](void* self) { static_cast<Health*>(self)->late_ = true; }, this};
 };
 
 TEST_F(Health, AnHttpCheckAsksAndTheAnswerDecides) {
