@@ -116,17 +116,8 @@ TEST_P(Forwarded, BytesBothWaysAndTheClientEndsFirst) {
   EXPECT_EQ(head.find("content-length"), std::string::npos) << head;
   EXPECT_EQ(head.find("transfer-encoding"), std::string::npos) << head;
   EXPECT_EQ(head.find("connection"), std::string::npos) << head;
-  client.say("hello");
-  EXPECT_EQ(upstream.hear(11), "early hello");
-  upstream.say("GET / HTTP/1.1\r\n\r\n");
-  EXPECT_EQ(client.hear(18), "GET / HTTP/1.1\r\n\r\n");
-  client.say("bye", true);
-  EXPECT_EQ(upstream.hear(14), "early hellobye");
-  EXPECT_TRUE(upstream.hears_end());
-  upstream.say("so long");
-  EXPECT_EQ(client.hear(25).substr(18), "so long");
-  upstream.say("", true);
-  EXPECT_TRUE(client.hears_end());
+  bytes_both_ways(client, upstream);
+  client_ends_first(client, upstream);
   EXPECT_TRUE(all_gone());
   EXPECT_EQ(plane.stat("http.in.downstream_cx_upgrades_total"), 1u);
 }
@@ -137,13 +128,7 @@ TEST_P(Forwarded, TheUpstreamEndsFirst) {
   End upstream = asked();
   answer(upstream, "200");
   EXPECT_EQ(status_of(client), "200");
-  upstream.say("bye", true);
-  EXPECT_EQ(client.hear(3), "bye");
-  EXPECT_TRUE(client.hears_end());
-  client.say("one more");
-  EXPECT_EQ(upstream.hear(8), "one more");
-  client.say("", true);
-  EXPECT_TRUE(upstream.hears_end());
+  upstream_ends_first(client, upstream);
   EXPECT_TRUE(all_gone());
 }
 
@@ -236,13 +221,7 @@ TEST_P(Ended, TheHostEndsFirst) {
   End client = ask();
   EXPECT_EQ(status_of(client), "200");
   End upstream{host.accept()};
-  upstream.say("bye", true);
-  EXPECT_EQ(client.hear(3), "bye");
-  EXPECT_TRUE(client.hears_end());
-  client.say("one more");
-  EXPECT_EQ(upstream.hear(8), "one more");
-  client.say("", true);
-  EXPECT_TRUE(upstream.hears_end());
+  upstream_ends_first(client, upstream);
   EXPECT_TRUE(all_gone());
   EXPECT_TRUE(counted("cluster.up.upstream_cx_active", 0));
 }

@@ -86,4 +86,31 @@ class End {
   std::string h1_heard_;
 };
 
+// What every tunnel passes. The client has said "early " with its request.
+inline void bytes_both_ways(End& client, End& upstream) {
+  client.say("hello");
+  EXPECT_EQ(upstream.hear(11), "early hello");
+  upstream.say("GET / HTTP/1.1\r\n\r\n");
+  EXPECT_EQ(client.hear(18), "GET / HTTP/1.1\r\n\r\n");
+}
+// After that.
+inline void client_ends_first(End& client, End& upstream) {
+  client.say("bye", true);
+  EXPECT_EQ(upstream.hear(14), "early hellobye");
+  EXPECT_TRUE(upstream.hears_end());
+  upstream.say("so long");
+  EXPECT_EQ(client.hear(25).substr(18), "so long");
+  upstream.say("", true);
+  EXPECT_TRUE(client.hears_end());
+}
+inline void upstream_ends_first(End& client, End& upstream) {
+  upstream.say("bye", true);
+  EXPECT_EQ(client.hear(3), "bye");
+  EXPECT_TRUE(client.hears_end());
+  client.say("one more");
+  EXPECT_EQ(upstream.hear(8), "one more");
+  client.say("", true);
+  EXPECT_TRUE(upstream.hears_end());
+}
+
 }  // namespace outrigger::proxy

@@ -137,18 +137,9 @@ TEST_P(Upgrades, BytesBothWaysAndTheClientEndsFirst) {
   }
   accept(upstream);
   accepted(client);
-  client.say("hello");
-  EXPECT_EQ(upstream.hear(11), "early hello");
-  upstream.say("GET / HTTP/1.1\r\n\r\n");
-  EXPECT_EQ(client.hear(18), "GET / HTTP/1.1\r\n\r\n");
+  bytes_both_ways(client, upstream);
   EXPECT_EQ(plane_.stat("http.in.downstream_cx_upgrades_active"), 1u);
-  client.say("bye", true);
-  EXPECT_EQ(upstream.hear(14), "early hellobye");
-  EXPECT_TRUE(upstream.hears_end());
-  upstream.say("so long");
-  EXPECT_EQ(client.hear(25).substr(18), "so long");
-  upstream.say("", true);
-  EXPECT_TRUE(client.hears_end());
+  client_ends_first(client, upstream);
   EXPECT_TRUE(all_gone());
   EXPECT_EQ(plane_.stat("http.in.downstream_cx_upgrades_total"), 1u);
 }
@@ -159,13 +150,7 @@ TEST_P(Upgrades, TheUpstreamEndsFirst) {
   End upstream = asked();
   accept(upstream);
   accepted(client);
-  upstream.say("bye", true);
-  EXPECT_EQ(client.hear(3), "bye");
-  EXPECT_TRUE(client.hears_end());
-  client.say("one more");
-  EXPECT_EQ(upstream.hear(8), "one more");
-  client.say("", true);
-  EXPECT_TRUE(upstream.hears_end());
+  upstream_ends_first(client, upstream);
   EXPECT_TRUE(all_gone());
 }
 
