@@ -65,6 +65,7 @@ class Health : public ::testing::Test {
     config::ClusterSpec cluster;
     cluster.name = "c";
     cluster.health_check = spec;
+    cluster.proxy_header = proxy_header;
     part = Cluster::compile(cluster, registry, part == nullptr ? nullptr : part->shared_state(), std::move(tls));
     hosts = HostSet::compile(endpoints, hosts.get(), {.checked = true});
     HealthTarget target{.cluster = "c", .part = part, .hosts = {}};
@@ -94,8 +95,7 @@ class Health : public ::testing::Test {
                         }};
   std::shared_ptr<const Cluster> part;
   std::shared_ptr<const HostSet> hosts;
-
- private:
+  config::ProxyHeaderVersion proxy_header = config::ProxyHeaderVersion::kNone;  // the cluster's
 };
 
 TEST_F(Health, AnHttpCheckAsksAndTheAnswerDecides) {
@@ -199,6 +199,16 @@ TEST_F(Health, WithoutReuseEveryCheckHasAConnectionOfItsOwn) {
   run_until([&] { return stat("success") >= 3; });
   EXPECT_GE(server.accepted(), 3u);
   EXPECT_EQ(stat("failure"), 0u);
+}
+
+TEST_F(Health, AKeptConnectionIsNotKeptWhenHostsAreToBeToldOfClients) {
+  FakeUpstream server;
+  check(http_check(), {endpoint(server.port())});
+  run_until([&] { return stat("success") >= 3; });
+  EXPECT_EQ(server.accepted(), 1u);
+  proxy_header = config::ProxyHeaderVersion::kV1;
+  check(http_check(), {endpoint(server.port())});
+  run_until([&] { return server.accepted() >= 2; });
 }
 
 TEST_F(Health, ATcpConnectionIsEnoughIfNothingIsToBeReceived) {
