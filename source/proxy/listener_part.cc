@@ -1,6 +1,8 @@
 #include "proxy/listener_part.h"
 
+#include "base/log.h"
 #include "config/tls_secrets.h"
+#include "net/socket_options.h"
 #include "proxy/connection_limit.h"
 
 namespace outrigger::proxy {
@@ -30,18 +32,6 @@ class Identity {
  private:
   std::string text_;
 };
-
-// A socket that has been there before may have had others. All or none.
-Result<void> set_options(const ListenerPart& part, const ListenerPart* previous) {
-  for (const auto& set : part.sockets) {
-    auto done = set->set_options(part.spec.socket_options);
-    if (done) continue;
-    if (previous != nullptr)
-      for (const auto& one : previous->sockets) (void)one->set_options(previous->spec.socket_options);
-    return done;
-  }
-  return {};
-}
 
 // What a connection of the chain is bound to: the chain's name and match, the codec and its limits. What TLS asks of
 // clients comes to it in LinkedChain::identity.
@@ -90,6 +80,14 @@ std::shared_ptr<const HttpChain> find_equal(const ListenerPart* previous, const 
 
 std::string address_path(size_t index) {
   return index == 0 ? "address" : "additional_addresses[" + std::to_string(index - 1) + "].address";
+}
+
+// They were tried when the listener was accepted; if the system has changed its mind, the listener serves all the same.
+void use_socket_options(const ListenerPart& part) {
+  for (const auto& set : part.sockets) {
+    if (const auto done = set->set_options(part.spec.socket_options); !done)
+      OUTRIGGER_LOG(kWarning, "proxy", "listener {}: {}", part.spec.name, done.error().detail);
+  }
 }
 
 Result<std::vector<net::Address>> ListenerCompiler::addresses(const config::ListenerSpec& spec) {
@@ -179,6 +177,7 @@ Result<std::shared_ptr<const HttpChain>> ListenerCompiler::compile_chain(const c
 Result<std::shared_ptr<const ListenerPart>> ListenerCompiler::compile(const config::ListenerSpec& spec,
                                                                       const ListenerPart* previous) {
   TRY(const std::vector<net::Address> parsed, addresses(spec));
+  TRY_VOID(net::try_socket_options(spec.socket_options));
   auto part = std::make_shared<ListenerPart>();
   part->spec = spec;
   part->matcher = std::make_unique<ChainMatcher>(spec.filter_chains);
@@ -205,7 +204,6 @@ Result<std::shared_ptr<const ListenerPart>> ListenerCompiler::compile(const conf
   }
   std::erase_if(sockets_, [](const auto& entry) { return entry.second.expired(); });
   std::erase_if(limits_, [](const auto& entry) { return entry.second.expired(); });
-  TRY_VOID(set_options(*part, previous));
   return part;
 }
 

@@ -25,7 +25,8 @@ class ListenerCompiler {
   static Result<std::vector<net::Address>> addresses(const config::ListenerSpec& spec);
 
   // Chains that are equal to one of `previous` are taken over. Sockets are found again by their address (port 0: by
-  // listener and place in the list), as long as any part still holds them.
+  // listener and place in the list), as long as any part still holds them; such a one has the options of the listener
+  // that is served until the new part is (use_socket_options).
   Result<std::shared_ptr<const ListenerPart>> compile(const config::ListenerSpec& spec, const ListenerPart* previous);
 
  private:
@@ -42,6 +43,9 @@ class ListenerCompiler {
   std::unordered_map<std::string, std::weak_ptr<net::SocketSet>> sockets_;
   std::unordered_map<std::string, std::weak_ptr<ConnectionLimit>> limits_;  // by listener and identity
 };
+
+// When the part goes live: its sockets may have had the options of the version before it, or of a listener that goes.
+void use_socket_options(const ListenerPart& part);
 
 // "address", "additional_addresses[1]": where the index-th address stands in the message.
 std::string address_path(size_t index);

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "event/clock.h"
+#include "net/socket_options.h"
 #include "proxy/aggregate.h"
 #include "proxy/store_impl.h"
 
@@ -209,6 +210,7 @@ Result<void> Store::Impl::accept(config::ClusterSpec spec, VersionBase base, Sou
   if (version != nullptr) {
     retag(*version, std::move(base));
   } else {
+    TRY_VOID(net::try_socket_options(spec.socket_options));
     version = std::make_shared<ClusterVersion>();
     static_cast<VersionBase&>(*version) = std::move(base);
     if (spec.health_check) checks_changed.insert(name);

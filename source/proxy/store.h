@@ -85,8 +85,8 @@ class Store {
   ~Store();
 
   // Stages one resource. A fault (with field path) refuses it: a name that a static resource has, an address that
-  // another listener has or that cannot be bound, an access log file that cannot be opened. The last good version
-  // stays.
+  // another listener has or that cannot be bound, a socket option that the system does not take, an access log file
+  // that cannot be opened. The last good version stays.
   Result<void> accept(config::Spec spec, std::string bytes, Source source, std::string version = {});
   // Notes a refusal that happened before accept (translation), for status.
   void refuse(config::ResourceType type, std::string_view name, std::string_view version, const config::Faults& faults);

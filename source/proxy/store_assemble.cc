@@ -317,6 +317,7 @@ void Store::Impl::publish_listeners() {
     secrets_named(entry.live.get());
     go_live(entry, !ready);
     use_secrets(*entry.live);
+    use_socket_options(*entry.live->part);
     listeners.waiting.erase(name);
     changed_listeners.insert(name);
     listeners_changed = true;

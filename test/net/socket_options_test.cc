@@ -97,6 +97,18 @@ TEST_F(SocketOptionsTest, AllOrNone) {
                                  {option(IPPROTO_TCP, TCP_KEEPINTVL, 1'000'000)}));
 }
 
+TEST_F(SocketOptionsTest, AreTriedOnSocketsOfTheirOwn) {
+  EXPECT_TRUE(try_socket_options({}));
+  EXPECT_TRUE(try_socket_options({option(SOL_SOCKET, SO_KEEPALIVE, 1), option(IPPROTO_TCP, TCP_FASTOPEN, 16),
+                                  option(IPPROTO_TCP, TCP_DEFER_ACCEPT, 2), option(IPPROTO_IP, IP_TOS, 8, Family::kV4),
+                                  option(IPPROTO_IPV6, IPV6_TCLASS, 4, Family::kV6)}));
+  for (const Family family : {Family::kAny, Family::kV4}) {
+    const auto refused = try_socket_options({option(IPPROTO_TCP, TCP_KEEPINTVL, 1'000'000, family)});
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().detail, "an option: the system does not take it: invalid argument");
+  }
+}
+
 TEST_F(SocketOptionsTest, OfConnectionsThatAreMade) {
   auto set = *SocketSet::create(*Address::parse("127.0.0.1", 0), 1, 0);
   const std::vector<SocketOption> options = {option(SOL_SOCKET, SO_KEEPALIVE, 1), option(IPPROTO_TCP, TCP_KEEPCNT, 3),

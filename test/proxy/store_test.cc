@@ -1,11 +1,16 @@
 #include "proxy/store.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <functional>
 #include <numeric>
 
+#include "net/socket_options.h"
 #include "proxy/specs.h"
 
 namespace outrigger::proxy {
@@ -465,6 +470,74 @@ TEST_F(StoreTest, RenamedListenerTakesOverTheSockets) {
   const auto snapshot = live();
   EXPECT_EQ(snapshot->listeners.find("a"), nullptr);
   EXPECT_EQ(snapshot->listeners.find("b")->part->sockets, before->sockets);
+}
+
+// Listeners whose sockets have TCP_KEEPIDLE set to `idle_s`.
+struct SocketOptionsTest : StoreTest {
+  SocketOptionsTest() {
+    make(true);
+    accept(table("t", {}), Source::kFile);
+  }
+  static SocketOption option(int name, int value) {
+    return {.level = IPPROTO_TCP,
+            .name = name,
+            .value = value,
+            .family = SocketOption::Family::kAny,
+            .field = "socket_options[0]"};
+  }
+  static ListenerSpec with_idle(ListenerSpec spec, int idle_s) {
+    spec.socket_options = {option(TCP_KEEPIDLE, idle_s)};
+    return spec;
+  }
+  std::vector<int> idles(const std::string& listener) {
+    std::vector<int> values;
+    const auto& set = live()->listeners.find(listener)->part->sockets.at(0);
+    for (uint32_t i = 0; i < set->size(); ++i)
+      EXPECT_EQ(net::socket_option_value(set->fd(i), option(TCP_KEEPIDLE, 0), values.emplace_back()), 0);
+    return values;
+  }
+  using Values = std::vector<int>;
+};
+
+TEST_F(SocketOptionsTest, TakeEffectWithTheirListener) {
+  accept(with_idle(listener("l", "t"), 11));
+  EXPECT_EQ(idles("l"), (Values{11, 11}));
+  accept(with_idle(listener("l", "late"), 12));
+  EXPECT_EQ(idles("l"), (Values{11, 11})) << "the next version waits";
+  accept(with_idle(listener("l", "t"), 11));
+  EXPECT_EQ(idles("l"), (Values{11, 11})) << "a step back";
+  accept(with_idle(listener("l", "late"), 12));
+  accept(table("late", {}), Source::kFile);
+  EXPECT_EQ(idles("l"), (Values{12, 12}));
+}
+
+TEST_F(SocketOptionsTest, OfSocketsTakenOverAreTheirListenersUntilThen) {
+  std::shared_ptr<net::SocketSet> free = *net::SocketSet::create(*net::Address::parse("127.0.0.1", 0), 1, 0);
+  const uint16_t port = free->address().port();
+  free.reset();
+  accept(with_idle(listener("a", "t", port), 11));
+  EXPECT_EQ(idles("a"), (Values{11, 11}));
+  store->retain_only(ResourceType::kListener, Source::kXds, {"b"});
+  accept(with_idle(listener("b", "late", port), 12));
+  EXPECT_EQ(idles("a"), (Values{11, 11})) << "its successor waits";
+  accept(table("late", {}), Source::kFile);
+  EXPECT_EQ(idles("b"), (Values{12, 12}));
+}
+
+TEST_F(SocketOptionsTest, WhatTheSystemDoesNotTakeIsRefusedWhenItComes) {
+  accept(with_idle(listener("l", "t"), 11));
+  EXPECT_EQ(idles("l"), (Values{11, 11}));
+  ListenerSpec wrong = with_idle(listener("l", "t"), 12);
+  wrong.socket_options.push_back(option(TCP_KEEPINTVL, 1'000'000));
+  wrong.socket_options.back().field = "socket_options[1]";
+  EXPECT_EQ(refusal(wrong), "socket_options[1]: the system does not take it: invalid argument");
+  EXPECT_EQ(idles("l"), (Values{11, 11}));
+  // A cluster's are set on each connection: none that would fail is accepted. It needs no sockets of ours to be known.
+  make(false);
+  ClusterSpec cluster = static_cluster("c");
+  cluster.socket_options = wrong.socket_options;
+  EXPECT_EQ(refusal(cluster), "socket_options[1]: the system does not take it: invalid argument");
+  EXPECT_EQ(refusal(wrong), "socket_options[1]: the system does not take it: invalid argument");
 }
 
 TEST_F(StoreTest, UnchangedChainsAreShared) {
