@@ -24,10 +24,11 @@ struct Known {
   int level, name;
   std::string_view text;
   bool listeners_only = false;
+  int least = std::numeric_limits<int>::min(), most = std::numeric_limits<int>::max();  // for anybody
 };
 constexpr Known kKnown[] = {
     {SOL_SOCKET, SO_KEEPALIVE, "SO_KEEPALIVE"},
-    {SOL_SOCKET, SO_PRIORITY, "SO_PRIORITY"},
+    {SOL_SOCKET, SO_PRIORITY, "SO_PRIORITY", false, 0, 6},
     {IPPROTO_TCP, TCP_KEEPIDLE, "TCP_KEEPIDLE"},
     {IPPROTO_TCP, TCP_KEEPINTVL, "TCP_KEEPINTVL"},
     {IPPROTO_TCP, TCP_KEEPCNT, "TCP_KEEPCNT"},
@@ -72,6 +73,9 @@ void socket_options(const Options& options, bool listener, const std::string& wh
     if (from.value_case() != core::SocketOption::kIntValue) return t.fault(at.field("int_value"), "is required");
     if (from.int_value() < std::numeric_limits<int>::min() || from.int_value() > std::numeric_limits<int>::max())
       return t.fault(at.field("int_value"), "is no int of the system's (32 bits)");
+    if (from.int_value() < known->least || from.int_value() > known->most)
+      return t.fault(at.field("int_value"), fmt::format("is {}, must be from {} to {}: more needs a privilege",
+                                                        from.int_value(), known->least, known->most));
     const SocketOption made{.level = known->level,
                             .name = known->name,
                             .value = static_cast<int>(from.int_value()),

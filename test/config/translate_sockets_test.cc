@@ -64,6 +64,7 @@ socket_options:
 - {description: why, level: 6, name: 9, int_value: 2, state: STATE_LISTENING}
 - {level: 0, name: 1, int_value: 184}
 - {level: 6, name: 18, int_value: 30000, ip_version: SOCKET_IP_VERSION_IPV6}
+- {level: 1, name: 12, int_value: 6}
 )"));
   EXPECT_EQ(spec.max_accepts_per_event, 3u);
   const std::vector<SocketOption> expected = {
@@ -74,6 +75,7 @@ socket_options:
       {IPPROTO_TCP, TCP_DEFER_ACCEPT, 2, Family::kAny, "socket_options[0]"},
       {IPPROTO_IP, IP_TOS, 184, Family::kV4, "socket_options[1]"},
       {IPPROTO_TCP, TCP_USER_TIMEOUT, 30000, Family::kV6, "socket_options[2]"},
+      {SOL_SOCKET, SO_PRIORITY, 6, Family::kAny, "socket_options[3]"},
   };
   EXPECT_EQ(spec.socket_options, expected);
   EXPECT_TRUE(good<ListenerSpec>(std::string(kListener)).socket_options.empty());
@@ -101,6 +103,7 @@ socket_options:
 - {level: 6, name: 9, int_value: 3000000000}
 - {level: 6, name: 23, int_value: 1}
 - {level: 1, name: 9, int_value: 0, ip_version: SOCKET_IP_VERSION_IPV4}
+- {level: 1, name: 12, int_value: 7}
 )"),
       {{"max_connections_to_accept_per_socket_event", "at least 1"},
        {"tcp_fast_open_queue_length", "at most 2147483647"},
@@ -110,10 +113,13 @@ socket_options:
        {"socket_options[1].int_value", "is required"},
        {"socket_options[2].int_value", "32 bits"},
        {"socket_options[3]", "TCP_FASTOPEN, which is set already"},
-       {"socket_options[4]", "SO_KEEPALIVE, which is set already"}});
+       {"socket_options[4]", "SO_KEEPALIVE, which is set already"},
+       {"socket_options[5].int_value", "is 7, must be from 0 to 6: more needs a privilege"}});
   bad(with(listener("tcp_keepalive: {}\n"), "{socket_address: {address: 127.0.0.1, port_value: 8080}}",
            "{pipe: {path: /a}}"),
       {{"tcp_keepalive", "is of TCP sockets"}});
+  bad(cluster("upstream_bind_config: {socket_options: [{level: 1, name: 12, int_value: -1}]}\n"),
+      {{"upstream_bind_config.socket_options[0].int_value", "is -1, must be from 0 to 6"}});
   // What only a listening socket can use.
   bad(cluster("upstream_bind_config: {socket_options: [{level: 6, name: 9, int_value: 1}]}\n"),
       {{"upstream_bind_config.socket_options[0]", "not supported"}});
