@@ -33,9 +33,8 @@ class Identity {
   std::string text_;
 };
 
-// What a connection of the chain is bound to: the chain's name and match, the codec and its limits. What TLS asks of
-// clients comes to it in LinkedChain::identity.
-std::string identity(const config::FilterChainSpec& spec, const std::string& listener) {
+// What a connection of the chain is bound to, without its TLS: the chain's name and match, the codec and its limits.
+std::string plain_identity(const config::FilterChainSpec& spec, const std::string& listener) {
   Identity id;
   const auto cidr = [&](const config::CidrSpec& range) { id.add(range.prefix).add(range.length); };
   const auto text = [&](const std::string& item) { id.add(item); };
@@ -126,7 +125,7 @@ Result<std::shared_ptr<const HttpChain>> ListenerCompiler::compile_chain(const c
                                                                          const std::string& listener) {
   auto chain = std::make_shared<HttpChain>();
   chain->spec = spec;
-  chain->identity = identity(spec, listener);
+  chain->identity = plain_identity(spec, listener);
   const auto compile_logs = [&](const std::vector<config::AccessLogSpec>& logs) -> Result<void> {
     for (size_t i = 0; access_log_ != nullptr && i < logs.size(); ++i) {
       auto log = AccessLogger::compile(logs[i], *access_log_);
@@ -135,7 +134,7 @@ Result<std::shared_ptr<const HttpChain>> ListenerCompiler::compile_chain(const c
     }
     return {};
   };
-  if (spec.connection_limit) {
+  if (spec.connection_limit) {  // the same whatever becomes of its TLS
     std::weak_ptr<ConnectionLimit>& known = limits_[listener + '\0' + chain->identity];
     chain->limit = known.lock();
     if (chain->limit == nullptr) known = chain->limit = std::make_shared<ConnectionLimit>();
@@ -143,6 +142,7 @@ Result<std::shared_ptr<const HttpChain>> ListenerCompiler::compile_chain(const c
   }
   if (spec.tls) {
     const config::DownstreamTlsSpec& tls = *chain->spec.tls;
+    chain->identity += upstream::tls_identity(tls);
     config::each_secret(tls, [&](const auto& reference, auto) { chain->secrets.push_back(reference.name); });
     if (chain->secrets.empty()) {
       auto made = tls_.server(tls);

@@ -70,7 +70,7 @@ class ConnectionLimit;
 struct ConnectionLimitStats;
 
 // One filter chain, compiled: the HTTP connection manager's config. `identity` names what connections are bound to
-// (match, codec; LinkedChain has the rest): a connection whose chain keeps its identity lives on through any other
+// (match, codec, what TLS asks of clients): a connection whose chain keeps its identity lives on through any other
 // change.
 struct HttpChain {
   config::FilterChainSpec spec;  // spec.hcm is the connection manager
@@ -118,8 +118,7 @@ struct LinkedChain {
   // With the secrets that it names. nullptr: the chain is plain, or lacks a secret: then nobody can be served.
   std::shared_ptr<const upstream::TlsContext> tls = nullptr;
   bool lacks_secret() const { return tls == nullptr && chain->spec.tls.has_value(); }
-  // What connections are bound to.
-  std::string identity() const { return tls == nullptr ? chain->identity : chain->identity + tls->identity(); }
+  const std::string& identity() const { return chain->identity; }
 };
 
 struct LinkedListener {

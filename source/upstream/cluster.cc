@@ -83,6 +83,7 @@ std::shared_ptr<const Cluster> Cluster::compile(const config::ClusterSpec& spec,
   cluster->state_ = state == nullptr ? std::make_shared<ClusterState>() : std::move(state);
   cluster->stats_ = std::make_unique<ClusterStats>(registry, spec);
   cluster->tls_ = std::move(tls);
+  if (spec.tls) cluster->tls_identity_ = upstream::tls_identity(*spec.tls);
   return cluster;
 }
 

@@ -80,12 +80,14 @@ class Cluster {
   const std::shared_ptr<ClusterState>& shared_state() const { return state_; }
   const ClusterStats& stats() const { return *stats_; }
   const std::shared_ptr<const TlsContext>& tls() const { return tls_; }  // nullptr: plain
+  const std::string& tls_identity() const { return tls_identity_; }      // empty: plain
 
  private:
   config::ClusterSpec spec_;
   std::shared_ptr<ClusterState> state_;
   std::unique_ptr<ClusterStats> stats_;
   std::shared_ptr<const TlsContext> tls_;
+  std::string tls_identity_;
 };
 
 }  // namespace outrigger::upstream

@@ -71,14 +71,18 @@ class Digest {
 
 Digest& add(Digest& to, const TlsSpec& spec) {
   to.add(static_cast<uint64_t>(spec.min_version)).add(static_cast<uint64_t>(spec.max_version));
-  to.add(spec.cipher_suites)
-      .add(spec.ecdh_curves)
-      .add(spec.alpn)
-      .add(spec.certificates.size())
-      .add(spec.validation.has_value());
+  to.add(spec.cipher_suites).add(spec.ecdh_curves).add(spec.alpn);
+  to.add(spec.certificates.size() + spec.certificate_secrets.size());
+  to.add(spec.validation_secret ? spec.validation_secret->name : std::string());
+  to.add(spec.validation.has_value());
   if (!spec.validation) return to;
   const config::TlsValidationSpec& asked = *spec.validation;
-  to.add(asked.parsed->digest()).add(asked.accept_untrusted);
+  if (asked.parsed != nullptr) {
+    to.add(asked.parsed->digest());
+  } else {
+    to.add(asked.trusted_ca.bytes.text()).add(asked.crl.bytes.text()).add(asked.leaf_crl_only);
+  }
+  to.add(asked.accept_untrusted);
   to.add(asked.hashes).add(asked.spki).add(asked.sans.size());
   for (const SanMatch& san : asked.sans)
     to.add(static_cast<uint64_t>(san.type)).add(static_cast<uint64_t>(san.kind)).add(san.value).add(san.ignore_case);
@@ -217,6 +221,9 @@ void TlsStats::count_end(stats::Shard& shard, const net::TlsSession& session) co
 
 // ---- contexts
 
+std::string tls_identity(const config::DownstreamTlsSpec& spec) { return bound(spec).take(); }
+std::string tls_identity(const config::UpstreamTlsSpec& spec) { return bound(spec).take(); }
+
 std::string alpn_wire(const std::vector<std::string>& protocols) {
   std::string out;
   for (const std::string& protocol : protocols) {
@@ -304,8 +311,8 @@ void TlsContext::set_server(SSL_CTX* context) const {
       context, +[](SSL*, int*, void*) { return SSL_TLSEXT_ERR_OK; });
   // By tickets only: a cache would be a lock between the workers. A ticket counts where the same is asked of clients.
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-  SSL_CTX_set_session_id_context(context, reinterpret_cast<const unsigned char*>(identity_.data()),
-                                 static_cast<unsigned>(identity_.size()));
+  SSL_CTX_set_session_id_context(context, reinterpret_cast<const unsigned char*>(session_identity_.data()),
+                                 static_cast<unsigned>(session_identity_.size()));
   SSL_CTX_set_timeout(context, static_cast<long>(server_->session_timeout_ms / 1000));
   if (!server_->tickets) {
     SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
@@ -510,7 +517,7 @@ Result<std::shared_ptr<const TlsContext>> TlsContexts::server(const config::Down
   digest.add(static_cast<uint64_t>(spec.staple_policy));
   return find_or_make(whole(std::move(digest), spec.common, spec.ticket_keys), [&] {
     std::shared_ptr<TlsContext> made(new TlsContext());
-    made->identity_ = bound(spec).take();
+    made->session_identity_ = bound(spec).take();
     made->take_common(std::exchange(spec.common, {}));
     made->server_ = std::move(spec);
     return made;
@@ -523,7 +530,6 @@ Result<std::shared_ptr<const TlsContext>> TlsContexts::client(const config::Upst
   TRY_VOID(parse(spec.common));
   return find_or_make(whole(bound(spec), spec.common), [&] {
     std::shared_ptr<TlsContext> made(new TlsContext());
-    made->identity_ = bound(spec).take();
     made->take_common(std::move(spec.common));
     made->sni_ = spec.sni;
     made->auto_host_sni_ = spec.auto_host_sni;
@@ -536,7 +542,6 @@ Result<std::shared_ptr<const TlsContext>> TlsContexts::client(const config::Upst
 std::shared_ptr<const TlsContext> TlsContexts::without_secret() {
   return find_or_make("without a secret", [] {
     std::shared_ptr<TlsContext> made(new TlsContext());
-    made->identity_ = "without a secret";
     made->lacks_secret_ = true;
     return made;
   });

@@ -48,8 +48,6 @@ class TlsContext {
   // session and its cache must not outlive this context.
   net::TlsSessionPtr client_session(const std::string& hostname, std::string_view alpn, net::TlsSessionCache* cache,
                                     bool instead = false) const;
-  // What connections are bound to: all but our own certificates and ticket keys, which rotate (not how many). SHA-256.
-  const std::string& identity() const { return identity_; }
 
  private:
   friend class TlsContexts;
@@ -74,8 +72,8 @@ class TlsContext {
 
   mutable std::atomic<Made*> made_{nullptr};
   const uint64_t id_;
-  std::string identity_;
-  config::TlsSpec common_;  // all of its certificates and authorities parsed
+  std::string session_identity_;  // servers: a session of another one is not resumed
+  config::TlsSpec common_;        // all of its certificates and authorities parsed
   config::TlsValidationSpec validation_;
   bool asks_ = false;  // something is asked of the peer's certificate
   bool verifies_chain_ = false;
@@ -106,6 +104,11 @@ class TlsContexts {
   std::unordered_map<std::string, std::weak_ptr<const TlsContext>> known_;  // by digest of the whole spec
   size_t sweep_at_ = 64;
 };
+
+// What connections are bound to, of TLS as a listener or cluster has it: all that it says but our own certificates and
+// ticket keys, which rotate (not how many). Of secrets only the names: what they bring rotates too. SHA-256.
+std::string tls_identity(const config::DownstreamTlsSpec& spec);
+std::string tls_identity(const config::UpstreamTlsSpec& spec);
 
 // "\x02h2\x08http/1.1" of {"h2", "http/1.1"} (RFC 7301 section 3.1).
 std::string alpn_wire(const std::vector<std::string>& protocols);

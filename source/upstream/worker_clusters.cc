@@ -21,8 +21,6 @@ PoolProtocol protocol_of(Codec codec, bool http2_client) {
   return PoolProtocol::kByAlpn;
 }
 
-std::string_view bound_to(const TlsContext* tls) { return tls == nullptr ? std::string_view() : tls->identity(); }
-
 }  // namespace
 
 // --- WorkerCluster
@@ -123,7 +121,7 @@ void WorkerCluster::update(std::shared_ptr<const Cluster> cluster, std::shared_p
       balancer_ = make_load_balancer(after.lb, after.least_request_choice_count, owner_.loop_.random());
     changed = changed || before.codec != after.codec;
     changed = changed || before.proxy_header != after.proxy_header;
-    if (bound_to(cluster_->tls().get()) != bound_to(cluster->tls().get()) || before.proxy_header != after.proxy_header)
+    if (cluster_->tls_identity() != cluster->tls_identity() || before.proxy_header != after.proxy_header)
       for_each_pool([](HostPool& pool) { pool.renew(); });
     std::swap(cluster, cluster_);
     release(std::move(cluster));

@@ -1,4 +1,7 @@
 // Secrets in the Store: what waits for them, what a change of one changes, what is refused.
+#include <functional>
+#include <set>
+
 #include "config/tls_material.h"
 #include "config/tls_secrets.h"
 #include "proxy/specs.h"
@@ -145,16 +148,45 @@ TEST_F(StoreSecrets, ARotationChangesTlsAndNothingElse) {
   EXPECT_NE(chain("l")->tls, before.tls);
   EXPECT_EQ(chain("l")->identity(), before.identity()) << "connections stay";
   EXPECT_EQ(cluster_tls("c"), cluster_before);
-  // What is asked of clients is what connections are bound to.
+  // So does what is asked of peers.
   accept(trust("ca", CertificateAuthority("another").pem()));
-  EXPECT_NE(chain("mutual")->identity(), mutual_before.identity());
-  EXPECT_NE(cluster_tls("c")->identity(), cluster_before->identity());
-  EXPECT_EQ(chain("l")->identity(), before.identity());
+  EXPECT_NE(chain("mutual")->tls, mutual_before.tls);
+  EXPECT_EQ(chain("mutual")->identity(), mutual_before.identity());
+  EXPECT_NE(cluster_tls("c"), cluster_before);
   // Nothing changes by what is equal.
   const uint64_t version = live()->version;
   accept(trust("ca", ca_.pem()));
   accept(trust("ca", ca_.pem()));
   EXPECT_EQ(live()->version, version + 1);
+}
+
+TEST_F(StoreSecrets, WhatTheResourceSaysOfItsTlsIsWhatConnectionsAreBoundTo) {
+  // Of the bootstrap: they stay when nothing names them.
+  for (const char* name : {"s", "t"}) accept(certificate(name, ca_.issue("a")), Source::kStatic);
+  for (const char* name : {"ca", "cb"}) accept(trust(name, ca_.pem()), Source::kStatic);
+  std::set<std::string> identities;
+  const auto identity = [&](const std::function<void(DownstreamTlsSpec&)>& change) {
+    ListenerSpec spec = tls_listener("l", {by_ads("s")});
+    spec.filter_chains[0].tls->common.validation_secret = by_ads("ca");
+    change(*spec.filter_chains[0].tls);
+    accept(spec);
+    return chain("l")->identity();
+  };
+  const std::string before = identity([](auto&) {});
+  identities.insert(before);
+  for (const std::function<void(DownstreamTlsSpec&)>& change : std::vector<std::function<void(DownstreamTlsSpec&)>>{
+           [](auto& tls) { tls.require_client_certificate = true; },
+           [](auto& tls) { tls.common.validation_secret = by_ads("cb"); },
+           [](auto& tls) { tls.common.validation.emplace().sans = {{.value = "a.example"}}; },
+           [this](auto& tls) { tls.common.validation.emplace().trusted_ca.bytes = ca_.pem(); },
+           [this](auto& tls) {
+             tls.common.validation_secret.reset();
+             tls.common.validation.emplace().trusted_ca.bytes = ca_.pem();
+           },
+           [](auto& tls) { tls.common.validation_secret.reset(); }})
+    EXPECT_TRUE(identities.insert(identity(change)).second) << identities.size();
+  // Our own certificates are not.
+  EXPECT_EQ(identity([](auto& tls) { tls.common.certificate_secrets = {by_ads("t")}; }), before);
 }
 
 TEST_F(StoreSecrets, WhatIsEqualIsOne) {

@@ -322,6 +322,53 @@ TEST_F(TlsDownstream, ANewlyRequiredCertificateIsReallyRequired) {
   EXPECT_FALSE(ask(TlsSettings{}));
 }
 
+TEST_F(TlsDownstream, OtherAuthoritiesOfTheListenerDrainToo) {
+  serve(asking(clients.pem()));
+  const std::unique_ptr<TlsTunnel> old = open({.certificate = client});
+  HttpClient before(old->plain());
+  ASSERT_EQ(before.get("/").status(), 200);
+  serve(asking(clients.pem() + ca.pem()));
+  EXPECT_TRUE(before.wait_closed());
+}
+
+TEST_F(TlsDownstream, AuthoritiesOfASecretAreForNewHandshakesOnly) {
+  config::DownstreamTlsSpec tls = server_tls({server});
+  tls.require_client_certificate = true;
+  tls.ticket_keys = {std::string(80, 'a')};
+  tls.common.validation_secret = secret_of_ads("clients");
+  ASSERT_TRUE(plane.accept(trusted_secret("clients", clients.pem())));
+  serve(tls);
+  const std::unique_ptr<TlsTunnel> old = open({.certificate = client});
+  HttpClient before(old->plain());
+  ASSERT_EQ(before.get("/").status(), 200);
+  SSL_SESSION* session = old->session();
+  const auto resumed = [&] {
+    const std::unique_ptr<TlsTunnel> next =
+        open({.certificate = client, .max_version = TLS1_3_VERSION, .session = session});
+    EXPECT_TRUE(ask(*next));
+    return next->resumed();
+  };
+  EXPECT_TRUE(resumed());
+
+  // Some are added: who has come stays, but what was verified by the others is verified again.
+  ASSERT_TRUE(plane.accept(trusted_secret("clients", clients.pem() + ca.pem())));
+  plane.publish();
+  EXPECT_FALSE(resumed());
+  EXPECT_TRUE(ask({.certificate = ca.issue("stranger")}));
+  EXPECT_EQ(before.get("/").status(), 200);
+
+  // One is gone: nobody of it comes any more.
+  ASSERT_TRUE(plane.accept(trusted_secret("clients", ca.pem())));
+  plane.publish();
+  EXPECT_FALSE(ask({.certificate = client}));
+  EXPECT_FALSE(ask({.certificate = client, .session = session}));
+  const test::HttpMessage answer = before.get("/");
+  EXPECT_EQ(answer.status(), 200);
+  EXPECT_FALSE(answer.header("connection"));
+  EXPECT_EQ(plane.stat("http.ingress_http.downstream_cx_drain_close"), 0u);
+  SSL_SESSION_free(session);
+}
+
 TEST_F(TlsDownstream, ASlowHandshakeTimesOut) {
   serve(server_tls({server}), [](config::FilterChainSpec& chain) { chain.handshake_timeout_ms = 50; });
   Socket silent = Socket::connect(plane.port());

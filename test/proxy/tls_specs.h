@@ -26,4 +26,13 @@ inline config::UpstreamTlsSpec client_tls(const std::string& trusted, std::strin
   return spec;
 }
 
+inline config::SecretSpec trusted_secret(std::string name, const std::string& trusted) {
+  config::TlsValidationSpec asked;
+  asked.trusted_ca.bytes = trusted;
+  return {.name = std::move(name), .content = std::move(asked)};
+}
+inline config::SecretRefSpec secret_of_ads(std::string name) {
+  return {.name = std::move(name), .source = config::ConfigSourceSpec{}};
+}
+
 }  // namespace outrigger::proxy

@@ -204,5 +204,43 @@ TEST_F(TlsUpstream, WhatIsAskedChangesInPlace) {
   EXPECT_EQ(plane.stat("cluster.hop.upstream_cx_total"), connections);
 }
 
+TEST_F(TlsUpstream, AuthoritiesOfASecretAreForNewHandshakesOnly) {
+  const auto trust = [&](const std::string& trusted) {
+    ASSERT_TRUE(plane.accept(trusted_secret("ca", trusted)));
+    plane.publish();
+  };
+  CertificateAuthority other("other");
+  config::UpstreamTlsSpec tls;
+  tls.common.validation_secret = secret_of_ads("ca");
+  trust(ca.pem());
+  call(tls);
+  EXPECT_EQ(status(), 200);
+  const uint64_t connections = plane.stat("cluster.hop.upstream_cx_total");
+  trust(other.pem());
+  EXPECT_EQ(status(), 200);
+  EXPECT_EQ(plane.stat("cluster.hop.upstream_cx_total"), connections);
+}
+
+TEST_F(TlsUpstream, SessionsAreNotResumedUnderOtherAuthoritiesOfASecret) {
+  const auto trust = [&](const std::string& trusted) {
+    ASSERT_TRUE(plane.accept(trusted_secret("ca", trusted)));
+    plane.publish();
+  };
+  CertificateAuthority other("other");
+  config::UpstreamTlsSpec tls;
+  tls.common.validation_secret = secret_of_ads("ca");
+  trust(ca.pem());
+  call(tls, Codec::kHttp1, [](config::ClusterSpec& spec) { spec.max_requests_per_connection = 1; });
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(status(), 200);
+  EXPECT_EQ(ssl("session_reused"), 1u);
+  trust(ca.pem() + other.pem());
+  EXPECT_EQ(status(), 200);
+  EXPECT_EQ(ssl("session_reused"), 1u);
+  EXPECT_EQ(status(), 200);
+  EXPECT_EQ(ssl("session_reused"), 2u);
+  trust(other.pem());
+  EXPECT_EQ(status(), 503);
+}
+
 }  // namespace
 }  // namespace outrigger::proxy

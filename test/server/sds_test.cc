@@ -300,22 +300,30 @@ TEST_F(SdsFiles, AClusterWhoseSecretsAreFiles) {
   RunningServer upstream(bootstrap({tls_listener_yaml(certificates_from("s", ""))}) + "  secrets: [" +
                          certificate_yaml("s", server) + "]\n");
   ASSERT_TRUE(upstream.live());
-  std::string cluster = static_cluster("up", upstream.port("main"));
-  cluster.insert(cluster.size() - 1,
-                 ", transport_socket: {name: tls, typed_config: {\"@type\": "
-                 "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: up, "
-                 "auto_sni_san_validation: true, common_tls_context: {validation_context_sds_secret_config: {name: ca, "
-                 "sds_config: {path_config_source: {path: \"" +
-                     (dir_ / "ca.yaml") + "\"}}}}}}");
+  const auto cluster = [&](const std::string& name, const std::string& more) {
+    std::string yaml = static_cluster(name, upstream.port("main"));
+    yaml.insert(yaml.size() - 1,
+                more +
+                    ", transport_socket: {name: tls, typed_config: {\"@type\": "
+                    "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: up, "
+                    "auto_sni_san_validation: true, common_tls_context: {validation_context_sds_secret_config: {name: "
+                    "ca, sds_config: {path_config_source: {path: \"" +
+                    (dir_ / "ca.yaml") + "\"}}}}}}");
+    return yaml;
+  };
   RunningServer proxy(
-      bootstrap({listener_yaml("main", inline_routes("{match: {prefix: /}, route: {cluster: up}}"))}, {cluster}));
+      bootstrap({listener_yaml("main", inline_routes("{match: {prefix: /kept}, route: {cluster: kept}}, "
+                                                     "{match: {prefix: /}, route: {cluster: fresh}}"))},
+                {cluster("kept", ""), cluster("fresh", ", max_requests_per_connection: 1")}),
+      {.concurrency = 1});
   ASSERT_TRUE(proxy.live());
-  EXPECT_EQ(test::http_get(proxy.port("main"), "/").body, "hello");
-  // Another authority: the connections that there are take no more requests.
+  for (const char* path : {"/kept", "/fresh"}) EXPECT_EQ(test::http_get(proxy.port("main"), path).body, "hello");
+  // Another authority: no new connection, but those that there are serve on.
   test::write_file(dir_ / "ca.yaml",
                    "resources: [{\"@type\": " + url(Type::kSecret) +
                        ", name: ca, validation_context: {trusted_ca: {inline_string: " + quoted(new_.pem()) + "}}}]\n");
-  EXPECT_TRUE(wait_until([&] { return test::http_get(proxy.port("main"), "/").status() == 503; }));
+  EXPECT_TRUE(wait_until([&] { return test::http_get(proxy.port("main"), "/fresh").status() == 503; }));
+  EXPECT_EQ(test::http_get(proxy.port("main"), "/kept").body, "hello");
 }
 
 }  // namespace
