@@ -64,16 +64,37 @@ std::string plain_identity(const config::FilterChainSpec& spec, const std::strin
   return id.take();
 }
 
-// `at`: where it stands now, and most probably stood.
-std::shared_ptr<const HttpChain> find_equal(const ListenerPart* previous, const config::FilterChainSpec& spec,
-                                            size_t at) {
-  if (previous == nullptr) return nullptr;
-  if (at < previous->chains.size() && previous->chains[at]->spec == spec) return previous->chains[at];
-  for (const auto& chain : previous->chains) {
-    if (chain->spec == spec) return chain;
-  }
-  return nullptr;
+std::string identity(const config::FilterChainSpec& spec, const std::string& listener) {
+  std::string plain = plain_identity(spec, listener);
+  return spec.tls ? plain + upstream::tls_identity(*spec.tls) : plain;
 }
+
+// Finds the chains of a version in the one before it, if they are equal. Most come in the order in which they were; the
+// others are looked for by identity.
+class ChainsBefore {
+ public:
+  explicit ChainsBefore(const ListenerPart* previous) : previous_(previous) {}
+  std::shared_ptr<const HttpChain> find_equal(const config::FilterChainSpec& spec, const std::string& listener) {
+    if (previous_ == nullptr) return nullptr;
+    const auto& chains = previous_->chains;
+    const auto take = [&](size_t at) {
+      next_ = at + 1;
+      return chains[at];
+    };
+    if (next_ < chains.size() && chains[next_]->spec == spec) return take(next_);
+    if (places_.empty())
+      for (size_t i = 0; i < chains.size(); ++i) places_.emplace(chains[i]->identity, i);
+    const auto [from, to] = places_.equal_range(identity(spec, listener));
+    for (auto at = from; at != to; ++at)
+      if (chains[at->second]->spec == spec) return take(at->second);
+    return nullptr;
+  }
+
+ private:
+  const ListenerPart* previous_;
+  size_t next_ = 0;  // most probably
+  std::unordered_multimap<std::string_view, size_t> places_;
+};
 
 }  // namespace
 
@@ -125,7 +146,7 @@ Result<std::shared_ptr<const HttpChain>> ListenerCompiler::compile_chain(const c
                                                                          const std::string& listener) {
   auto chain = std::make_shared<HttpChain>();
   chain->spec = spec;
-  chain->identity = plain_identity(spec, listener);
+  chain->identity = identity(spec, listener);
   const auto compile_logs = [&](const std::vector<config::AccessLogSpec>& logs) -> Result<void> {
     for (size_t i = 0; access_log_ != nullptr && i < logs.size(); ++i) {
       auto log = AccessLogger::compile(logs[i], *access_log_);
@@ -135,14 +156,13 @@ Result<std::shared_ptr<const HttpChain>> ListenerCompiler::compile_chain(const c
     return {};
   };
   if (spec.connection_limit) {  // the same whatever becomes of its TLS
-    std::weak_ptr<ConnectionLimit>& known = limits_[listener + '\0' + chain->identity];
+    std::weak_ptr<ConnectionLimit>& known = limits_[listener + '\0' + plain_identity(spec, listener)];
     chain->limit = known.lock();
     if (chain->limit == nullptr) known = chain->limit = std::make_shared<ConnectionLimit>();
     chain->limit_stats = std::make_shared<const ConnectionLimitStats>(stats_, spec.connection_limit->stat_prefix);
   }
   if (spec.tls) {
     const config::DownstreamTlsSpec& tls = *chain->spec.tls;
-    chain->identity += upstream::tls_identity(tls);
     config::each_secret(tls, [&](const auto& reference, auto) { chain->secrets.push_back(reference.name); });
     if (chain->secrets.empty()) {
       auto made = tls_.server(tls);
@@ -182,8 +202,9 @@ Result<std::shared_ptr<const ListenerPart>> ListenerCompiler::compile(const conf
   part->spec = spec;
   part->matcher = std::make_unique<ChainMatcher>(spec.filter_chains);
   part->stats = std::make_unique<ListenerStats>(stats_, spec.name);
+  ChainsBefore before(previous);
   const auto add_chain = [&](const config::FilterChainSpec& chain, const std::string& path) -> Result<void> {
-    if (auto equal = find_equal(previous, chain, part->chains.size())) {
+    if (auto equal = before.find_equal(chain, spec.name)) {
       part->chains.push_back(std::move(equal));
       return {};
     }

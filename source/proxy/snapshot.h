@@ -119,11 +119,16 @@ struct LinkedChain {
   std::shared_ptr<const upstream::TlsContext> tls = nullptr;
   bool lacks_secret() const { return tls == nullptr && chain->spec.tls.has_value(); }
   const std::string& identity() const { return chain->identity; }
+  bool operator==(const LinkedChain&) const = default;
 };
 
 struct LinkedListener {
   std::shared_ptr<const ListenerPart> part;
   std::vector<LinkedChain> chains;  // as part->chains
+};
+
+struct NameOfListener {
+  const std::string& operator()(const LinkedListener& linked) const { return linked.part->spec.name; }
 };
 
 struct LinkedCluster {
@@ -137,9 +142,8 @@ struct NameOfCluster {
 
 struct Snapshot {
   uint64_t version = 0;
-  uint64_t listeners_version = 0;  // in which a listener, or a route table of one, changed last
-  int64_t accepted_ns = 0;         // event::steady_ns() when the oldest change that is new in it came
-  NameMap<LinkedListener> listeners;
+  int64_t accepted_ns = 0;  // event::steady_ns() when the oldest change that is new in it came
+  SharedNameMap<LinkedListener, NameOfListener> listeners;
   SharedNameMap<LinkedCluster, NameOfCluster> clusters;
   NameMap<std::shared_ptr<const route::RouteTable>> route_tables;
 };

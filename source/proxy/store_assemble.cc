@@ -429,10 +429,9 @@ std::shared_ptr<const Snapshot> Store::Impl::link(int64_t accepted_ns) {
     if (entry == nullptr || entry->live == nullptr) {
       next->listeners.erase(name);
     } else {
-      next->listeners.insert(name, link_listener(*entry->live));
+      next->listeners.insert(link_listener(*entry->live));
     }
   }
-  if (!changed_listeners.empty()) next->listeners_version = next->version;
   changed_listeners.clear();
   changed_tables.clear();
   changed_clusters.clear();

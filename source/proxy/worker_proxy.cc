@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <string>
+#include <unordered_map>
 
 #include "base/check.h"
 #include "proxy/connect_upstream.h"
@@ -17,14 +18,44 @@ namespace outrigger::proxy {
 namespace {
 
 // One worker's listening on the sockets of one listener. The chains stand in the listener's order. What is in intake
-// when the listener goes still becomes a connection of its chains.
+// when the listener goes still becomes a connection of its last part's chains, departed as they are.
 struct ActiveListener {
   std::shared_ptr<const ListenerPart> part;
   std::vector<std::unique_ptr<net::Acceptor>> acceptors;
-  std::vector<ActiveChain*> chains;
+  std::vector<std::unique_ptr<ActiveChain>> chains;
+  std::vector<ActiveChain*> departed;  // what were its chains, while anything is in intake
   List<Intake, IntakeTag> intakes;
   bool gone = false;
+  ActiveChain& chain(size_t index) { return gone ? *departed[index] : *chains[index]; }
 };
+
+// Where each chain of the next version stood in the one before; kNowhere: it is new. Those of one identity are the
+// same. Most stand where they stood, counted from the front or from the back; the others are looked for by a hash.
+constexpr size_t kNowhere = SIZE_MAX;
+std::vector<size_t> places_before(const std::vector<LinkedChain>& before, const std::vector<LinkedChain>& now) {
+  const auto same = [](const LinkedChain& b, const LinkedChain& n) {
+    return b.chain == n.chain || b.identity() == n.identity();
+  };
+  const size_t most = std::min(before.size(), now.size());
+  size_t front = 0, back = 0;
+  while (front < most && same(before[front], now[front])) ++front;
+  while (back < most - front && same(before[before.size() - 1 - back], now[now.size() - 1 - back])) ++back;
+  std::unordered_multimap<std::string_view, size_t> moved;
+  moved.reserve(before.size() - back - front);
+  for (size_t b = front; b < before.size() - back; ++b) moved.emplace(before[b].identity(), b);
+  std::vector<size_t> places(now.size(), kNowhere);
+  for (size_t n = 0; n < now.size(); ++n) {
+    if (n < front) {
+      places[n] = n;
+    } else if (n >= now.size() - back) {
+      places[n] = n + before.size() - now.size();
+    } else if (const auto at = moved.find(now[n].identity()); at != moved.end()) {
+      places[n] = at->second;
+      moved.erase(at);
+    }
+  }
+  return places;
+}
 
 // A chain that is no longer in the listener: its connections drain, and are cut at the limit.
 struct DepartedChain {
@@ -46,8 +77,13 @@ struct WorkerProxy::Impl {
         drain_limit([](void* self) { static_cast<Impl*>(self)->cut_all(); }, this) {}
 
   void adopt(std::shared_ptr<const Snapshot> snapshot);
-  void update_listener(const std::string& name, const LinkedListener& linked);
-  void remove_listener(ActiveListener& listener);
+  // `pinned`: the snapshot that the worker had and `before` is of; chains that leave keep it.
+  void update_listener(const std::string& name, const LinkedListener& linked, const LinkedListener& before,
+                       PinnedSnapshot* pinned);
+  void update_chains(ActiveListener& listener, const LinkedListener& now, const LinkedListener& before,
+                     PinnedSnapshot* pinned);
+  void remove_listener(const std::string& name, PinnedSnapshot* before);
+  void stop_listening(ActiveListener& listener);
   void drain_chain(ActiveChain& chain, uint64_t over_ms);
   void accept(ActiveListener& listener, Accepted accepted);
   void on_intake_end(ActiveListener& listener, Intake& intake);
@@ -64,12 +100,16 @@ struct WorkerProxy::Impl {
   static void cut_intakes(ActiveListener& listener) {
     while (Intake* intake = listener.intakes.front()) intake->abort();
   }
+  template <class F>
+  void each_chain(F&& f) const {
+    for (const auto& [name, listener] : listeners)
+      for (const auto& chain : listener->chains) f(*chain);
+  }
   size_t connections() const;
 
   WorkerOptions options;
   WorkerState state;
   std::map<std::string, std::unique_ptr<ActiveListener>> listeners;
-  std::map<std::string, std::unique_ptr<ActiveChain>> chains;  // by listener and identity
   std::vector<std::unique_ptr<DepartedChain>> departed;
   std::vector<std::unique_ptr<ActiveListener>> departed_listeners;  // with something in intake
   size_t intakes = 0;
@@ -103,50 +143,44 @@ size_t WorkerProxy::active_requests() const { return impl_->state.active_request
 // --- config
 // ------------------------------------------------------------------------------------------------------------
 
+// Only listeners that may have changed are looked at: the snapshots share the others.
 void WorkerProxy::Impl::adopt(std::shared_ptr<const Snapshot> snapshot) {
   // Chains that will leave need the snapshot in which they are: pin it before the new one takes its place.
   PinnedSnapshot* before = state.current();
   if (before != nullptr) ++before->pins;
   state.adopt(std::move(snapshot));
-  const Snapshot& now = *state.current()->snapshot;
-  if (before != nullptr && before->snapshot->listeners_version == now.listeners_version) return state.unpin(before);
-
-  std::map<std::string, std::unique_ptr<ActiveChain>> old_chains;
-  old_chains.swap(chains);
-  const auto take_old = [&](const std::string& key) -> std::unique_ptr<ActiveChain> {
-    auto at = old_chains.find(key);
-    if (at == old_chains.end()) return nullptr;
-    std::unique_ptr<ActiveChain> chain = std::move(at->second);
-    old_chains.erase(at);
-    return chain;
-  };
-  for (auto at = listeners.begin(); at != listeners.end();) {
-    if (now.listeners.find(at->first) == nullptr) {
-      remove_listener(*at->second);
-      if (!at->second->intakes.empty()) departed_listeners.push_back(std::move(at->second));
-      at = listeners.erase(at);
-    } else {
-      ++at;
-    }
-  }
-  now.listeners.for_each([&](const std::string& name, const LinkedListener& linked) {
-    for (const LinkedChain& chain : linked.chains) {
-      const std::string key = name + '\0' + chain.identity();
-      if (chains.contains(key)) continue;
-      std::unique_ptr<ActiveChain> active = take_old(key);
-      if (active == nullptr) {
-        active = std::make_unique<ActiveChain>();
-        active->default_host = chain.chain->spec.hcm.default_host_for_http_10;
-      }
-      active->linked = chain;
-      active->buffer_limit = linked.part->spec.per_connection_buffer_limit_bytes;
-      chains.emplace(key, std::move(active));
-    }
-    update_listener(name, linked);
+  static const Snapshot kNone;
+  const auto& old = (before == nullptr ? kNone : *before->snapshot).listeners;
+  const auto& now = state.current()->snapshot->listeners;
+  now.for_each_change(old, [&](const std::string& name, uint64_t hash, const LinkedListener* linked) {
+    static const LinkedListener kNew;
+    if (linked == nullptr) return remove_listener(name, before);
+    const LinkedListener* known = old.find(name, hash);
+    update_listener(name, *linked, known == nullptr ? kNew : *known, before);
   });
-  for (auto& [key, chain] : old_chains) leave(std::move(chain), before);
   if (before != nullptr) state.unpin(before);
   sweep_chains();
+}
+
+// The listener has the chains of `before`, in its order; they stay the same objects for those that keep their identity.
+void WorkerProxy::Impl::update_chains(ActiveListener& listener, const LinkedListener& now, const LinkedListener& before,
+                                      PinnedSnapshot* pinned) {
+  const std::vector<size_t> places = places_before(before.chains, now.chains);
+  const uint32_t limit = now.part->spec.per_connection_buffer_limit_bytes;
+  const bool same_limit = before.part != nullptr && before.part->spec.per_connection_buffer_limit_bytes == limit;
+  std::vector<std::unique_ptr<ActiveChain>> old = std::exchange(listener.chains, {});
+  listener.chains.reserve(places.size());
+  for (size_t i = 0; i < places.size(); ++i) {
+    const LinkedChain& next = now.chains[i];
+    const bool fresh = places[i] == kNowhere;
+    std::unique_ptr<ActiveChain> chain = fresh ? std::make_unique<ActiveChain>() : std::move(old[places[i]]);
+    if (fresh) chain->default_host = next.chain->spec.hcm.default_host_for_http_10;
+    if (fresh || before.chains[places[i]] != next) chain->linked = next;
+    if (fresh || !same_limit) chain->buffer_limit = limit;
+    listener.chains.push_back(std::move(chain));
+  }
+  for (std::unique_ptr<ActiveChain>& chain : old)
+    if (chain != nullptr) leave(std::move(chain), pinned);
 }
 
 void WorkerProxy::Impl::leave(std::unique_ptr<ActiveChain> chain, PinnedSnapshot* before) {
@@ -159,16 +193,15 @@ void WorkerProxy::Impl::leave(std::unique_ptr<ActiveChain> chain, PinnedSnapshot
   drain_chain(*leaving.chain, leaving.chain->linked.chain->spec.hcm.drain_timeout_ms);
 }
 
-void WorkerProxy::Impl::update_listener(const std::string& name, const LinkedListener& linked) {
+void WorkerProxy::Impl::update_listener(const std::string& name, const LinkedListener& linked,
+                                        const LinkedListener& before, PinnedSnapshot* pinned) {
+  if (before.part != nullptr && before.part == linked.part && before.chains == linked.chains) return;
   std::unique_ptr<ActiveListener>& listener = listeners[name];
-  const bool fresh = listener == nullptr;
-  if (fresh) listener = std::make_unique<ActiveListener>();
-  std::shared_ptr<const ListenerPart> before = std::exchange(listener->part, linked.part);
-  listener->chains.clear();
-  for (const LinkedChain& chain : linked.chains)
-    listener->chains.push_back(chains.find(name + '\0' + chain.identity())->second.get());
-  if (fresh || before->sockets != linked.part->sockets ||
-      before->spec.max_accepts_per_event != linked.part->spec.max_accepts_per_event) {
+  if (listener == nullptr) listener = std::make_unique<ActiveListener>();
+  update_chains(*listener, linked, before, pinned);
+  std::shared_ptr<const ListenerPart> part = std::exchange(listener->part, linked.part);
+  if (part == nullptr || part->sockets != linked.part->sockets ||
+      part->spec.max_accepts_per_event != linked.part->spec.max_accepts_per_event) {
     listener->acceptors.clear();
     ActiveListener* raw = listener.get();
     if (!state.draining)
@@ -181,17 +214,33 @@ void WorkerProxy::Impl::update_listener(const std::string& name, const LinkedLis
               },
               linked.part->spec.max_accepts_per_event));
   }
-  if (before != nullptr) state.release(std::move(before));
+  if (part != nullptr) state.release(std::move(part));
 }
 
-void WorkerProxy::Impl::remove_listener(ActiveListener& listener) {
+void WorkerProxy::Impl::remove_listener(const std::string& name, PinnedSnapshot* before) {
+  const auto at = listeners.find(name);
+  ActiveListener& listener = *at->second;
+  stop_listening(listener);
+  listener.gone = true;
+  for (std::unique_ptr<ActiveChain>& chain : listener.chains) {
+    if (!listener.intakes.empty()) {
+      ++chain->count;
+      listener.departed.push_back(chain.get());
+    }
+    leave(std::move(chain), before);
+  }
+  if (listener.intakes.empty())
+    state.release(std::move(listener.part));
+  else
+    departed_listeners.push_back(std::move(at->second));
+  listeners.erase(at);
+}
+
+// What waits in the kernel's queues is accepted first.
+void WorkerProxy::Impl::stop_listening(ActiveListener& listener) {
   if (!state.draining)
     for (auto& acceptor : listener.acceptors) acceptor->accept_rest();
   listener.acceptors.clear();
-  listener.gone = true;
-  if (!listener.intakes.empty())
-    for (ActiveChain* chain : listener.chains) ++chain->count;
-  state.release(std::move(listener.part));
 }
 
 void WorkerProxy::Impl::accept(ActiveListener& listener, Accepted accepted) {
@@ -212,14 +261,13 @@ void WorkerProxy::Impl::on_intake_end(ActiveListener& listener, Intake& intake) 
   std::shared_ptr<const ListenerPart> part = intake.take_part();
   --intakes;
   if (intake.taken()) {
-    // A listener that has gone had its last part's chains; one that has changed has them anew.
-    const ListenerPart& now = listener.gone ? *part : *listener.part;
-    const int index = now.match(intake.facts());  // the facts are the intake's, so they come before take()
-    bind(listener, now, index, intake.take());
+    const int index = listener.part->match(intake.facts());  // the facts are the intake's, so they come before take()
+    bind(listener, *listener.part, index, intake.take());
   }
   state.release(std::move(part));
   if (listener.gone && listener.intakes.empty()) {
-    for (ActiveChain* chain : listener.chains) --chain->count;
+    for (ActiveChain* chain : listener.departed) --chain->count;
+    state.release(std::move(listener.part));
     std::erase_if(departed_listeners, [&](const auto& one) { return one.get() == &listener; });
   }
   on_gone();
@@ -231,7 +279,7 @@ void WorkerProxy::Impl::bind(ActiveListener& listener, const ListenerPart& part,
     ::close(accepted.fd);
     return;
   }
-  ActiveChain& chain = *listener.chains[static_cast<size_t>(index)];
+  ActiveChain& chain = listener.chain(static_cast<size_t>(index));
   if (chain.linked.lacks_secret()) {
     state.shard().add(chain.linked.chain->transport_stats->secrets_not_ready);
     ::close(accepted.fd);
@@ -303,7 +351,7 @@ void WorkerProxy::Impl::sweep_chains() {
 
 size_t WorkerProxy::Impl::connections() const {
   size_t count = intakes;
-  for (const auto& [key, chain] : chains) count += chain->count;
+  each_chain([&](const ActiveChain& chain) { count += chain.count; });
   for (const auto& one : departed) count += one->chain->count;
   return count;
 }
@@ -319,7 +367,7 @@ void WorkerProxy::Impl::check_drained() {
 
 void WorkerProxy::Impl::cut_all() {
   const auto cut = [](ChainConnection& connection) { connection.close_now(); };
-  for (auto& [key, chain] : chains) chain->connections.for_each(cut);
+  each_chain([&](ActiveChain& chain) { chain.connections.for_each(cut); });
   for (auto& one : departed) one->cut();
   for (auto& [name, listener] : listeners) cut_intakes(*listener);
   while (!departed_listeners.empty()) cut_intakes(*departed_listeners.back());
@@ -333,7 +381,7 @@ void WorkerProxy::drain(uint64_t limit_ms, std::function<void()> done) {
     for (auto& acceptor : listener->acceptors) acceptor->accept_rest();
     listener->acceptors.clear();
   }
-  for (auto& [key, chain] : impl.chains) impl.drain_chain(*chain, 0);
+  impl.each_chain([&](ActiveChain& chain) { impl.drain_chain(chain, 0); });
   for (auto& one : impl.departed) impl.drain_chain(*one->chain, 0);
   if (limit_ms == 0) {
     impl.cut_all();
@@ -347,8 +395,10 @@ void WorkerProxy::shutdown() {
   Impl& impl = *impl_;
   impl.state.draining = true;
   impl.cut_all();
-  for (auto& [name, listener] : impl.listeners) impl.remove_listener(*listener);
-  impl.listeners.clear();
+  for (auto& [name, listener] : impl.listeners) {
+    impl.stop_listening(*listener);
+    impl.state.release(std::move(listener->part));
+  }
   impl.state.cut_shadows();
   impl.state.cut_calls();
   impl.state.connects.for_each([](ConnectUpstream& one) { one.cut(); });

@@ -523,16 +523,15 @@ void Builder::Impl::publish() {
 }
 
 void Builder::Impl::count_listeners(const proxy::Snapshot& before, const proxy::Snapshot& now) {
-  now.listeners.for_each([&](const std::string& name, const proxy::LinkedListener& listener) {
-    const proxy::LinkedListener* old = before.listeners.find(name);
+  const auto count = [&](const std::string& name, uint64_t hash, const proxy::LinkedListener* listener) {
+    if (listener == nullptr) return options.stats->add(counts.listener_removed);
+    const proxy::LinkedListener* old = before.listeners.find(name, hash);
     if (old == nullptr)
       options.stats->add(counts.listener_added);
-    else if (old->part != listener.part)
+    else if (old->part != listener->part)
       options.stats->add(counts.listener_modified);
-  });
-  before.listeners.for_each([&](const std::string& name, const proxy::LinkedListener&) {
-    if (now.listeners.find(name) == nullptr) options.stats->add(counts.listener_removed);
-  });
+  };
+  now.listeners.for_each_change(before.listeners, count);
 }
 
 // Files are named by listeners and clusters, whose changes wants() counts.
