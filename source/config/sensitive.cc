@@ -33,6 +33,12 @@ constexpr int kMaxAnyDepth = 32;
 
 void redact_message(Message& message, bool all, int any_depth);
 
+// Where a secret is, which is none.
+bool names_a_place(const FieldDescriptor& field) {
+  return field.containing_type()->full_name() == "envoy.config.core.v3.DataSource" &&
+         (field.name() == "filename" || field.name() == "environment_variable");
+}
+
 void redact_any(Any& any, bool all, int any_depth) {
   if (any.value().empty()) return;
   Faults ignored;
@@ -54,7 +60,7 @@ void redact_field(Message& message, const FieldDescriptor& field, bool all, int 
       redact_message(*reflection.MutableRepeatedMessage(&message, &field, i), all, any_depth);
     return;
   }
-  if (!all || field.cpp_type() != FieldDescriptor::CPPTYPE_STRING) return;
+  if (!all || field.cpp_type() != FieldDescriptor::CPPTYPE_STRING || names_a_place(field)) return;
   if (!field.is_repeated()) return reflection.SetString(&message, &field, std::string(kRedacted));
   for (int i = 0; i < reflection.FieldSize(message, &field); ++i)
     reflection.SetRepeatedString(&message, &field, i, std::string(kRedacted));

@@ -17,7 +17,8 @@ namespace outrigger::config {
 
 inline constexpr std::string_view kRedacted = "[redacted]";
 
-// (full name of the message type, field name). A field that is itself a message: all text and bytes inside it.
+// (full name of the message type, field name). A field that is itself a message: all text and bytes inside it, but not
+// the name of the file or variable where a DataSource has them.
 struct SensitiveField {
   std::string_view message;
   std::string_view field;

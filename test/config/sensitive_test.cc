@@ -11,10 +11,12 @@
 #include "config/proto_dump.h"
 #include "config/proto_reader.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb.h"
+#include "envoy/config/core/v3/grpc_service.pb.h"
 #include "envoy/config/listener/v3/listener.pb.h"
 #include "envoy/config/route/v3/route.pb.h"
 #include "envoy/extensions/filters/http/api_key_auth/v3/api_key_auth.pb.h"
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb.h"
+#include "envoy/extensions/transport_sockets/tls/v3/common.pb.h"
 
 namespace outrigger::config {
 namespace {
@@ -28,6 +30,10 @@ auth::ApiKeyAuth keys() {
   credential->set_client("mobile");
   message.add_key_sources()->set_header("x-api-key");
   return message;
+}
+
+std::string type_url_of(const google::protobuf::Message& message) {
+  return "type.googleapis.com/" + message.GetDescriptor()->full_name();
 }
 
 TEST(Sensitive, EveryListedFieldExists) {
@@ -90,6 +96,29 @@ TEST(Sensitive, RedactsHeadersSentToAControlPlane) {
   redact(bootstrap);
   EXPECT_EQ(bootstrap.SerializeAsString().find("hush-hush"), std::string::npos);
   EXPECT_EQ(service->envoy_grpc().cluster_name(), "xds");
+}
+
+// Of a key in a file, or in a variable, only the name is told.
+TEST(Sensitive, NamesOfWhereAKeyIsAreNoKeys) {
+  namespace tls = envoy::extensions::transport_sockets::tls::v3;
+  tls::TlsCertificate message;
+  message.mutable_private_key()->set_filename("/etc/certs/tls.key");
+  EXPECT_FALSE(may_hold_secrets(type_url_of(message), message.SerializeAsString()));
+  message.mutable_private_key()->set_environment_variable("TLS_KEY");
+  EXPECT_FALSE(may_hold_secrets(type_url_of(message), message.SerializeAsString()));
+  for (const bool bytes : {false, true}) {
+    if (bytes)
+      message.mutable_private_key()->set_inline_bytes("hush-hush");
+    else
+      message.mutable_private_key()->set_inline_string("hush-hush");
+    EXPECT_TRUE(may_hold_secrets(type_url_of(message), message.SerializeAsString()));
+    redact(message);
+    EXPECT_EQ(message.SerializeAsString().find("hush-hush"), std::string::npos);
+  }
+  envoy::config::core::v3::GrpcService::GoogleGrpc::SslCredentials client;
+  client.mutable_private_key()->set_filename("/etc/certs/client.key");
+  redact(client);
+  EXPECT_EQ(client.private_key().filename(), "/etc/certs/client.key");
 }
 
 TEST(Sensitive, DropsWhatCannotBeJudged) {

@@ -9,6 +9,7 @@
 #include "config/translate.h"
 #include "filters/all_filters.h"
 #include "running_server.h"
+#include "support/certificates.h"
 #include "support/temp_dir.h"
 
 namespace outrigger::server {
@@ -91,6 +92,19 @@ std::string listener_with_key(const std::string& key) {
   return "{\"@type\": type.googleapis.com/envoy.config.listener.v3.Listener, " + yaml.substr(1);
 }
 
+// `key`: a DataSource.
+std::string listener_with_tls(const test::Certificate& certificate, const std::string& key) {
+  std::string chain;
+  for (const char c : certificate.pem) chain += c == '\n' ? std::string("\\n") : std::string(1, c);
+  std::string yaml = listener_yaml("tls", direct_response("x"));
+  yaml.insert(yaml.find("filters:"),
+              "transport_socket: {name: tls, typed_config: {\"@type\": "
+              "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, common_tls_context: "
+              "{tls_certificates: [{certificate_chain: {inline_string: \"" +
+                  chain + "\"}, private_key: " + key + "}]}}}, ");
+  return "{\"@type\": type.googleapis.com/envoy.config.listener.v3.Listener, " + yaml.substr(1);
+}
+
 struct StateDirTest : testing::Test {
   std::unique_ptr<StateDir> open(const std::string& node = "me") {
     auto opened = StateDir::open(path, node, registry);
@@ -141,6 +155,28 @@ TEST_F(StateDirTest, SecretsAreNotInTheFile) {
   EXPECT_TRUE(wait_until([&] { return registry.value("state_dir.left_out") == 1; }));
   state_dir.reset();
   EXPECT_EQ(test::read_file(path + "/last_known_good").find("hunter2"), std::string::npos);
+  EXPECT_EQ((*open()->load())->resources.size(), 1u);
+}
+
+// What a file is called is no secret, what is in it is not in the message.
+TEST_F(StateDirTest, WhatNamesAKeysFileIsInTheFile) {
+  const test::Certificate mine = test::CertificateAuthority().issue("a");
+  test::write_file(dir / "tls.key", mine.private_key);
+  auto state_dir = open();
+  state_dir->save(status_of({listener_with_tls(mine, "{filename: \"" + (dir / "tls.key") + "\"}")}, "1"));
+  ASSERT_TRUE(wait_until([&] { return registry.value("state_dir.written") == 1; }));
+  EXPECT_EQ(registry.value("state_dir.left_out"), 0u);
+  std::string inlined = "{inline_string: \"";
+  for (const char c : mine.private_key) inlined += c == '\n' ? std::string("\\n") : std::string(1, c);
+  state_dir->save(status_of({listener_with_tls(mine, inlined + "\"}"), cluster("a")}, "2"));
+  EXPECT_TRUE(wait_until([&] { return registry.value("state_dir.left_out") == 1; }));
+  EXPECT_TRUE(wait_until([&] { return registry.value("state_dir.written") == 2; }));
+  EXPECT_EQ(test::read_file(path + "/last_known_good").find("PRIVATE KEY"), std::string::npos);
+  state_dir->save(status_of({listener_with_tls(mine, "{filename: \"" + (dir / "tls.key") + "\"}")}, "3"));
+  state_dir.reset();
+  const std::string written = test::read_file(path + "/last_known_good");
+  EXPECT_NE(written.find(dir / "tls.key"), std::string::npos);
+  EXPECT_EQ(written.find("PRIVATE KEY"), std::string::npos);
   EXPECT_EQ((*open()->load())->resources.size(), 1u);
 }
 
