@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "base/give_back.h"
-#include "net/proxy_protocol.h"
 #include "net/tls_session.h"
+#include "upstream/client_pools.h"
 
 namespace outrigger::proxy {
 
@@ -45,8 +45,7 @@ void ConnectUpstream::connect(const Client& client) {
   if (spec.proxy_header != config::ProxyHeaderVersion::kNone)
     upstream::tell_client(*connection_, spec.proxy_header, client.remote, client.local);
   if (client.header == config::ProxyHeaderVersion::kNone) return;
-  net::write_proxy_header(client.header == config::ProxyHeaderVersion::kV1 ? 1 : 2, client.remote, client.local,
-                          connection_->output());
+  upstream::write_client_header(client.header, client.remote, client.local, connection_->output());
   connection_->written();
 }
 

@@ -26,10 +26,15 @@ ClientPools::~ClientPools() {
 
 void ClientPools::add(HostPool& pool) { pools_.push_back(pool); }
 
+void write_client_header(config::ProxyHeaderVersion version, const net::Address& remote, const net::Address& local,
+                         Buffer& to) {
+  net::write_proxy_header(version == config::ProxyHeaderVersion::kV1 ? 1 : 2, remote, local, to);
+}
+
 void tell_client(net::Connection& connection, config::ProxyHeaderVersion version, const net::Address& remote,
                  const net::Address& local) {
   Buffer header;
-  net::write_proxy_header(version == config::ProxyHeaderVersion::kV1 ? 1 : 2, remote, local, header);
+  write_client_header(version, remote, local, header);
   connection.precede(std::move(header));
 }
 

@@ -38,6 +38,9 @@ class ClientPools {
   List<HostPool, ClientPoolTag> pools_;
 };
 
+// Appends the header of the PROXY protocol for a client, in a version other than kNone.
+void write_client_header(config::ProxyHeaderVersion version, const net::Address& remote, const net::Address& local,
+                         Buffer& to);
 // Puts the header for a client before all that a new connection sends. Without addresses, or with addresses that the
 // version has no form for, it says that the client is not known.
 void tell_client(net::Connection& connection, config::ProxyHeaderVersion version, const net::Address& remote,

@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "base/check.h"
+#include "upstream/priority_load.h"
 
 namespace outrigger::upstream {
 namespace {
@@ -127,9 +128,7 @@ bool HostSet::contains(const Host* host) const {
 }
 
 bool in_panic(size_t healthy, size_t total, uint8_t panic_percent) {
-  constexpr uint64_t kOverprovisioning = 140;  // percent, Envoy's default
-  return kOverprovisioning * healthy < uint64_t{100} * total &&
-         uint64_t{100} * healthy < uint64_t{panic_percent} * total;
+  return kBearablePercent * healthy < 100 * total && below_panic_threshold(healthy, total, panic_percent);
 }
 
 void HostView::look(const HostSet& set) {

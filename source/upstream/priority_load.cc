@@ -5,14 +5,8 @@
 namespace outrigger::upstream {
 namespace {
 
-constexpr uint64_t kOverprovisioning = 140;  // percent, Envoy's default
-
 uint64_t availability(const PriorityLoad& of) {
-  return of.total == 0 ? 0 : std::min<uint64_t>(100, kOverprovisioning * of.healthy / of.total);
-}
-
-bool in_panic(const PriorityLoad& of, uint8_t panic_percent) {
-  return of.healthy * uint64_t{100} < uint64_t{panic_percent} * of.total;
+  return of.total == 0 ? 0 : std::min<uint64_t>(100, kBearablePercent * of.healthy / of.total);
 }
 
 // Each gets min(what is left, share(of)); what rounding leaves goes to the first that has a share.
@@ -36,7 +30,7 @@ bool spread_load(std::span<PriorityLoad> priorities, uint8_t panic_percent) {
   for (const PriorityLoad& of : priorities) {
     available += availability(of);
     hosts += of.total;
-    all_in_panic = all_in_panic && (of.total == 0 || in_panic(of, panic_percent));
+    all_in_panic = all_in_panic && (of.total == 0 || below_panic_threshold(of.healthy, of.total, panic_percent));
   }
   available = std::min<uint64_t>(available, 100);
   const bool scarce = available < 100;

@@ -13,6 +13,13 @@
 
 namespace outrigger::upstream {
 
+// What hosts can bear, in percent of their share of the load (Envoy's overprovisioning factor).
+inline constexpr uint64_t kBearablePercent = 140;
+// Whether less than `panic_percent` of the hosts are healthy: all are used then, if those cannot bear the load.
+inline bool below_panic_threshold(uint64_t healthy, uint64_t total, uint8_t panic_percent) {
+  return 100 * healthy < panic_percent * total;
+}
+
 struct PriorityLoad {
   uint32_t healthy = 0;  // hosts
   uint32_t total = 0;
