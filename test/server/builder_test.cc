@@ -349,7 +349,7 @@ TEST_F(BuilderTest, NothingBroughtWhatStandsInAFile) {
     const auto a = status(ResourceType::kCluster, "a");
     return a && a->refused().find("eds_cluster_config.eds_config.self: has no meaning in a file") != std::string::npos;
   }));
-  EXPECT_TRUE(has_cluster("b"));
+  EXPECT_TRUE(wait_until([&] { return has_cluster("b"); }));
 }
 
 TEST_F(BuilderTest, WhatIsNotAskedOfAdsIsAskedOfEachSourceOnce) {
