@@ -133,12 +133,12 @@ std::string_view scope_in(std::string_view scoped) {
   return mark == std::string_view::npos ? std::string_view() : scoped.substr(mark + 1);
 }
 
-std::string shown(std::string_view scoped) {
+std::string source_note(std::string_view scoped) {
   const std::string_view scope = scope_in(scoped);
-  std::string text(plain_name(scoped));
-  if (!scope.empty()) text.append(" of ").append(scope.substr(0, scope.rfind('#')));
-  return text;
+  return scope.empty() ? std::string() : " (" + std::string(scope.substr(0, scope.rfind('#'))) + ")";
 }
+
+std::string shown(std::string_view scoped) { return std::string(plain_name(scoped)) + source_note(scoped); }
 
 std::string ScopedNames::of(const std::string& name, const config::ConfigSourceSpec& source) const {
   return scopes ? scoped_name(name, config::scope_of(source)) : name;

@@ -74,7 +74,8 @@ struct SecretVersion : VersionBase {
 };
 
 std::string_view scope_in(std::string_view scoped);
-std::string shown(std::string_view scoped);  // for people
+std::string source_note(std::string_view scoped);  // for people: " (control_b)"; "": it is of ADS or the bootstrap
+std::string shown(std::string_view scoped);        // the name with its note
 
 // A version that was refused.
 struct Refused {

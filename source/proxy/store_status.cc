@@ -132,7 +132,8 @@ std::vector<std::string> Store::Impl::waits_for_secrets(const std::vector<std::s
   for (const std::string& name : names) {
     if (secrets.is_live(name)) continue;
     const auto* known = secrets.find(name);
-    waits.push_back("secret " + shown(name) + (known == nullptr || !known->refused ? ": unknown" : ": refused"));
+    waits.push_back("secret " + std::string(plain_name(name)) +
+                    (known == nullptr || !known->refused ? ": unknown" : ": refused") + source_note(name));
   }
   return waits;
 }
@@ -165,11 +166,11 @@ std::vector<std::string> Store::Impl::waits_of_listener(const ListenerVersion& v
     if (tables.is_live(name)) continue;
     const auto* table = tables.find(name);
     if (table == nullptr || table->staged == nullptr) {
-      waits.push_back("route table " + shown(name) + ": unknown");
+      waits.push_back("route table " + std::string(plain_name(name)) + ": unknown" + source_note(name));
       continue;
     }
     for (const std::string& cluster : waits_of_table(name))
-      waits.push_back("route table " + shown(name) + ": " + cluster);
+      waits.push_back("route table " + std::string(plain_name(name)) + ": " + cluster);
   }
   for (std::string& cluster : waits_for_clusters(version.named.clusters)) waits.push_back(std::move(cluster));
   for (std::string& secret : waits_for_secrets(version.named.secrets)) waits.push_back(std::move(secret));

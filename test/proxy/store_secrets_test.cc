@@ -237,7 +237,7 @@ TEST_F(StoreSecrets, ANameIsAnotherSecretInEachSource) {
   accept(certificate("s", ca_.issue("a")));
   EXPECT_NE(chain("l"), nullptr);
   EXPECT_EQ(chain("m"), nullptr);
-  EXPECT_EQ(waits(ResourceType::kListener, "m"), Names{"secret s of /s.yaml: unknown"});
+  EXPECT_EQ(waits(ResourceType::kListener, "m"), Names{"secret s: unknown (/s.yaml)"});
   const Origin of_file(Source::kFile, config::scope_of(file));
   ASSERT_TRUE(store_.accept(certificate("s", ca_.issue("b")), {}, of_file, "1").has_value());
   ASSERT_NE(chain("m"), nullptr);

@@ -414,9 +414,9 @@ TEST_F(StoreTest, ANameIsAnotherResourceInEachSource) {
   EXPECT_FALSE(has_cluster("theirs"));
   EXPECT_FALSE(has_listener("m"));
   EXPECT_EQ(status(ResourceType::kCluster, "theirs").waits_for(),
-            (std::vector<std::string>{"endpoints svc of control_b"}));
+            (std::vector<std::string>{"endpoints svc (control_b)"}));
   EXPECT_EQ(status(ResourceType::kListener, "m").waits_for(),
-            (std::vector<std::string>{"route table t of control_b: unknown"}));
+            (std::vector<std::string>{"route table t: unknown (control_b)"}));
   ASSERT_TRUE(store->accept(endpoints("svc", {91, 92}), {}, {Source::kXds, scope}));
   ASSERT_TRUE(store->accept(table("t", {"theirs"}), {}, {Source::kXds, scope}));
   const auto both = live();
