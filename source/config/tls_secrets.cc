@@ -31,7 +31,7 @@ TlsValidationSpec merged(const TlsValidationSpec& base, const TlsValidationSpec&
 
 template <class Content>
 const Content* find_content(const SecretRefSpec& reference, const FindSecret& find) {
-  const SecretSpec* secret = find(reference.name);
+  const SecretSpec* secret = find(reference);
   return secret == nullptr ? nullptr : std::get_if<Content>(&secret->content);
 }
 

@@ -45,7 +45,7 @@ void each_secret(UpstreamTlsSpec& tls, F&& f) {
 }
 
 // nullptr: it is not known.
-using FindSecret = std::function<const SecretSpec*(std::string_view name)>;
+using FindSecret = std::function<const SecretSpec*(const SecretRefSpec& reference)>;
 
 // Nothing names a secret any more. nullopt: one of them is not known, or of another kind.
 std::optional<DownstreamTlsSpec> with_secrets(const DownstreamTlsSpec& tls, const FindSecret& find);

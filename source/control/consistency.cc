@@ -18,7 +18,7 @@ std::vector<Inconsistency> check_consistency(const ResourceSnapshot& snapshot) {
   config::StateRegistry states;
   config::Translator translator(filters::all_filters(), states, registry,
                                 {.api_listeners = true, .files_elsewhere = true});
-  proxy::Store store({.stats = &registry, .bind = false, .now_ms = [] { return int64_t{0}; }});
+  proxy::Store store({.stats = &registry, .bind = false, .scopes = false, .now_ms = [] { return int64_t{0}; }});
   std::vector<Inconsistency> found;
   for (const auto& type : snapshot.types()) {
     for (const ResourcePtr& resource : type->resources) {

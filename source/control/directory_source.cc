@@ -246,7 +246,7 @@ void DirectorySource::parse(const std::string& path, const std::string& text, Fi
   std::vector<config::TranslatedResource> translated = translator_.resource_file(text, path, faults);
   // What the proxy's Store would refuse, this one does.
   stats::Registry registry(0);
-  proxy::Store store({.stats = &registry, .bind = false, .now_ms = [] { return int64_t{0}; }});
+  proxy::Store store({.stats = &registry, .bind = false, .scopes = false, .now_ms = [] { return int64_t{0}; }});
   std::vector<Item> items;
   for (config::TranslatedResource& one : translated) {
     faults.append(one.faults);

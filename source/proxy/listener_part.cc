@@ -163,7 +163,7 @@ Result<std::shared_ptr<const HttpChain>> ListenerCompiler::compile_chain(const c
   }
   if (spec.tls) {
     const config::DownstreamTlsSpec& tls = *chain->spec.tls;
-    config::each_secret(tls, [&](const auto& reference, auto) { chain->secrets.push_back(reference.name); });
+    config::each_secret(tls, [&](const auto& reference, auto) { chain->secrets.push_back(names_.of(reference)); });
     if (chain->secrets.empty()) {
       auto made = tls_.server(tls);
       if (!made) return fail(made.error().code, "transport_socket: " + made.error().detail);
@@ -183,7 +183,7 @@ Result<std::shared_ptr<const HttpChain>> ListenerCompiler::compile_chain(const c
   if (hcm.route_table != nullptr) {
     chain->inline_routes = route::RouteTable::compile(*hcm.route_table);
   } else {
-    chain->rds_name = Name(hcm.rds_name);
+    chain->rds_name = Name(names_.of(hcm.rds_name, hcm.rds_source));
   }
   for (const config::HttpFilterSpec& filter : hcm.filters) {
     const uint16_t id = config::filter_name_id(filter.name);

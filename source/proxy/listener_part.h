@@ -15,11 +15,20 @@
 
 namespace outrigger::proxy {
 
+// The names by which the Store knows what listeners and clusters take from a source (scoped_name).
+struct ScopedNames {
+  bool scopes = true;  // StoreOptions::scopes
+  std::string of(const std::string& name, const config::ConfigSourceSpec& source) const;
+  std::string of(const config::SecretRefSpec& secret) const {
+    return secret.source ? of(secret.name, *secret.source) : secret.name;
+  }
+};
+
 class ListenerCompiler {
  public:
   ListenerCompiler(stats::Registry& stats, AccessLogSinks* access_log, upstream::TlsContexts& tls, uint32_t workers,
-                   bool bind)
-      : stats_(stats), access_log_(access_log), tls_(tls), workers_(workers), bind_(bind) {}
+                   bool bind, ScopedNames names)
+      : stats_(stats), access_log_(access_log), tls_(tls), workers_(workers), bind_(bind), names_(names) {}
 
   // The parsed addresses of a listener; an error names the field.
   static Result<std::vector<net::Address>> addresses(const config::ListenerSpec& spec);
@@ -40,6 +49,7 @@ class ListenerCompiler {
   upstream::TlsContexts& tls_;
   uint32_t workers_;
   bool bind_;
+  ScopedNames names_;
   std::unordered_map<std::string, std::weak_ptr<net::SocketSet>> sockets_;
   std::unordered_map<std::string, std::weak_ptr<ConnectionLimit>> limits_;  // by listener and identity
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "config/source_scope.h"
 #include "event/clock.h"
 #include "net/socket_options.h"
 #include "proxy/aggregate.h"
@@ -10,6 +11,8 @@
 
 namespace outrigger::proxy {
 namespace {
+
+constexpr char kScopeMark = '\n';  // between name and scope; no name has one
 
 class Collector final : public References {
  public:
@@ -53,6 +56,21 @@ Named names_after(const TableVersion& before, const route::RouteTable& part) {
   return named;
 }
 
+// Which tables `version` names, for how long their sources let them be waited for.
+void note_table_holds(ListenerVersion& version) {
+  const std::vector<std::string>& tables = version.named.tables;
+  std::vector<std::optional<uint64_t>> holds(tables.size());
+  for (const auto& chain : version.part->chains) {
+    if (chain->rds_name.empty()) continue;
+    const auto at = std::lower_bound(tables.begin(), tables.end(), chain->rds_name.text) - tables.begin();
+    auto& hold = holds[static_cast<size_t>(at)];
+    const uint64_t ms = chain->spec.hcm.rds_source.initial_fetch_timeout_ms;
+    hold = hold ? longer_hold(*hold, ms) : ms;
+  }
+  version.table_hold_ms.clear();
+  for (const auto& hold : holds) version.table_hold_ms.push_back(*hold);
+}
+
 // Endpoints must be addresses: HostSet::compile takes that for granted.
 Result<void> check_addresses_of(const std::vector<config::EndpointSpec>& endpoints) {
   for (const config::EndpointSpec& endpoint : endpoints) {
@@ -80,6 +98,7 @@ void retag(VersionBase& version, VersionBase base) {
 
 template <class E, class V>
 void stage(Table<E>& table, const std::string& name, E& entry, std::shared_ptr<V> version) {
+  table.touched.insert(name);
   entry.staged = std::move(version);
   if (entry.staged == entry.live) {
     table.waiting.erase(name);
@@ -101,9 +120,34 @@ auto find_equal(E* entry, Equal&& equal) -> decltype(entry->staged) {
 
 }  // namespace
 
+std::string scoped_name(std::string_view name, std::string_view scope) {
+  std::string both(name);
+  if (!scope.empty()) both.append(1, kScopeMark).append(scope);
+  return both;
+}
+
+std::string_view plain_name(std::string_view scoped) { return scoped.substr(0, scoped.find(kScopeMark)); }
+
+std::string_view scope_in(std::string_view scoped) {
+  const size_t mark = scoped.find(kScopeMark);
+  return mark == std::string_view::npos ? std::string_view() : scoped.substr(mark + 1);
+}
+
+std::string source_note(std::string_view scoped) {
+  const std::string_view scope = scope_in(scoped);
+  return scope.empty() ? std::string() : " (" + std::string(scope.substr(0, scope.rfind('#'))) + ")";
+}
+
+std::string shown(std::string_view scoped) { return std::string(plain_name(scoped)) + source_note(scoped); }
+
+std::string ScopedNames::of(const std::string& name, const config::ConfigSourceSpec& source) const {
+  return scopes ? scoped_name(name, config::scope_of(source)) : name;
+}
+
 Store::Impl::Impl(StoreOptions o)
     : options(std::move(o)),
-      compiler(*options.stats, options.access_log, tls_contexts, options.workers, options.bind),
+      scoped_names{options.scopes},
+      compiler(*options.stats, options.access_log, tls_contexts, options.workers, options.bind, scoped_names),
       group(*options.stats, {}),
       forced_counter(group.counter("store.forced")) {}
 
@@ -131,10 +175,10 @@ Result<void> Store::Impl::check_addresses(const ListenerVersion& version, const 
   return {};
 }
 
-Result<void> Store::Impl::accept(config::ListenerSpec spec, VersionBase base, Source source) {
-  const std::string name = spec.name;
+Result<void> Store::Impl::accept(const std::string& name, config::ListenerSpec spec, VersionBase base,
+                                 const Origin& origin) {
   Entry<ListenerVersion>* known = listeners.find(name);
-  TRY_VOID(check_owner(known, source, name));
+  TRY_VOID(check_owner(known, origin.source, name));
   auto version = find_equal(known, [&](const ListenerVersion& v) { return v.part->spec == spec; });
   if (version != nullptr) {
     retag(*version, std::move(base));
@@ -146,11 +190,13 @@ Result<void> Store::Impl::accept(config::ListenerSpec spec, VersionBase base, So
     const ListenerVersion* previous = known == nullptr ? nullptr : (known->staged ? known->staged : known->live).get();
     TRY(version->part, compiler.compile(spec, previous == nullptr ? nullptr : previous->part.get()));
     version->named = names_of(*version->part);
+    version->origin_hold_ms = origin.initial_fetch_timeout_ms;
+    note_table_holds(*version);
     note_secrets(*version);
     TRY_VOID(check_secrets(*version));
   }
   Entry<ListenerVersion>& entry = listeners.entries[name];
-  note_accepted(entry, source);
+  note_accepted(entry, origin.source);
   secrets_named(entry.staged.get());
   secrets_named(version.get());
   stage(listeners, name, entry, std::move(version));
@@ -159,10 +205,10 @@ Result<void> Store::Impl::accept(config::ListenerSpec spec, VersionBase base, So
   return {};
 }
 
-Result<void> Store::Impl::accept(config::RouteTableSpec spec, VersionBase base, Source source) {
-  const std::string name = spec.name;
+Result<void> Store::Impl::accept(const std::string& name, config::RouteTableSpec spec, VersionBase base,
+                                 const Origin& origin) {
   Entry<TableVersion>* known = tables.find(name);
-  TRY_VOID(check_owner(known, source, name));
+  TRY_VOID(check_owner(known, origin.source, name));
   auto version = find_equal(known, [&](const TableVersion& v) {
     return v.spec.has_value() ? *v.spec == spec : !base.bytes.empty() && v.bytes == base.bytes;
   });
@@ -178,7 +224,7 @@ Result<void> Store::Impl::accept(config::RouteTableSpec spec, VersionBase base, 
     if (version->bytes.empty()) version->spec = std::move(spec);
   }
   Entry<TableVersion>& entry = tables.entries[name];
-  note_accepted(entry, source);
+  note_accepted(entry, origin.source);
   stage(tables, name, entry, std::move(version));
   return {};
 }
@@ -200,10 +246,10 @@ Result<void> Store::Impl::check_cycle(const config::ClusterSpec& spec) const {
   return {};
 }
 
-Result<void> Store::Impl::accept(config::ClusterSpec spec, VersionBase base, Source source) {
-  const std::string name = spec.name;
+Result<void> Store::Impl::accept(const std::string& name, config::ClusterSpec spec, VersionBase base,
+                                 const Origin& origin) {
   ClusterEntry* known = clusters.find(name);
-  TRY_VOID(check_owner(known, source, name));
+  TRY_VOID(check_owner(known, origin.source, name));
   TRY_VOID(check_cycle(spec));
   if (spec.discovery == config::ClusterSpec::Discovery::kStatic) TRY_VOID(check_addresses_of(spec.endpoints.endpoints));
   auto version = find_equal(known, [&](const ClusterVersion& v) { return v.spec() == spec; });
@@ -214,6 +260,12 @@ Result<void> Store::Impl::accept(config::ClusterSpec spec, VersionBase base, Sou
     version = std::make_shared<ClusterVersion>();
     static_cast<VersionBase&>(*version) = std::move(base);
     if (spec.health_check) checks_changed.insert(name);
+    version->origin_hold_ms = origin.initial_fetch_timeout_ms;
+    if (spec.discovery == config::ClusterSpec::Discovery::kEds) {
+      const std::string& service = spec.eds_service_name.empty() ? spec.name : spec.eds_service_name;
+      if (std::string scoped = scoped_names.of(service, spec.eds_source); scoped != service)
+        version->scoped_service = std::move(scoped);
+    }
     version->named.clusters = spec.members;
     std::sort(version->named.clusters.begin(), version->named.clusters.end());
     const ClusterVersion* previous = known == nullptr ? nullptr : (known->staged ? known->staged : known->live).get();
@@ -234,7 +286,7 @@ Result<void> Store::Impl::accept(config::ClusterSpec spec, VersionBase base, Sou
     }
   }
   ClusterEntry& entry = clusters.entries[name];
-  note_accepted(entry, source);
+  note_accepted(entry, origin.source);
   if (entry.staged == nullptr || !entry.staged->same_service(*version)) services_changed = true;
   secrets_named(entry.staged.get());
   secrets_named(version.get());
@@ -243,10 +295,10 @@ Result<void> Store::Impl::accept(config::ClusterSpec spec, VersionBase base, Sou
   return {};
 }
 
-Result<void> Store::Impl::accept(config::EndpointsSpec spec, VersionBase base, Source source) {
-  const std::string name = spec.cluster_name;
+Result<void> Store::Impl::accept(const std::string& name, config::EndpointsSpec spec, VersionBase base,
+                                 const Origin& origin) {
   Entry<EndpointsVersion>* known = endpoints.find(name);
-  TRY_VOID(check_owner(known, source, name));
+  TRY_VOID(check_owner(known, origin.source, name));
   TRY_VOID(check_addresses_of(spec.endpoints));
   auto version = find_equal(known, [&](const EndpointsVersion& v) { return *v.spec == spec; });
   if (version != nullptr) {
@@ -257,26 +309,26 @@ Result<void> Store::Impl::accept(config::EndpointsSpec spec, VersionBase base, S
     version->spec = std::make_shared<const config::EndpointsSpec>(std::move(spec));
   }
   Entry<EndpointsVersion>& entry = endpoints.entries[name];
-  note_accepted(entry, source);
+  note_accepted(entry, origin.source);
   stage(endpoints, name, entry, std::move(version));
   return {};
 }
 
-Result<void> Store::Impl::accept(config::SecretSpec spec, VersionBase base, Source source) {
-  const std::string name = spec.name;
+Result<void> Store::Impl::accept(const std::string& name, config::SecretSpec spec, VersionBase base,
+                                 const Origin& origin) {
   Entry<SecretVersion>* known = secrets.find(name);
-  TRY_VOID(check_owner(known, source, name));
+  TRY_VOID(check_owner(known, origin.source, name));
   auto version = find_equal(known, [&](const SecretVersion& v) { return *v.spec == spec; });
   if (version != nullptr) {
     retag(*version, std::move(base));
   } else {
-    TRY_VOID(check_users(spec));
+    TRY_VOID(check_users(name, spec));
     version = std::make_shared<SecretVersion>();
     static_cast<VersionBase&>(*version) = std::move(base);
     version->spec = std::make_shared<const config::SecretSpec>(std::move(spec));
   }
   Entry<SecretVersion>& entry = secrets.entries[name];
-  note_accepted(entry, source);
+  note_accepted(entry, origin.source);
   stage(secrets, name, entry, std::move(version));
   return {};
 }
@@ -298,30 +350,19 @@ EntryBase* Store::Impl::find(ResourceType type, std::string_view name) {
 }
 
 void Store::Impl::refuse(ResourceType type, std::string_view name, std::string_view version, std::string text) {
-  last_status = nullptr;
-  EntryBase* entry = find(type, name);
-  if (entry == nullptr) {
-    const std::string key(name);
-    switch (type) {
-      case ResourceType::kListener:
-        entry = &listeners.entries[key];
-        break;
-      case ResourceType::kRouteTable:
-        entry = &tables.entries[key];
-        break;
-      case ResourceType::kCluster:
-        entry = &clusters.entries[key];
-        break;
-      case ResourceType::kEndpoints:
-        entry = &endpoints.entries[key];
-        break;
-      case ResourceType::kSecret:
-        entry = &secrets.entries[key];
-        break;
-    }
-  }
-  entry->refused = Refused{.faults = std::move(text), .version = std::string(version)};
-  entry->updated_unix_ms = event::wall_clock_ms();
+  status_due = true;
+  const std::string key(name);
+  const auto refused = [&](auto& table) -> EntryBase& {
+    table.touched.insert(key);
+    return table.entries[key];
+  };
+  EntryBase& entry = type == ResourceType::kListener     ? refused(listeners)
+                     : type == ResourceType::kRouteTable ? refused(tables)
+                     : type == ResourceType::kCluster    ? refused(clusters)
+                     : type == ResourceType::kEndpoints  ? refused(endpoints)
+                                                         : refused(secrets);
+  entry.refused = Refused{.faults = std::move(text), .version = std::string(version)};
+  entry.updated_unix_ms = event::wall_clock_ms();
 }
 
 void Store::Impl::remove(ResourceType type, std::string_view name, Source source) {
@@ -332,7 +373,7 @@ void Store::Impl::remove(ResourceType type, std::string_view name, Source source
     return;
   }
   if (base->source != source) return;  // another source has taken it over since
-  last_status = nullptr;
+  status_due = true;
   const auto take = [&](auto& table) {
     const std::string key(name);
     auto& entry = *table.find(name);
@@ -341,6 +382,7 @@ void Store::Impl::remove(ResourceType type, std::string_view name, Source source
     entry.held_since_ms = -1;
     table.waiting.erase(key);
     table.leaving.insert(key);
+    table.touched.insert(key);
   };
   ++wants;
   switch (type) {
@@ -384,23 +426,31 @@ void Store::Impl::set_resolved(std::string_view cluster, std::vector<config::End
 Store::Store(StoreOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
 Store::~Store() = default;
 
-Result<void> Store::accept(config::Spec spec, std::string bytes, Source source, std::string version) {
-  impl_->last_status = nullptr;
+// Such a name might be taken for one of another scope.
+bool Store::Impl::has_scope_mark(std::string_view name) { return name.find(kScopeMark) != std::string_view::npos; }
+
+Result<void> Store::accept(config::Spec spec, std::string bytes, const Origin& origin, std::string version) {
+  impl_->status_due = true;
   const auto type = static_cast<ResourceType>(spec.index());
-  const std::string name(config::resource_name(spec));
+  if (Impl::has_scope_mark(config::resource_name(spec)))
+    return fail(Errc::kInvalidArgument, "name: a line break can be in no name");
+  const std::string name = scoped_name(config::resource_name(spec), origin.scope);
   if (impl_->last_version.text() != version) impl_->last_version = version;
   VersionBase base{.bytes = std::move(bytes), .version = impl_->last_version};
   Result<void> verdict =
-      std::visit([&](auto&& s) { return impl_->accept(std::move(s), std::move(base), source); }, std::move(spec));
+      std::visit([&](auto&& s) { return impl_->accept(name, std::move(s), std::move(base), origin); }, std::move(spec));
   if (!verdict) impl_->refuse(type, name, version, verdict.error().detail);
   return verdict;
 }
 
-void Store::refuse(ResourceType type, std::string_view name, std::string_view version, const config::Faults& faults) {
-  impl_->refuse(type, name, version, faults.str());
+void Store::refuse(ResourceType type, std::string_view name, std::string_view version, const config::Faults& faults,
+                   std::string_view scope) {
+  if (!Impl::has_scope_mark(name)) impl_->refuse(type, scoped_name(name, scope), version, faults.str());
 }
 
-void Store::remove(ResourceType type, std::string_view name, Source source) { impl_->remove(type, name, source); }
+void Store::remove(ResourceType type, std::string_view name, const Origin& origin) {
+  if (!Impl::has_scope_mark(name)) impl_->remove(type, scoped_name(name, origin.scope), origin.source);
+}
 
 void Store::retain_only(ResourceType type, Source source, const std::vector<std::string>& names) {
   const std::unordered_set<std::string_view> keep(names.begin(), names.end());
@@ -431,12 +481,12 @@ void Store::retain_only(ResourceType type, Source source, const std::vector<std:
 }
 
 void Store::set_resolved(std::string_view cluster, std::vector<config::EndpointSpec> endpoints) {
-  impl_->last_status = nullptr;
+  impl_->status_due = true;
   impl_->set_resolved(cluster, std::move(endpoints));
 }
 
-config::TableBase Store::table_base(std::string_view name) const {
-  const Entry<TableVersion>* entry = impl_->tables.find(name);
+config::TableBase Store::table_base(std::string_view name, std::string_view scope) const {
+  const Entry<TableVersion>* entry = impl_->tables.find(scoped_name(name, scope));
   if (entry == nullptr || entry->remove) return {};
   const auto& version = entry->staged != nullptr ? entry->staged : entry->live;
   if (version == nullptr || version->keys == nullptr || version->bytes.empty()) return {};
@@ -448,6 +498,7 @@ void Store::health_changed(std::string_view cluster) { impl_->health_changed(clu
 std::shared_ptr<const Snapshot> Store::assemble(int64_t accepted_ns) { return impl_->assemble(accepted_ns); }
 std::shared_ptr<const Snapshot> Store::live() const { return impl_->snapshot; }
 std::shared_ptr<const StoreStatus> Store::status() const { return impl_->status(); }
+std::shared_ptr<const StoreStatus> Store::status_from_scratch() const { return impl_->status_from_scratch(); }
 int64_t Store::next_deadline_ms() const { return impl_->next_deadline_ms(); }
 
 }  // namespace outrigger::proxy

@@ -57,7 +57,7 @@ bool Store::Impl::held_long_enough(EntryBase& entry, uint64_t timeout_ms) {
   const int64_t now = options.now_ms();
   if (entry.held_since_ms < 0) {
     entry.held_since_ms = now;
-    last_status = nullptr;
+    status_due = true;
   }
   return timeout_ms != 0 && now - entry.held_since_ms >= static_cast<int64_t>(timeout_ms);
 }
@@ -128,7 +128,7 @@ bool Store::Impl::first_checks_done(ClusterEntry& entry) {
     entry.next_hosts = upstream::HostSet::compile(endpoints_in(source.endpoints), before, how);
     entry.next_from = source.from;
     checks_changed.insert(version.spec().name);
-    last_status = nullptr;
+    status_due = true;
   }
   return entry.next_hosts->none_unchecked();
 }
@@ -159,7 +159,7 @@ std::vector<upstream::HealthTarget> Store::Impl::take_health_targets() {
 void Store::Impl::health_changed(std::string_view cluster) {
   ClusterEntry* entry = clusters.find(cluster);
   if (entry == nullptr) return;
-  if (entry->staged != entry->live) last_status = nullptr;
+  if (entry->staged != entry->live) status_due = true;
   if (entry->live == nullptr || entry->hosts == nullptr) return;
   options.stats->set(entry->live->part->stats().membership_healthy,
                      static_cast<int64_t>(entry->hosts->healthy_count()));
@@ -238,6 +238,7 @@ void Store::Impl::update_members() {
 // Endpoints name nothing: they are live at once, and so are the hosts of all clusters that use them.
 void Store::Impl::publish_endpoints() {
   if (endpoints.waiting.empty()) return;
+  status_due = true;
   if (services_changed) service_users.refresh();
   for (const std::string& name : endpoints.waiting) {
     auto& entry = *endpoints.find(name);
@@ -282,16 +283,18 @@ void Store::Impl::publish_tables() {
   if (listeners_changed) wanted_tables = named_tables();
   for (const std::string& name : copy(tables.waiting)) {
     Entry<TableVersion>& entry = *tables.find(name);
-    if (!wanted_tables.contains(name)) continue;
+    const auto wanted = wanted_tables.find(name);
+    if (wanted == wanted_tables.end()) continue;
     entry.was_wanted = true;
     const bool ready = closed(*entry.staged, entry.live.get());
-    if (ready || held_long_enough(entry, kDefaultHoldMs)) publish_table(name, entry, !ready);
+    if (ready || held_long_enough(entry, wanted->second)) publish_table(name, entry, !ready);
   }
 }
 
 void Store::Impl::publish_table(const std::string& name, Entry<TableVersion>& entry, bool was_forced) {
   if (was_forced)
-    OUTRIGGER_LOG(kWarning, "proxy", "route table {}: published though clusters that it names are missing", name);
+    OUTRIGGER_LOG(kWarning, "proxy", "route table {}: published though clusters that it names are missing",
+                  shown(name));
   name_clusters(entry);
   go_live(entry, was_forced);
   tables.waiting.erase(name);
@@ -394,6 +397,30 @@ LinkedListener Store::Impl::link_listener(const ListenerVersion& version) const 
   return linked;
 }
 
+// What names nothing may come before what names it.
+std::shared_ptr<const Snapshot> Store::Impl::link_some_clusters() {
+  if (options.clusters_at_once == 0 || changed_clusters.size() <= options.clusters_at_once) return nullptr;
+  auto next = std::make_shared<Snapshot>(*snapshot);
+  size_t linked = 0;
+  for (auto at = changed_clusters.begin(); at != changed_clusters.end() && linked < options.clusters_at_once;) {
+    const ClusterEntry* entry = clusters.find(*at);
+    if (entry == nullptr || entry->live == nullptr || entry->live->is_aggregate()) {
+      ++at;
+      continue;
+    }
+    next->clusters.insert(LinkedCluster{.cluster = entry->live->part, .hosts = entry->hosts});
+    at = changed_clusters.erase(at);
+    ++linked;
+  }
+  if (linked == 0) return nullptr;
+  ++next->version;
+  next->accepted_ns = 0;
+  more_to_link = true;
+  status_due = true;
+  snapshot = std::move(next);
+  return snapshot;
+}
+
 std::shared_ptr<const Snapshot> Store::Impl::link(int64_t accepted_ns) {
   if (!changed_tables.empty()) {
     for (const auto& [name, entry] : listeners.entries) {
@@ -404,10 +431,14 @@ std::shared_ptr<const Snapshot> Store::Impl::link(int64_t accepted_ns) {
       }
     }
   }
+  if (accepted_ns != 0 && first_accepted_ns == 0) first_accepted_ns = accepted_ns;
+  if (auto some = link_some_clusters()) return some;
+  more_to_link = false;
+  const int64_t accepted_first_ns = std::exchange(first_accepted_ns, 0);
   if (changed_listeners.empty() && changed_tables.empty() && changed_clusters.empty()) return nullptr;
   auto next = std::make_shared<Snapshot>(*snapshot);
   ++next->version;
-  next->accepted_ns = accepted_ns;
+  next->accepted_ns = accepted_first_ns;
   for (const std::string& name : changed_clusters) {
     const ClusterEntry* entry = clusters.find(name);
     if (entry == nullptr || entry->live == nullptr) {
@@ -435,7 +466,7 @@ std::shared_ptr<const Snapshot> Store::Impl::link(int64_t accepted_ns) {
   changed_listeners.clear();
   changed_tables.clear();
   changed_clusters.clear();
-  last_status = nullptr;
+  status_due = true;
   snapshot = std::move(next);
   return snapshot;
 }

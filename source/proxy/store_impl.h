@@ -7,6 +7,7 @@
 // Thread rule: the Store's thread.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <unordered_map>
@@ -19,9 +20,10 @@ namespace outrigger::proxy {
 
 using config::ResourceType;
 
-inline constexpr int64_t kDefaultHoldMs = 15'000;  // Envoy's default initial_fetch_timeout
+// Of two waits the longer one; 0: without end.
+inline uint64_t longer_hold(uint64_t a, uint64_t b) { return a == 0 || b == 0 ? 0 : std::max(a, b); }
 
-// What a part names, sorted, each once.
+// What a part names, sorted, each once. Tables and secrets by their scoped_name.
 struct Named {
   std::vector<std::string> clusters, tables;
   std::vector<std::string> secrets;  // that have a source; those of the bootstrap are always there
@@ -32,10 +34,12 @@ struct VersionBase {
 };
 struct NamingVersion : VersionBase {
   Named named;
+  uint64_t origin_hold_ms = 0;  // Origin::initial_fetch_timeout_ms
 };
 struct ListenerVersion : NamingVersion {
   std::shared_ptr<const ListenerPart> part;
   std::vector<net::Address> addresses;
+  std::vector<uint64_t> table_hold_ms;  // of each that `named` has: how long its source lets it be waited for
   // Of each chain, once this is live: TLS with the secrets that it names.
   std::vector<std::shared_ptr<const upstream::TlsContext>> tls;
   std::unordered_map<std::string, std::vector<size_t>> chains_of_secret;  // that name it
@@ -48,7 +52,8 @@ struct TableVersion : NamingVersion {
 struct ClusterVersion : NamingVersion {
   std::shared_ptr<const upstream::Cluster> part;
   std::shared_ptr<const std::vector<config::EndpointSpec>> resolved;  // kStrictDns: nullptr until the first answer
-  std::vector<std::string> secrets = {};                              // all that it names, sorted
+  std::vector<std::string> secrets = {};                              // all that it names (scoped_name), sorted
+  SharedText scoped_service;                                          // kEds, if its source has a scope
   const config::ClusterSpec& spec() const { return part->spec(); }
   bool is_eds() const { return spec().discovery == config::ClusterSpec::Discovery::kEds; }
   bool is_dns() const { return spec().discovery == config::ClusterSpec::Discovery::kStrictDns; }
@@ -56,7 +61,10 @@ struct ClusterVersion : NamingVersion {
   bool same_service(const ClusterVersion& other) const {
     return is_eds() == other.is_eds() && (!is_eds() || service() == other.service());
   }
-  const std::string& service() const { return spec().eds_service_name.empty() ? spec().name : spec().eds_service_name; }
+  const std::string& plain_service() const {
+    return spec().eds_service_name.empty() ? spec().name : spec().eds_service_name;
+  }
+  const std::string& service() const { return scoped_service.empty() ? plain_service() : scoped_service.text(); }
 };
 struct EndpointsVersion : VersionBase {
   std::shared_ptr<const config::EndpointsSpec> spec;
@@ -64,6 +72,10 @@ struct EndpointsVersion : VersionBase {
 struct SecretVersion : VersionBase {
   std::shared_ptr<const config::SecretSpec> spec;
 };
+
+std::string_view scope_in(std::string_view scoped);
+std::string source_note(std::string_view scoped);  // for people: " (control_b)"; "": it is of ADS or the bootstrap
+std::string shown(std::string_view scoped);        // the name with its note
 
 // A version that was refused.
 struct Refused {
@@ -94,6 +106,9 @@ template <class E>
 struct Table {
   std::map<std::string, E, std::less<>> entries;
   std::set<std::string, std::less<>> waiting, leaving;
+  // Whose status may be another than the last told; besides, those that wait and those that were told to.
+  std::set<std::string, std::less<>> touched;
+  std::vector<std::string> told_waiting;
   E* find(std::string_view name) {
     const auto it = entries.find(name);
     return it == entries.end() ? nullptr : &it->second;
@@ -109,6 +124,7 @@ struct Table {
     };
     forget(waiting);
     forget(leaving);
+    touched.emplace(name);
     if (auto it = entries.find(name); it != entries.end()) entries.erase(it);
   }
 };
@@ -187,11 +203,12 @@ struct Store::Impl {
   explicit Impl(StoreOptions options);
 
   // ---- staging (store.cc) ----
-  Result<void> accept(config::ListenerSpec spec, VersionBase base, Source source);
-  Result<void> accept(config::RouteTableSpec spec, VersionBase base, Source source);
-  Result<void> accept(config::ClusterSpec spec, VersionBase base, Source source);
-  Result<void> accept(config::EndpointsSpec spec, VersionBase base, Source source);
-  Result<void> accept(config::SecretSpec spec, VersionBase base, Source source);
+  // `name`: the scoped_name.
+  Result<void> accept(const std::string& name, config::ListenerSpec spec, VersionBase base, const Origin& origin);
+  Result<void> accept(const std::string& name, config::RouteTableSpec spec, VersionBase base, const Origin& origin);
+  Result<void> accept(const std::string& name, config::ClusterSpec spec, VersionBase base, const Origin& origin);
+  Result<void> accept(const std::string& name, config::EndpointsSpec spec, VersionBase base, const Origin& origin);
+  Result<void> accept(const std::string& name, config::SecretSpec spec, VersionBase base, const Origin& origin);
   Result<void> check_cycle(const config::ClusterSpec& spec) const;
   Result<void> check_owner(const EntryBase* entry, Source source, std::string_view name) const;
   Result<void> check_addresses(const ListenerVersion& version, const std::string& name) const;
@@ -199,17 +216,19 @@ struct Store::Impl {
   void remove(ResourceType type, std::string_view name, Source source);
   void set_resolved(std::string_view cluster, std::vector<config::EndpointSpec> endpoints);
   EntryBase* find(ResourceType type, std::string_view name);
+  static bool has_scope_mark(std::string_view name);
 
   // ---- secrets (store_secrets.cc) ----
   const config::SecretSpec* newest_secret(std::string_view name) const;
   const config::SecretSpec* live_secret(std::string_view name) const;
-  // What is wrong with TLS that names secrets, as far as they are known; `coming` (if not nullptr) is the newest of its
-  // name.
+  // What is wrong with TLS that names secrets, as far as they are known; `coming` (if not nullptr) is the newest by the
+  // scoped name `coming_name`.
   template <class Tls>
-  std::string problem_with(const Tls& tls, const config::SecretSpec* coming) const;
+  std::string problem_with(const Tls& tls, std::string_view coming_name = {},
+                           const config::SecretSpec* coming = nullptr) const;
   Result<void> check_secrets(const ListenerVersion& version) const;
   Result<void> check_secrets(const config::ClusterSpec& spec) const;
-  Result<void> check_users(const config::SecretSpec& coming);
+  Result<void> check_users(const std::string& name, const config::SecretSpec& coming);
   void note_secrets(ListenerVersion& version) const;
   void note_secrets(const config::ClusterSpec& spec, ClusterVersion& version) const;
   // Called when a version comes or goes: who names what may be another.
@@ -257,6 +276,7 @@ struct Store::Impl {
   // True if the hold is over; begins it if need be. `timeout_ms` 0: it never is.
   bool held_long_enough(EntryBase& entry, uint64_t timeout_ms);
   std::shared_ptr<const Snapshot> link(int64_t accepted_ns);
+  std::shared_ptr<const Snapshot> link_some_clusters();  // nullptr: they are few enough
   LinkedListener link_listener(const ListenerVersion& version) const;
 
   // ---- questions (store_status.cc and all) ----
@@ -272,7 +292,8 @@ struct Store::Impl {
   std::vector<std::string> waits_for_secrets(const std::vector<std::string>& names) const;
   template <class F>
   void each_secret(F&& f) const;
-  std::set<std::string> named_tables() const;  // by listeners, staged or live
+  // By listeners, staged or live: how long they let each table be waited for.
+  std::map<std::string, uint64_t, std::less<>> named_tables() const;
   std::vector<std::string> waits_of_cluster(const ClusterVersion& version) const;
   std::vector<std::string> waits_of_table(const std::string& name) const;
   static std::string_view lack_of(const ClusterEntry* entry);
@@ -283,9 +304,15 @@ struct Store::Impl {
   template <class F>
   void each_table(F&& f) const;
   std::shared_ptr<const StoreStatus> status();
+  std::shared_ptr<const StoreStatus> status_from_scratch() const;
+  template <class Of, class Waits>
+  void tell(StoreStatus& status, ResourceType type, const Of& table, const std::string& name, Waits&& waits) const;
+  template <class Self, class F>
+  static void each_type(Self& self, F&& f);
   int64_t next_deadline_ms() const;
 
   StoreOptions options;
+  const ScopedNames scoped_names;
   upstream::TlsContexts tls_contexts;
   ListenerCompiler compiler;
   stats::Group group;
@@ -297,10 +324,10 @@ struct Store::Impl {
   Table<ClusterEntry> clusters;
   Table<Entry<EndpointsVersion>> endpoints;
   Table<Entry<SecretVersion>> secrets;
-  NamedCounts live_named_clusters;       // clusters that live listeners, tables and aggregates name
-  NamedCounts live_named_tables;         // tables that live listeners name
-  std::set<std::string> wanted_tables;   // as of the last change of a listener
-  ServiceUsers service_users{clusters};  // as of the last change of a service name
+  NamedCounts live_named_clusters;  // clusters that live listeners, tables and aggregates name
+  NamedCounts live_named_tables;    // tables that live listeners name
+  std::map<std::string, uint64_t, std::less<>> wanted_tables;  // named_tables() as of the last change of a listener
+  ServiceUsers service_users{clusters};                        // as of the last change of a service name
   std::unordered_map<std::string, SecretUsers> known_secret_users;  // secret_users()
   std::set<std::string> aggregates;                                 // live ones
   bool listeners_changed = false, services_changed = false, aggregates_changed = false, secrets_changed = false;
@@ -311,8 +338,11 @@ struct Store::Impl {
   // What the next snapshot differs in.
   std::set<std::string> checks_changed;  // clusters whose hosts' checks may have to be others
   std::set<std::string> changed_listeners, changed_tables, changed_clusters;
+  bool more_to_link = false;      // the snapshot is one of several
+  int64_t first_accepted_ns = 0;  // of what they bring; 0: not timed
   std::shared_ptr<const Snapshot> snapshot = std::make_shared<Snapshot>();
-  std::shared_ptr<const StoreStatus> last_status;  // nullptr: out of date
+  std::shared_ptr<const StoreStatus> last_status = std::make_shared<StoreStatus>();
+  bool status_due = false;  // that may be out of date
 };
 
 }  // namespace outrigger::proxy

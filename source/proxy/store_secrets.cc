@@ -16,13 +16,6 @@ using config::SecretSpec;
 
 namespace {
 
-template <class Tls>
-bool names(const Tls& tls, std::string_view secret) {
-  bool found = false;
-  config::each_secret(tls, [&](const SecretRefSpec& one, SecretKind) { found = found || one.name == secret; });
-  return found;
-}
-
 void sort_unique(std::vector<std::string>& names) {
   std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());
@@ -48,13 +41,14 @@ const SecretSpec* Store::Impl::live_secret(std::string_view name) const {
 }
 
 template <class Tls>
-std::string Store::Impl::problem_with(const Tls& tls, const SecretSpec* coming) const {
-  const config::FindSecret find = [&](std::string_view name) {
-    return coming != nullptr && coming->name == name ? coming : newest_secret(name);
+std::string Store::Impl::problem_with(const Tls& tls, std::string_view coming_name, const SecretSpec* coming) const {
+  const config::FindSecret find = [&](const SecretRefSpec& one) {
+    const std::string name = scoped_names.of(one);
+    return coming != nullptr && coming_name == name ? coming : newest_secret(name);
   };
   std::string wrong;
   config::each_secret(tls, [&](const SecretRefSpec& one, SecretKind used_as) {
-    const SecretSpec* known = find(one.name);
+    const SecretSpec* known = find(one);
     if (known == nullptr || config::kind_of(*known) == used_as || !wrong.empty()) return;
     wrong = "secret " + one.name + " is a " + std::string(secret_kind_name(config::kind_of(*known))) +
             " and named as a " + std::string(secret_kind_name(used_as));
@@ -68,7 +62,7 @@ Result<void> Store::Impl::check_secrets(const ListenerVersion& version) const {
   for (size_t i = 0; i < version.part->chains.size(); ++i) {
     const HttpChain& chain = *version.part->chains[i];
     if (chain.secrets.empty()) continue;
-    if (std::string wrong = problem_with(*chain.spec.tls, nullptr); !wrong.empty())
+    if (std::string wrong = problem_with(*chain.spec.tls); !wrong.empty())
       return refused(chain_path(*version.part, i) + ".transport_socket: " + wrong);
   }
   return {};
@@ -76,23 +70,22 @@ Result<void> Store::Impl::check_secrets(const ListenerVersion& version) const {
 
 Result<void> Store::Impl::check_secrets(const config::ClusterSpec& spec) const {
   if (!spec.tls) return {};
-  if (std::string wrong = problem_with(*spec.tls, nullptr); !wrong.empty())
-    return refused("transport_socket: " + wrong);
+  if (std::string wrong = problem_with(*spec.tls); !wrong.empty()) return refused("transport_socket: " + wrong);
   return {};
 }
 
 // Those that name it could use it.
-Result<void> Store::Impl::check_users(const SecretSpec& coming) {
-  const auto known = secret_users().find(coming.name);
+Result<void> Store::Impl::check_users(const std::string& secret, const SecretSpec& coming) {
+  const auto known = secret_users().find(secret);
   if (known == known_secret_users.end()) return {};
   for (const std::string& name : known->second.listeners) {
     const auto& entry = *listeners.find(name);
     for (const auto* version : {entry.staged.get(), entry.live.get()}) {
       if (version == nullptr) continue;
-      const auto chains = version->chains_of_secret.find(coming.name);
+      const auto chains = version->chains_of_secret.find(secret);
       if (chains == version->chains_of_secret.end()) continue;
       for (const size_t i : chains->second) {
-        const std::string wrong = problem_with(*version->part->chains[i]->spec.tls, &coming);
+        const std::string wrong = problem_with(*version->part->chains[i]->spec.tls, secret, &coming);
         if (!wrong.empty()) return refused("listener " + name + ": " + chain_path(*version->part, i) + ": " + wrong);
       }
     }
@@ -100,8 +93,8 @@ Result<void> Store::Impl::check_users(const SecretSpec& coming) {
   for (const std::string& name : known->second.clusters) {
     const auto& entry = *clusters.find(name);
     for (const auto* version : {entry.staged.get(), entry.live.get()}) {
-      if (version == nullptr || !version->spec().tls || !names(*version->spec().tls, coming.name)) continue;
-      if (std::string wrong = problem_with(*version->spec().tls, &coming); !wrong.empty())
+      if (version == nullptr || !std::binary_search(version->secrets.begin(), version->secrets.end(), secret)) continue;
+      if (std::string wrong = problem_with(*version->spec().tls, secret, &coming); !wrong.empty())
         return refused("cluster " + name + ": " + wrong);
     }
   }
@@ -115,9 +108,10 @@ void Store::Impl::note_secrets(ListenerVersion& version) const {
     version.tls.push_back(chain.tls);
     if (chain.secrets.empty()) continue;
     config::each_secret(*chain.spec.tls, [&](const SecretRefSpec& one, SecretKind) {
-      auto& naming = version.chains_of_secret[one.name];
+      std::string name = scoped_names.of(one);
+      auto& naming = version.chains_of_secret[name];
       if (naming.empty() || naming.back() != i) naming.push_back(i);
-      if (one.source) version.named.secrets.push_back(one.name);
+      if (one.source) version.named.secrets.push_back(std::move(name));
     });
   }
   sort_unique(version.named.secrets);
@@ -126,8 +120,8 @@ void Store::Impl::note_secrets(ListenerVersion& version) const {
 void Store::Impl::note_secrets(const config::ClusterSpec& spec, ClusterVersion& version) const {
   if (!spec.tls) return;
   config::each_secret(*spec.tls, [&](const SecretRefSpec& one, SecretKind) {
-    version.secrets.push_back(one.name);
-    if (one.source) version.named.secrets.push_back(one.name);
+    version.secrets.push_back(scoped_names.of(one));
+    if (one.source) version.named.secrets.push_back(version.secrets.back());
   });
   sort_unique(version.secrets);
   sort_unique(version.named.secrets);
@@ -157,7 +151,8 @@ const std::unordered_map<std::string, SecretUsers>& Store::Impl::secret_users() 
 void Store::Impl::use_secrets(ListenerVersion& version, size_t index) {
   const HttpChain& chain = *version.part->chains[index];
   if (chain.secrets.empty()) return;
-  const auto whole = config::with_secrets(*chain.spec.tls, [&](std::string_view name) { return live_secret(name); });
+  const auto whole = config::with_secrets(*chain.spec.tls,
+                                          [&](const SecretRefSpec& one) { return live_secret(scoped_names.of(one)); });
   if (!whole) return;
   auto made = tls_contexts.server(*whole);
   if (made)
@@ -174,8 +169,8 @@ void Store::Impl::use_secrets(ListenerVersion& version) {
 
 bool Store::Impl::use_secrets(ClusterVersion& version) {
   if (version.secrets.empty()) return false;
-  const auto whole =
-      config::with_secrets(*version.spec().tls, [&](std::string_view name) { return live_secret(name); });
+  const auto whole = config::with_secrets(*version.spec().tls,
+                                          [&](const SecretRefSpec& one) { return live_secret(scoped_names.of(one)); });
   std::shared_ptr<const upstream::TlsContext> tls;
   if (whole) {
     auto made = tls_contexts.client(*whole);
@@ -223,7 +218,7 @@ void Store::Impl::publish_secrets() {
     }
   }
   secrets.waiting.clear();
-  last_status = nullptr;
+  status_due = true;
 }
 
 // Those of discovery that nothing, staged or live, names any more; what is removed and named serves on.
@@ -231,7 +226,7 @@ void Store::Impl::drop_secrets() {
   if (!secrets_changed && secrets.leaving.empty()) return;
   const auto& users = secret_users();
   const bool gone = drop_unnamed(secrets, [&](const std::string& name) { return users.contains(name); });
-  if (gone) last_status = nullptr;
+  if (gone) status_due = true;
 }
 
 }  // namespace outrigger::proxy

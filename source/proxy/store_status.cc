@@ -17,22 +17,18 @@ bool by_ads(const ConfigSourceSpec& source) {
 // The longest timeout of what is missing; 0 if something may be waited for without end.
 class LongestHold {
  public:
-  void add(uint64_t timeout_ms) {
-    endless_ = endless_ || timeout_ms == 0;
-    longest_ms_ = std::max(longest_ms_, timeout_ms);
-  }
-  uint64_t ms() const { return endless_ ? 0 : longest_ms_ == 0 ? kDefaultHoldMs : longest_ms_; }
+  void add(uint64_t timeout_ms) { longest_ms_ = longest_ms_ ? longer_hold(*longest_ms_, timeout_ms) : timeout_ms; }
+  uint64_t ms(uint64_t if_nothing_is) const { return longest_ms_.value_or(if_nothing_is); }
 
  private:
-  uint64_t longest_ms_ = 0;
-  bool endless_ = false;
+  std::optional<uint64_t> longest_ms_;
 };
 
 // Those that `tls` takes from a source and that are not there.
 template <class Tls, class Secrets>
-void add_secrets(LongestHold& hold, const Tls& tls, const Secrets& secrets) {
+void add_secrets(LongestHold& hold, const Tls& tls, const ScopedNames& names, const Secrets& secrets) {
   config::each_secret(tls, [&](const config::SecretRefSpec& reference, auto) {
-    if (reference.source && !secrets.is_live(reference.name)) hold.add(reference.source->initial_fetch_timeout_ms);
+    if (reference.source && !secrets.is_live(names.of(reference))) hold.add(reference.source->initial_fetch_timeout_ms);
   });
 }
 
@@ -74,8 +70,8 @@ uint64_t Store::Impl::hold_ms(const ClusterVersion& version) const {
   LongestHold hold;
   if (version.is_eds() && (version.named.secrets.empty() || !warm(version)))
     hold.add(version.spec().eds_source.initial_fetch_timeout_ms);
-  if (!version.named.secrets.empty()) add_secrets(hold, *version.spec().tls, secrets);
-  const uint64_t ms = hold.ms();
+  if (!version.named.secrets.empty()) add_secrets(hold, *version.spec().tls, scoped_names, secrets);
+  const uint64_t ms = hold.ms(version.origin_hold_ms);
   const auto& check = version.spec().health_check;
   return ms == 0 || !check ? ms : ms + check->initial_jitter_ms + check->timeout_ms;
 }
@@ -85,18 +81,23 @@ uint64_t Store::Impl::hold_ms(const ListenerVersion& version) const {
   for (const auto& chain : version.part->chains) {
     if (!chain->rds_name.empty() && !tables.is_live(chain->rds_name.text))
       hold.add(chain->spec.hcm.rds_source.initial_fetch_timeout_ms);
-    if (!chain->secrets.empty()) add_secrets(hold, *chain->spec.tls, secrets);
+    if (!chain->secrets.empty()) add_secrets(hold, *chain->spec.tls, scoped_names, secrets);
   }
-  return hold.ms();
+  return hold.ms(version.origin_hold_ms);
 }
 
-std::set<std::string> Store::Impl::named_tables() const {
-  std::set<std::string> names;
+std::map<std::string, uint64_t, std::less<>> Store::Impl::named_tables() const {
+  std::map<std::string, uint64_t, std::less<>> holds;
   for (const auto& [name, entry] : listeners.entries) {
-    if (entry.staged != nullptr) names.insert(entry.staged->named.tables.begin(), entry.staged->named.tables.end());
-    if (entry.live != nullptr) names.insert(entry.live->named.tables.begin(), entry.live->named.tables.end());
+    for (const auto* version : {entry.staged.get(), entry.live.get()}) {
+      if (version == nullptr) continue;
+      for (size_t i = 0; i < version->named.tables.size(); ++i) {
+        const auto [at, added] = holds.emplace(version->named.tables[i], version->table_hold_ms[i]);
+        if (!added) at->second = longer_hold(at->second, version->table_hold_ms[i]);
+      }
+    }
   }
-  return names;
+  return holds;
 }
 
 void ServiceUsers::refresh() {
@@ -122,7 +123,7 @@ std::vector<std::string> Store::Impl::waits_of_cluster(const ClusterVersion& ver
     if (entry != nullptr && entry->next_hosts != nullptr) waits.push_back("the first health checks of its hosts");
     return waits;
   }
-  waits.push_back(version.is_dns() ? "the addresses of its DNS names" : "endpoints " + version.service());
+  waits.push_back(version.is_dns() ? "the addresses of its DNS names" : "endpoints " + shown(version.service()));
   return waits;
 }
 
@@ -131,7 +132,8 @@ std::vector<std::string> Store::Impl::waits_for_secrets(const std::vector<std::s
   for (const std::string& name : names) {
     if (secrets.is_live(name)) continue;
     const auto* known = secrets.find(name);
-    waits.push_back("secret " + name + (known == nullptr || !known->refused ? ": unknown" : ": refused"));
+    waits.push_back("secret " + std::string(plain_name(name)) +
+                    (known == nullptr || !known->refused ? ": unknown" : ": refused") + source_note(name));
   }
   return waits;
 }
@@ -164,60 +166,100 @@ std::vector<std::string> Store::Impl::waits_of_listener(const ListenerVersion& v
     if (tables.is_live(name)) continue;
     const auto* table = tables.find(name);
     if (table == nullptr || table->staged == nullptr) {
-      waits.push_back("route table " + name + ": unknown");
+      waits.push_back("route table " + std::string(plain_name(name)) + ": unknown" + source_note(name));
       continue;
     }
-    for (const std::string& cluster : waits_of_table(name)) waits.push_back("route table " + name + ": " + cluster);
+    for (const std::string& cluster : waits_of_table(name))
+      waits.push_back("route table " + std::string(plain_name(name)) + ": " + cluster);
   }
   for (std::string& cluster : waits_for_clusters(version.named.clusters)) waits.push_back(std::move(cluster));
   for (std::string& secret : waits_for_secrets(version.named.secrets)) waits.push_back(std::move(secret));
   return waits;
 }
 
+// Calls f(type, table, what a staged version of it waits for) for each type.
+template <class Self, class F>
+void Store::Impl::each_type(Self& self, F&& f) {
+  const auto nothing = [](const std::string&, const VersionBase&) { return std::vector<std::string>(); };
+  f(ResourceType::kListener, self.listeners, [&](const auto&, const auto& v) { return self.waits_of_listener(v); });
+  f(ResourceType::kRouteTable, self.tables, [&](const auto& name, const auto&) { return self.waits_of_table(name); });
+  f(ResourceType::kCluster, self.clusters, [&](const auto&, const auto& v) { return self.waits_of_cluster(v); });
+  f(ResourceType::kEndpoints, self.endpoints, nothing);
+  f(ResourceType::kSecret, self.secrets, nothing);
+}
+
+// Puts into `status` what there is to say of the resource now.
+template <class Of, class Waits>
+void Store::Impl::tell(StoreStatus& status, ResourceType type, const Of& table, const std::string& name,
+                       Waits&& waits) const {
+  StoreStatus::Resource r;
+  r.type = type;
+  r.name = plain_name(name);
+  if (const std::string_view scope = scope_in(name); !scope.empty()) r.scope = std::string(scope);
+  const auto key = StoreStatus::KeyOfResource()(r);
+  const auto count = [&](const StoreStatus::Resource& one, int64_t by) {
+    if (!one.refused().empty()) status.refused += by;
+    if (one.staged_bytes.empty() && one.waits_for().empty()) return;
+    if (type == ResourceType::kListener) status.listeners_warming += by;
+    if (type == ResourceType::kCluster) status.clusters_warming += by;
+  };
+  if (const StoreStatus::Resource* told = status.resources.find(key)) count(*told, -1);
+  const auto* entry = table.find(name);
+  if (entry == nullptr) {
+    status.resources.erase(key);
+    return;
+  }
+  r.source = entry->source;
+  if (entry->live != nullptr) {
+    r.live_version = entry->live->version;
+    r.live_bytes = entry->live->bytes;
+  }
+  if (entry->staged != nullptr) {
+    r.staged_version = entry->staged->version;
+    if (entry->staged != entry->live) {
+      r.staged_bytes = entry->staged->bytes;
+      if (auto waits_for = waits(name, *entry->staged); !waits_for.empty())
+        r.trouble.make().waits_for = std::move(waits_for);
+    }
+  }
+  r.removed_but_named = entry->remove && entry->live != nullptr;
+  if (entry->refused) {
+    r.trouble.make().refused = entry->refused->faults;
+    r.trouble.make().refused_version = entry->refused->version;
+  }
+  r.updated_unix_ms = entry->updated_unix_ms;
+  count(r, 1);
+  status.resources.put(std::move(r));
+}
+
 std::shared_ptr<const StoreStatus> Store::Impl::status() {
-  if (last_status != nullptr) return last_status;
-  auto status = std::make_shared<StoreStatus>();
+  if (!std::exchange(status_due, false)) return last_status;
+  auto status = std::make_shared<StoreStatus>(*last_status);
   status->version = snapshot->version;
   status->forced = forced;
-  status->resources.reserve(listeners.entries.size() + tables.entries.size() + clusters.entries.size() +
-                            endpoints.entries.size() + secrets.entries.size());
-  const auto add_all = [&](ResourceType type, const auto& table, auto&& waits) {
-    for (const auto& [name, entry] : table.entries) {
-      StoreStatus::Resource& r = status->resources.emplace_back();
-      r.type = type;
-      r.name = name;
-      r.source = entry.source;
-      if (entry.live != nullptr) {
-        r.live_version = entry.live->version;
-        r.live_bytes = entry.live->bytes;
-      }
-      if (entry.staged != nullptr) {
-        r.staged_version = entry.staged->version;
-        if (entry.staged != entry.live) {
-          r.staged_bytes = entry.staged->bytes;
-          if (auto waits_for = waits(name, *entry.staged); !waits_for.empty())
-            r.trouble.make().waits_for = std::move(waits_for);
-        }
-      }
-      r.removed_but_named = entry.remove && entry.live != nullptr;
-      if (entry.refused) {
-        r.trouble.make().refused = entry.refused->faults;
-        r.trouble.make().refused_version = entry.refused->version;
-      }
-      r.updated_unix_ms = entry.updated_unix_ms;
-    }
-  };
-  const auto nothing = [](const std::string&, const VersionBase&) { return std::vector<std::string>(); };
-  add_all(ResourceType::kListener, listeners, [&](const auto&, const auto& v) { return waits_of_listener(v); });
-  add_all(ResourceType::kRouteTable, tables, [&](const auto& name, const auto&) { return waits_of_table(name); });
-  add_all(ResourceType::kCluster, clusters, [&](const auto&, const auto& v) { return waits_of_cluster(v); });
-  add_all(ResourceType::kEndpoints, endpoints, nothing);
-  add_all(ResourceType::kSecret, secrets, nothing);
+  each_type(*this, [&](ResourceType type, auto& table, const auto& waits) {
+    std::set<std::string, std::less<>> names = std::exchange(table.touched, {});
+    names.insert(table.told_waiting.begin(), table.told_waiting.end());
+    names.insert(table.waiting.begin(), table.waiting.end());
+    table.told_waiting.assign(table.waiting.begin(), table.waiting.end());
+    for (const std::string& name : names) tell(*status, type, table, name, waits);
+  });
   last_status = status;
   return status;
 }
 
+std::shared_ptr<const StoreStatus> Store::Impl::status_from_scratch() const {
+  auto status = std::make_shared<StoreStatus>();
+  status->version = snapshot->version;
+  status->forced = forced;
+  each_type(*this, [&](ResourceType type, const auto& table, const auto& waits) {
+    for (const auto& [name, entry] : table.entries) tell(*status, type, table, name, waits);
+  });
+  return status;
+}
+
 int64_t Store::Impl::next_deadline_ms() const {
+  if (more_to_link) return options.now_ms();
   int64_t next = -1;
   const auto consider = [&](const EntryBase& entry, uint64_t timeout_ms) {
     if (entry.held_since_ms < 0 || timeout_ms == 0) return;
@@ -229,7 +271,10 @@ int64_t Store::Impl::next_deadline_ms() const {
     // What waits in a circle goes on when another hold ends.
     if (!waits_in_circle(*entry.staged)) consider(entry, hold_ms(*entry.staged));
   }
-  for (const std::string& name : tables.waiting) consider(*tables.find(name), kDefaultHoldMs);
+  for (const std::string& name : tables.waiting) {
+    const auto wanted = wanted_tables.find(name);
+    if (wanted != wanted_tables.end()) consider(*tables.find(name), wanted->second);
+  }
   for (const std::string& name : listeners.waiting) {
     const auto& entry = *listeners.find(name);
     consider(entry, hold_ms(*entry.staged));
@@ -238,10 +283,10 @@ int64_t Store::Impl::next_deadline_ms() const {
 }
 
 bool Store::settled() const {
-  const std::set<std::string> wanted = impl_->named_tables();
+  const auto wanted = impl_->named_tables();
   const auto& waiting = impl_->tables.waiting;
-  return impl_->clusters.waiting.empty() && impl_->endpoints.waiting.empty() && impl_->listeners.waiting.empty() &&
-         impl_->secrets.waiting.empty() &&
+  return !impl_->more_to_link && impl_->clusters.waiting.empty() && impl_->endpoints.waiting.empty() &&
+         impl_->listeners.waiting.empty() && impl_->secrets.waiting.empty() &&
          std::none_of(waiting.begin(), waiting.end(), [&](const auto& name) { return wanted.contains(name); });
 }
 
@@ -250,7 +295,7 @@ template <class F>
 void Store::Impl::each_service(F&& f) const {
   for (const auto& [name, entry] : clusters.entries) {
     for (const auto* version : {entry.staged.get(), entry.live.get()}) {
-      if (version != nullptr && version->is_eds()) f(version->spec().eds_source, version->service());
+      if (version != nullptr && version->is_eds()) f(version->spec().eds_source, version->plain_service());
     }
   }
 }
@@ -262,7 +307,7 @@ void Store::Impl::each_table(F&& f) const {
     for (const auto* version : {entry.staged.get(), entry.live.get()}) {
       if (version == nullptr || entry.remove) continue;
       for (const auto& chain : version->part->chains) {
-        if (!chain->rds_name.empty()) f(chain->spec.hcm.rds_source, chain->rds_name.text);
+        if (!chain->rds_name.empty()) f(chain->spec.hcm.rds_source, chain->spec.hcm.rds_name);
       }
     }
   }

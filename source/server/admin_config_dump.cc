@@ -83,6 +83,8 @@ void write_waits(const Resource& resource, JsonWriter& json) {
 // Listeners come as Envoy has them: by name, with the states below. The others: one entry, the waiting state inside.
 void write_resource(const Kind& kind, const Resource& resource, JsonWriter& json) {
   json.open('{').key("name").string(resource.name);
+  if (const std::string& scope = resource.scope.text(); !scope.empty())
+    json.key("config_source").string(scope.substr(0, scope.rfind('#')));
   const bool nested = kind.type == ResourceType::kListener && resource.source != Source::kStatic;
   if (!resource.live_bytes.empty()) {
     if (nested) json.key("active_state").open('{');
@@ -129,12 +131,12 @@ class Dump {
       return r.type == kind.type && (r.source == Source::kStatic) == in_static_ &&
              (filter_ == nullptr || RE2::PartialMatch(r.name, *filter_));
     };
-    while (at_ < status_->resources.size() && !wanted(status_->resources[at_])) ++at_;
-    if (at_ < status_->resources.size()) {
-      write_resource(kind, status_->resources[at_++], json_);
+    while (at_ != status_->resources.end() && !wanted(*at_)) ++at_;
+    if (at_ != status_->resources.end()) {
+      write_resource(kind, *at_++, json_);
       return true;
     }
-    at_ = 0;
+    at_ = status_->resources.begin();
     json_.close(']');
     if (std::exchange(in_static_, false)) {
       json_.key(kind.of_dynamic).open('[');
@@ -173,7 +175,7 @@ class Dump {
   bool begun_ = false;
   bool in_static_ = true;
   size_t kind_ = 0;
-  size_t at_ = 0;
+  proxy::StoreStatus::Resources::Iterator at_ = status_->resources.begin();
 };
 
 }  // namespace

@@ -30,9 +30,10 @@ using config::ResourceType;
 using config::TranslatedResource;
 using proxy::Source;
 
-constexpr uint64_t kPublishMs = 2;   // between two snapshots
-constexpr uint64_t kStatusMs = 20;   // from a change to its status
-constexpr uint64_t kTrimMs = 2'000;  // from the last large batch until its memory is given back
+constexpr uint64_t kPublishMs = 2;         // between two snapshots
+constexpr size_t kClustersAtOnce = 2'000;  // in one snapshot
+constexpr uint64_t kStatusMs = 20;         // from a change to its status
+constexpr uint64_t kTrimMs = 2'000;        // from the last large batch until its memory is given back
 constexpr size_t kLargeBatchBytes = 256 * 1024;
 constexpr size_t kMaxLoggedFaults = 20;
 
@@ -99,11 +100,11 @@ struct ResourceFiles {
   std::vector<FileSource> wanted;
   std::map<std::string, std::string> read;  // hash of the content by path
   // With data: to translate it again.
-  Source source = Source::kXds;
+  proxy::Origin origin = Source::kXds;
   std::string version, bytes;
 };
 
-ResourceFiles files_of(const TranslatedResource& resource, Source from, const std::string& version) {
+ResourceFiles files_of(const TranslatedResource& resource, const proxy::Origin& from, const std::string& version) {
   ResourceFiles files;
   each_source(*resource.spec, [&](ResourceType type, const ConfigSourceSpec& source, const char*) {
     if (source.kind == ConfigSourceSpec::Kind::kFile)
@@ -114,7 +115,7 @@ ResourceFiles files_of(const TranslatedResource& resource, Source from, const st
     files.wanted.push_back({.type = resource.type, .path = data.file, .watched_directory = {}, .data = true});
   });
   if (files.read.empty()) return files;
-  files.source = from;
+  files.origin = from;
   files.version = version;
   files.bytes = resource.bytes;
   return files;
@@ -182,8 +183,13 @@ struct Builder::Impl {
         counts(*o.stats),
         translator(filters::all_filters(), states, *o.stats,
                    {.unknown_fields = o.unknown_fields,
-                    .table_base = [this](std::string_view name) { return store.table_base(name); }}),
-        store({.stats = o.stats, .access_log = o.access_log, .workers = o.workers, .bind = o.bind, .now_ms = now_ms}) {}
+                    .table_base = [this](std::string_view name) { return store.table_base(name, translating); }}),
+        store({.stats = o.stats,
+               .access_log = o.access_log,
+               .workers = o.workers,
+               .bind = o.bind,
+               .clusters_at_once = kClustersAtOnce,
+               .now_ms = now_ms}) {}
 
   struct Item {
     TranslatedResource resource;
@@ -194,6 +200,7 @@ struct Builder::Impl {
   struct Batch {
     ResourceType type = ResourceType::kListener;
     Source source = Source::kXds;
+    std::string scope = {};  // proxy::Origin::scope
     bool full_set = false;
     std::vector<Item> items;
     std::vector<std::string> kept;  // there and unchanged
@@ -208,7 +215,8 @@ struct Builder::Impl {
   Batch translate(xds::Update& update);
   void apply_file(const FileSource& source, const std::string& text, const std::string& error);
   void apply_data(const FileSource& source, const std::string& text, const std::string& error);
-  void keep_files(ResourceType type, const std::string& name, ResourceFiles files);
+  void keep_files(ResourceType type, const std::string& scoped_name, ResourceFiles files);
+  proxy::Origin origin_of(const Batch& batch) const;
   void first_answer(ResourceType type);
   void change_arrived() { arrived_ns = arrived_ns != 0 ? arrived_ns : event::steady_ns(); }
   void publish_soon();
@@ -226,8 +234,10 @@ struct Builder::Impl {
   BuilderCallbacks callbacks;
   std::thread thread;
 
-  std::map<std::pair<ResourceType, std::string>, ResourceFiles> resource_files;  // of those that have any
-  std::vector<FileSource> bootstrap_files;                                       // LDS, CDS
+  std::string translating;  // the scope of what is translated now
+  std::map<std::pair<ResourceType, std::string>, ResourceFiles>
+      resource_files;                       // by scoped_name, of those that have any
+  std::vector<FileSource> bootstrap_files;  // LDS, CDS
   Wanted wanted;
   bool wanted_told = false;
   uint64_t wants_told = 0;
@@ -317,6 +327,7 @@ xds::Verdict Builder::Impl::apply(Batch batch) {
       resource.spec.reset();
     }
   }
+  const proxy::Origin origin = origin_of(batch);
   // First what goes, so that a listener may take over the address of one that is no longer wanted.
   const auto forget_files = [&](auto&& gone) {
     std::erase_if(resource_files, [&](const auto& entry) { return entry.first.first == batch.type && gone(entry); });
@@ -326,8 +337,8 @@ xds::Verdict Builder::Impl::apply(Batch batch) {
     forget_files([&](const auto& entry) { return !seen.contains(entry.first.second); });
   }
   for (const std::string& name : batch.removed) {
-    store.remove(batch.type, name, batch.source);
-    resource_files.erase({batch.type, name});
+    store.remove(batch.type, name, origin);
+    resource_files.erase({batch.type, proxy::scoped_name(name, batch.scope)});
   }
   std::vector<const config::ClusterSpec*> clusters;
   for (const Item& item : batch.items)
@@ -377,17 +388,25 @@ bool Builder::Impl::take(const Batch& batch, Item& item, std::vector<std::string
     }
   }
   if (!resource.spec) {
-    if (!resource.name.empty()) store.refuse(batch.type, resource.name, item.version, resource.faults);
+    if (!resource.name.empty()) store.refuse(batch.type, resource.name, item.version, resource.faults, batch.scope);
     return false;
   }
-  ResourceFiles files = files_of(resource, batch.source, item.version);
-  auto accepted = store.accept(std::move(*resource.spec), std::move(resource.bytes), batch.source, item.version);
+  const proxy::Origin origin = origin_of(batch);
+  ResourceFiles files = files_of(resource, origin, item.version);
+  auto accepted = store.accept(std::move(*resource.spec), std::move(resource.bytes), origin, item.version);
   if (!accepted) {
     faults.push_back(fmt::format("{}/{}: {}", short_type(batch.type), resource.name, accepted.error().detail));
     return false;
   }
-  keep_files(batch.type, resource.name, std::move(files));
+  keep_files(batch.type, proxy::scoped_name(resource.name, batch.scope), std::move(files));
   return true;
+}
+
+proxy::Origin Builder::Impl::origin_of(const Batch& batch) const {
+  proxy::Origin origin(batch.source, batch.scope);
+  if (const auto known = origins.find(batch.type); known != origins.end() && batch.source != Source::kStatic)
+    origin.initial_fetch_timeout_ms = known->second.initial_fetch_timeout_ms;
+  return origin;
 }
 
 void Builder::Impl::keep_files(ResourceType type, const std::string& name, ResourceFiles files) {
@@ -401,10 +420,12 @@ void Builder::Impl::keep_files(ResourceType type, const std::string& name, Resou
 Builder::Impl::Batch Builder::Impl::translate(xds::Update& update) {
   Batch batch{.type = static_cast<ResourceType>(update.type),
               .source = Source::kXds,
+              .scope = std::move(update.scope),
               .full_set = update.full_set,
               .items = {},
               .kept = std::move(update.kept),
               .removed = std::move(update.removed)};
+  translating = batch.scope;
   const config::FieldPath list("resources");
   for (size_t i = 0; i < update.resources.size(); ++i) {
     const xds::Resource& from = update.resources[i];
@@ -436,9 +457,16 @@ void Builder::Impl::apply_data(const FileSource& source, const std::string& text
   }
   for (const std::string& name : readers) {
     const ResourceFiles& files = resource_files[{source.type, name}];
-    const Batch batch{.type = source.type, .source = files.source, .items = {}, .kept = {}, .removed = {}};
-    Item item{.resource = translator.resource(config::type_url(source.type), files.bytes, config::FieldPath(name)),
-              .called = name,
+    const Batch batch{.type = source.type,
+                      .source = files.origin.source,
+                      .scope = files.origin.scope,
+                      .items = {},
+                      .kept = {},
+                      .removed = {}};
+    translating = batch.scope;
+    const std::string called(proxy::plain_name(name));
+    Item item{.resource = translator.resource(config::type_url(source.type), files.bytes, config::FieldPath(called)),
+              .called = called,
               .version = files.version};
     take(batch, item, faults);
   }
@@ -458,12 +486,15 @@ void Builder::Impl::apply_file(const FileSource& source, const std::string& text
     faults.push_back(error);
   } else {
     Faults file_faults;
+    const bool full_set = source.type == ResourceType::kListener || source.type == ResourceType::kCluster;
     Batch batch{.type = source.type,
                 .source = Source::kFile,
-                .full_set = source.type == ResourceType::kListener || source.type == ResourceType::kCluster,
+                .scope = full_set ? std::string() : source.path,
+                .full_set = full_set,
                 .items = {},
                 .kept = {},
                 .removed = {}};
+    translating = batch.scope;
     const std::string version = content_hash_hex(text);
     for (TranslatedResource& resource : translator.resource_file(text, source.path, file_faults))
       batch.items.push_back({.resource = std::move(resource), .called = {}, .version = version});
@@ -555,16 +586,9 @@ void Builder::Impl::tell_wanted() {
 
 void Builder::Impl::tell_status() {
   const std::shared_ptr<const proxy::StoreStatus> status = store.status();
-  int64_t listeners_warming = 0, clusters_warming = 0, refused = 0;
-  for (const proxy::StoreStatus::Resource& resource : status->resources) {
-    const bool waits = !resource.staged_bytes.empty() || !resource.waits_for().empty();
-    if (waits && resource.type == ResourceType::kListener) ++listeners_warming;
-    if (waits && resource.type == ResourceType::kCluster) ++clusters_warming;
-    if (!resource.refused().empty()) ++refused;
-  }
-  options.stats->set(counts.listeners_warming, listeners_warming);
-  options.stats->set(counts.clusters_warming, clusters_warming);
-  options.stats->set(counts.refused, refused);
+  options.stats->set(counts.listeners_warming, status->listeners_warming);
+  options.stats->set(counts.clusters_warming, status->clusters_warming);
+  options.stats->set(counts.refused, status->refused);
   callbacks.on_status(status);
 }
 

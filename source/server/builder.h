@@ -55,7 +55,7 @@ struct DnsTarget {
   bool operator==(const DnsTarget&) const = default;
 };
 
-// What the control thread has to bring.
+// What the discovery and control threads have to bring.
 struct Wanted {
   std::vector<std::string> endpoints, route_tables, secrets;  // by ADS
   std::vector<proxy::WantedStream> streams;                   // by others

@@ -9,6 +9,7 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <tuple>
 
 #include "base/log.h"
 #include "event/clock.h"
@@ -19,6 +20,7 @@
 #include "server/builder.h"
 #include "server/control.h"
 #include "server/cpu_count.h"
+#include "server/discovery.h"
 #include "server/read_file.h"
 #include "server/signals.h"
 #include "server/state_dir.h"
@@ -105,13 +107,14 @@ struct ServerStats {
   stats::Histogram time_to_live;
 };
 
-// One update a type and version.
+// One update a type, version and scope.
 std::vector<xds::Update> to_updates(std::vector<RememberedResource> resources) {
-  std::map<std::pair<config::ResourceType, std::string>, xds::Update> updates;
+  std::map<std::tuple<config::ResourceType, std::string, std::string>, xds::Update> updates;
   for (RememberedResource& resource : resources) {
-    xds::Update& update = updates[{resource.type, resource.version}];
+    xds::Update& update = updates[{resource.type, resource.version, resource.scope}];
     update.type = static_cast<xds::Type>(resource.type);
     update.version = resource.version;
+    update.scope = resource.scope;
     update.resources.push_back({.name = std::move(resource.name),
                                 .version = {},
                                 .type_url = std::string(config::type_url(resource.type)),
@@ -175,10 +178,11 @@ struct Server::Impl {
   std::unique_ptr<LongestTurns> longest_turns;        // what it asks lives until shut_down()
   std::unique_ptr<proxy::AccessLogSinks> access_log;  // one ring a worker, and one for admin
   std::unique_ptr<StateDir> state_dir;                // nullptr: nothing is remembered
-  Control::Names claims;                              // what was remembered
+  Discovery::Names claims;                            // what was remembered
   bool discovered = false;  // the builder thread's: what is live is discovery's, and worth remembering
   std::unique_ptr<Builder> builder;
   std::unique_ptr<Control> control;
+  std::unique_ptr<Discovery> discovery;
   std::vector<std::unique_ptr<Worker>> workers;
   std::unique_ptr<AdminPages> pages;
   std::unique_ptr<AdminServer> admin;
@@ -298,21 +302,24 @@ void Server::Impl::start_threads(const config::BootstrapSpec& spec) {
           on_main([this] { on_adopted(); });
         }));
   }
-  control = std::make_unique<Control>(
+  control = std::make_unique<Control>(*registry, *builder,
+                                      [this](const std::string& cluster, const std::shared_ptr<upstream::Host>& host) {
+                                        for (auto& worker : workers) worker->on_host_failed(cluster, host);
+                                      });
+  discovery = std::make_unique<Discovery>(
       spec, *registry, *builder,
       [this, on_main](auto status) { on_main([this, status = std::move(status)] { state.streams = status; }); },
-      std::move(claims),
-      [this](const std::string& cluster, const std::shared_ptr<upstream::Host>& host) {
-        for (auto& worker : workers) worker->on_host_failed(cluster, host);
-      });
+      std::move(claims));
   registry->set(counts->concurrency, options.concurrency);
   set_phase(Phase::kPreInitializing);
   longest_turns->watch("main", loop);
   longest_turns->watch("control", *control);
+  longest_turns->watch("discovery", *discovery);
   longest_turns->watch("builder", *builder);
   for (size_t i = 0; i < workers.size(); ++i) longest_turns->watch("worker_" + std::to_string(i), *workers[i]);
   for (auto& worker : workers) worker->start();
   control->start();
+  discovery->start();
   builder->start(
       {.on_snapshot =
            [this, on_main](std::shared_ptr<const proxy::Snapshot> snapshot) {
@@ -325,7 +332,11 @@ void Server::Impl::start_threads(const config::BootstrapSpec& spec) {
              // What it replaces may be 20,000 entries: the builder frees them, as all that is old.
              on_main([this, status = std::move(status)] { builder->release({std::exchange(state.status, status)}); });
            },
-       .on_wanted = [this](const Wanted& wanted) { control->want(wanted); },
+       .on_wanted =
+           [this](const Wanted& wanted) {
+             control->want(wanted);
+             discovery->want(wanted);
+           },
        .on_health_targets = [this](auto targets) { control->check(std::move(targets)); },
        .on_initialized =
            [this, on_main](uint64_t version) {
@@ -472,6 +483,7 @@ void Server::Impl::run() {
 void Server::Impl::shut_down() {
   if (std::exchange(shut, true)) return;
   for (auto& worker : workers) worker->stop();
+  if (discovery != nullptr) discovery->stop();
   if (control != nullptr) control->stop();
   if (builder != nullptr) builder->stop();
   state_dir.reset();
@@ -493,6 +505,7 @@ void Server::Impl::shut_down() {
     live_snapshot.reset();
   }
   workers.clear();
+  discovery.reset();
   control.reset();
   builder.reset();
   access_log.reset();

@@ -1,4 +1,5 @@
-// Server: the whole proxy in one object: workers, builder, control thread, admin, and their life from start to drained.
+// Server: the whole proxy in one object: workers, builder, discovery, control, admin, and their life from start to
+// drained.
 //
 //   start()                 run()                                         drain(), SIGTERM
 //   config read, bound --> PRE_INITIALIZING --first config live--> LIVE --> DRAINING --last connection gone--> run()

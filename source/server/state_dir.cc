@@ -21,7 +21,7 @@ namespace {
 
 // magic[8] format[4] reserved[4] payload_size[8] payload_hash[8], little-endian, then the payload.
 constexpr std::string_view kMagic("\x89OUTLKG\n", 8);  // no text file begins so
-constexpr uint32_t kFormat = 1;
+constexpr uint32_t kFormat = 2;                        // 1 had no scopes; it is read, too
 constexpr size_t kHeaderBytes = 32;
 
 void put(std::string& out, uint64_t number, int bytes) {
@@ -76,6 +76,7 @@ uint64_t content(const Remembered& state) {
   for (const RememberedResource& resource : state.resources) {
     put(bytes, static_cast<uint64_t>(resource.type), 1);
     put(bytes, resource.name);
+    put(bytes, resource.scope);
     put(bytes, resource.version);
     put(bytes, content_hash(resource.bytes), 8);
   }
@@ -92,6 +93,7 @@ std::string encode(const Remembered& state) {
   for (const RememberedResource& resource : state.resources) {
     put(payload, static_cast<uint64_t>(resource.type), 1);
     put(payload, resource.name);
+    put(payload, resource.scope);
     put(payload, resource.version);
     put(payload, resource.bytes);
   }
@@ -110,7 +112,7 @@ Result<Remembered> decode(std::string_view bytes) {
   const uint64_t format = header.number(4);
   const uint64_t reserved = header.number(4), size = header.number(8), hash = header.number(8);
   if (!header.ok()) return refuse("is torn: its header is not whole");
-  if (format != kFormat || reserved != 0)
+  if (format == 0 || format > kFormat || reserved != 0)
     return refuse(fmt::format("has format {}, this program knows format {}", format, kFormat));
   const std::string_view payload = bytes.substr(kHeaderBytes);
   if (payload.size() != size)
@@ -128,6 +130,7 @@ Result<Remembered> decode(std::string_view bytes) {
       return refuse(fmt::format("is damaged: resource {} is of type {}", i, type));
     resource.type = static_cast<config::ResourceType>(type);
     resource.name = in.text();
+    if (format >= 2) resource.scope = in.text();
     resource.version = in.text();
     resource.bytes = in.text();
     if (in.ok()) state.resources.push_back(std::move(resource));
@@ -218,7 +221,8 @@ void StateDir::write(const proxy::StoreStatus& status) {
       ++left_out;
       continue;
     }
-    state.resources.push_back({resource.type, resource.name, resource.live_version, resource.live_bytes.text()});
+    state.resources.push_back(
+        {resource.type, resource.name, resource.scope, resource.live_version, resource.live_bytes.text()});
   }
   known_secrets_ = std::exchange(still_known_, {});
   stats_.set(left_out_, left_out);

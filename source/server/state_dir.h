@@ -30,7 +30,8 @@ namespace outrigger::server {
 
 struct RememberedResource {
   config::ResourceType type = config::ResourceType::kListener;
-  std::string name, version, bytes;  // the serialised message
+  std::string name, scope;     // proxy::Origin::scope
+  std::string version, bytes;  // the serialised message
   bool operator==(const RememberedResource&) const = default;
 };
 

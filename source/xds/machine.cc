@@ -8,6 +8,7 @@
 namespace outrigger::xds {
 
 uint64_t fingerprint(const Response& response) {
+  if (response.hash != 0) return response.hash;
   uint64_t hash = 1;
   const auto add = [&](std::string_view a, std::string_view b) {
     const uint64_t parts[] = {hash, content_hash(a), content_hash(b)};
@@ -20,7 +21,7 @@ uint64_t fingerprint(const Response& response) {
 
 void normalise(Subscription& subscription) {
   std::vector<std::string>& names = subscription.names;
-  std::sort(names.begin(), names.end());
+  if (!std::is_sorted(names.begin(), names.end())) std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());
 }
 

@@ -149,7 +149,8 @@ class Machine {
   bool node_sent_ = false;
 };
 
-// Of what a refusal depends on: not the version, which may be a mere time stamp. Never 0.
+// Of what a refusal depends on: not the version, which may be a mere time stamp. Never 0. Over all bytes, if the
+// response does not have it already.
 uint64_t fingerprint(const Response& response);
 // Sorts the names and makes them unique.
 void normalise(Subscription& subscription);

@@ -51,6 +51,7 @@ struct Response {
   std::vector<Resource> resources;
   std::vector<std::string> removed;  // delta only
   std::string control_plane;         // identifier, for people
+  uint64_t hash = 0;                 // fingerprint(), if it was made where the response was decoded; 0: it was not
 };
 
 // A DiscoveryRequest or DeltaDiscoveryRequest.
@@ -75,6 +76,7 @@ struct Update {
   std::vector<Resource> resources;
   std::vector<std::string> kept;  // there and unchanged (heartbeats)
   std::vector<std::string> removed;
+  std::string scope;  // for who hands it on: which source's names these are; the client leaves it empty
 };
 
 // What became of an update. No faults: accepted. `refused`: the names of the resources that were not taken.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "envoy/service/discovery/v3/discovery.pb.h"
+#include "xds/machine.h"
 
 namespace outrigger::xds {
 namespace {
@@ -137,6 +138,7 @@ Result<Response> decode_response(std::string_view bytes) {
       fill(resource, any);
     }
   }
+  response.hash = fingerprint(response);
   return response;
 }
 
@@ -148,6 +150,7 @@ Result<Response> decode_delta_response(std::string_view bytes) {
   for (int i = 0; i < message.resources_size(); ++i) {
     fill(response.resources[static_cast<size_t>(i)], *message.mutable_resources(i));
   }
+  response.hash = fingerprint(response);
   return response;
 }
 

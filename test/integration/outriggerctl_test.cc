@@ -101,6 +101,20 @@ TEST_F(Ctl, ValidateTellsAllFaultsWithFileLineAndPath) {
   EXPECT_EQ(told["good"], false);
   ASSERT_EQ(told["faults"].size(), 2u) << told;
   EXPECT_EQ(told["faults"][0]["line"], 4);
+  // However they were found, faults are told from top to bottom.
+  const Answer bootstrap =
+      ctl({"validate", file("bootstrap.yaml",
+                            "static_resources:\n"
+                            "  clusters:\n"
+                            "  - name: a\n"
+                            "    connect_timeout: 1s\n"
+                            "    load_assignment: {cluster_name: a, endpoints: [{lb_endpoints: [{\n"
+                            "      endpoint: {address: {socket_address: {address: 127.0.0.1,\n"
+                            "        port_value: 99999}}}}]}]}\n"
+                            "  - name: b\n"
+                            "    colour: blue\n")});
+  EXPECT_TRUE(has(bootstrap, "2 faults in 1 file\n")) << bootstrap.text;
+  EXPECT_LT(bootstrap.text.find("99999"), bootstrap.text.find("colour")) << bootstrap.text;
 
   const Answer good = ctl({"validate", kQuickstart + "/bootstrap.yaml", kQuickstart + "/config"});
   EXPECT_EQ(good.code, 0) << good.text;

@@ -1,6 +1,7 @@
 // Closure: whatever the order in which CDS, EDS, RDS and LDS arrive, every snapshot is whole, and the last one is what
 // the control plane has. First the Store alone, in all orders and in random ones; then a worker under traffic.
 #include <algorithm>
+#include <cstdlib>
 #include <random>
 
 #include "proxy/data_plane.h"
@@ -430,10 +431,25 @@ std::vector<std::function<void(Store&)>> messages(const World& world, const Worl
   return all;
 }
 
+// The seed that is asked for in the environment.
+uint32_t first_seed(uint32_t otherwise) {
+  const char* given = std::getenv("OUTRIGGER_TEST_SEED");
+  return given == nullptr ? otherwise : static_cast<uint32_t>(std::strtoul(given, nullptr, 10));
+}
+
+StoreStatus::Resource cluster_status(const Store& store, const std::string& name) {
+  for (const auto& resource : store.status()->resources)
+    if (resource.type == ResourceType::kCluster && resource.name == name) return resource;
+  ADD_FAILURE() << "no cluster " << name;
+  return {};
+}
+
 struct ClosureTest : testing::Test {
-  std::unique_ptr<Store> make() {
-    return std::make_unique<Store>(
-        StoreOptions{.stats = &registry, .workers = 1, .bind = false, .now_ms = [this] { return now; }});
+  std::unique_ptr<Store> make(size_t clusters_at_once = 0) {
+    return std::make_unique<Store>(StoreOptions{
+        .stats = &registry, .workers = 1, .bind = false, .clusters_at_once = clusters_at_once, .now_ms = [this] {
+          return now;
+        }});
   }
   void every_order(const std::vector<Change>& all, size_t at_least);
   stats::Registry registry{1};
@@ -569,8 +585,9 @@ World reachable(World world) {
 }
 
 TEST_F(ClosureTest, RandomWorldsInRandomOrders) {
-  for (uint32_t seed = 1; seed <= 1'500; ++seed) {
-    auto store = make();
+  const uint32_t first = first_seed(1);
+  for (uint32_t seed = first; seed < first + 1'500; ++seed) {
+    auto store = make(seed % 4);  // all clusters at once, or one by one, ...
     ScriptedServer server(*store);
     RandomWorlds worlds(seed, {1001, 1002, 1003});
     worlds.with_filters();
@@ -582,6 +599,12 @@ TEST_F(ClosureTest, RandomWorldsInRandomOrders) {
       server.ask();
       const auto snapshot = store->live();
       ASSERT_EQ(broken(*snapshot), "") << "seed " << seed;
+      for (int more = 0; store->next_deadline_ms() == now && worlds.choose(4) != 0; ++more) {
+        ASSERT_LT(more, 100) << "seed " << seed;
+        if (const auto next = store->assemble()) ASSERT_EQ(broken(*next), "") << "seed " << seed;
+      }
+      if (worlds.choose(3) == 0)
+        ASSERT_EQ(status_difference(*store->status(), *store->status_from_scratch()), "") << "seed " << seed;
       const bool now_served = ports(*snapshot).contains(81);
       ASSERT_TRUE(now_served || !served) << "seed " << seed << ": the port is served no more";
       served = now_served;
@@ -596,6 +619,10 @@ TEST_F(ClosureTest, RandomWorldsInRandomOrders) {
       server.deliver(pending[worlds.choose(static_cast<uint32_t>(pending.size()))]);
       if (worlds.choose(3) == 0 && !server.pending().empty()) continue;
       ASSERT_NO_FATAL_FAILURE(check());
+    }
+    while (store->next_deadline_ms() == now) {
+      store->assemble();
+      ASSERT_EQ(broken(*store->live()), "") << "seed " << seed;
     }
     ASSERT_EQ(differs(*store->live(), reachable(world)), "") << "seed " << seed;
     ASSERT_TRUE(store->settled()) << "seed " << seed;
@@ -615,7 +642,7 @@ TEST(ClosureUnderTraffic, NoRequestFailsWhateverTheOrder) {
   probe.reset();
   DataPlane plane;
   ScriptedServer server(plane.store());
-  RandomWorlds worlds(7, {one.port(), two.port(), three.port()});
+  RandomWorlds worlds(first_seed(7), {one.port(), two.port(), three.port()});
   World world = worlds.next(port);
   server.become(world);
   const auto deliver_one = [&](const std::vector<ResourceType>& pending) {
@@ -644,6 +671,47 @@ TEST(ClosureUnderTraffic, NoRequestFailsWhateverTheOrder) {
 }
 
 // ---- bounds ----
+
+// A cluster that two tables name waits for both, and what one of them leaves the other keeps.
+TEST_F(ClosureTest, TwoTablesShareACluster) {
+  auto store = make();
+  World world = World()
+                    .with(eds_cluster("shared"))
+                    .with(static_cluster("a"))
+                    .with(table("t", {"shared"}))
+                    .with(table("u", {"shared", "a"}))
+                    .with(listener("l", "t", 81))
+                    .with(listener("m", "u", 82));
+  for (const auto& message : messages(world)) message(*store);
+  store->assemble();
+  EXPECT_TRUE(keys(store->live()->listeners).empty()) << "both wait for it";
+  accept_or_fail(*store, endpoints("shared", {1001}));
+  store->assemble();
+  EXPECT_EQ(keys(store->live()->listeners), (std::set<std::string>{"l", "m"}));
+  const auto routes_of_m = store->live()->listeners.find("m")->chains[0].routes;
+
+  // One table leaves it, and CDS names it no more: the other one has it still, with its endpoints, changed ones too.
+  accept_or_fail(*store, table("t", {"a"}));
+  deliver_set(*store, ResourceType::kCluster, World().with(static_cluster("a")).clusters);
+  store->assemble();
+  EXPECT_EQ(broken(*store->live()), "");
+  EXPECT_EQ(keys(store->live()->clusters), (std::set<std::string>{"a", "shared"}));
+  EXPECT_TRUE(cluster_status(*store, "shared").removed_but_named);
+  EXPECT_EQ(store->live()->listeners.find("m")->chains[0].routes, routes_of_m) << "the other table is not touched";
+  accept_or_fail(*store, endpoints("shared", {1002, 1003}));
+  store->assemble();
+  EXPECT_EQ(store->live()->clusters.find("shared")->hosts->all().size(), 2u);
+  // A table that names a cluster which is going finds it there.
+  accept_or_fail(*store, table("t", {"shared"}));
+  store->assemble();
+  accept_or_fail(*store, table("u", {"a"}));
+  store->assemble();
+  EXPECT_EQ(broken(*store->live()), "");
+  EXPECT_EQ(keys(store->live()->clusters), (std::set<std::string>{"a", "shared"}));
+  accept_or_fail(*store, table("t", {"a"}));
+  store->assemble();
+  EXPECT_EQ(keys(store->live()->clusters), std::set<std::string>{"a"});
+}
 
 TEST_F(ClosureTest, ARenamedListenerKeepsItsPortOpenWhileTheNewOneWaits) {
   auto store = make();
@@ -740,13 +808,6 @@ TEST_F(ClosureTest, OneSlowClusterHoldsBackOnlyWhatNamesIt) {
 }
 
 // ---- circles of aggregates ----
-
-StoreStatus::Resource cluster_status(const Store& store, const std::string& name) {
-  for (const auto& resource : store.status()->resources)
-    if (resource.type == ResourceType::kCluster && resource.name == name) return resource;
-  ADD_FAILURE() << "no cluster " << name;
-  return {};
-}
 
 std::string refusal(Store& store, const ClusterSpec& spec) {
   const auto verdict = store.accept(spec, {}, Source::kXds);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "config/spec.h"
+#include "proxy/store.h"
 
 namespace outrigger::proxy {
 
@@ -88,6 +89,26 @@ inline config::ListenerSpec listener(const std::string& name, const std::string&
   chain.hcm.rds_name = rds;
   spec.filter_chains = {chain};
   return spec;
+}
+
+// What differs between two statuses; "": nothing.
+inline std::string status_difference(const StoreStatus& a, const StoreStatus& b) {
+  const auto text = [](const StoreStatus& status) {
+    std::string out = "version " + std::to_string(status.version) + " forced " + std::to_string(status.forced) +
+                      " warming " + std::to_string(status.listeners_warming) + "," +
+                      std::to_string(status.clusters_warming) + " refused " + std::to_string(status.refused);
+    for (const StoreStatus::Resource& r : status.resources) {
+      out += "\n" + std::to_string(static_cast<int>(r.type)) + " " + r.name + " " + r.scope.text() + " source " +
+             std::to_string(static_cast<int>(r.source)) + (r.removed_but_named ? " removed" : "") + " live " +
+             r.live_version.text() + " staged " + r.staged_version.text() + " bytes " + r.live_bytes.text() + "/" +
+             r.staged_bytes.text() + " refused " + r.refused_version() + r.refused() + " at " +
+             std::to_string(r.updated_unix_ms) + " waits";
+      for (const std::string& wait : r.waits_for()) out += " (" + wait + ")";
+    }
+    return out;
+  };
+  const std::string of_a = text(a), of_b = text(b);
+  return of_a == of_b ? std::string() : of_a + "\n----\n" + of_b;
 }
 
 }  // namespace outrigger::proxy

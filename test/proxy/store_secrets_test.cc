@@ -2,6 +2,7 @@
 #include <functional>
 #include <set>
 
+#include "config/source_scope.h"
 #include "config/tls_material.h"
 #include "config/tls_secrets.h"
 #include "proxy/specs.h"
@@ -217,16 +218,40 @@ TEST_F(StoreSecrets, CombinedContextsAreMerged) {
   asked.sans = {{.value = "b.example"}};
   accept(SecretSpec{"ca", asked});
   EXPECT_NE(chain("l")->tls, nullptr);
-  const auto merged = config::with_secrets(tls, [&](std::string_view name) {
+  const auto merged = config::with_secrets(tls, [&](const SecretRefSpec& one) {
     static SecretSpec mine, theirs;
     mine = certificate("s", ca_.issue("a"));
     theirs = {"ca", asked};
-    return name == "s" ? &mine : &theirs;
+    return one.name == "s" ? &mine : &theirs;
   });
   ASSERT_TRUE(merged);
   EXPECT_EQ(merged->common.validation->sans.size(), 2u);
   EXPECT_EQ(merged->common.validation->trusted_ca.bytes.text(), ca_.pem());
   EXPECT_EQ(merged->common.certificates.size(), 1u);
+}
+
+TEST_F(StoreSecrets, ANameIsAnotherSecretInEachSource) {
+  const ConfigSourceSpec file{.kind = ConfigSourceSpec::Kind::kFile, .path = "/s.yaml"};
+  accept(tls_listener("l", {by_ads("s")}));
+  accept(tls_listener("m", {{.name = "s", .source = file}}));
+  accept(certificate("s", ca_.issue("a")));
+  EXPECT_NE(chain("l"), nullptr);
+  EXPECT_EQ(chain("m"), nullptr);
+  EXPECT_EQ(waits(ResourceType::kListener, "m"), Names{"secret s: unknown (/s.yaml)"});
+  const Origin of_file(Source::kFile, config::scope_of(file));
+  ASSERT_TRUE(store_.accept(certificate("s", ca_.issue("b")), {}, of_file, "1").has_value());
+  ASSERT_NE(chain("m"), nullptr);
+  EXPECT_NE(chain("m")->tls, chain("l")->tls);
+  const auto before = chain("l")->tls;
+  ASSERT_TRUE(store_.accept(certificate("s", ca_.issue("c")), {}, of_file, "2").has_value());
+  EXPECT_EQ(chain("l")->tls, before);
+  // A secret of the wrong kind is refused for those alone that name it.
+  EXPECT_FALSE(store_.accept(trust("s", ca_.pem()), {}, of_file, "3").has_value());
+  store_.remove(ResourceType::kListener, "l", Source::kXds);
+  live();
+  EXPECT_EQ(chain("l"), nullptr);
+  EXPECT_NE(chain("m"), nullptr);
+  EXPECT_TRUE(knows_secret("s"));
 }
 
 TEST_F(StoreSecrets, WhatCannotBeUsedIsRefusedAndTheLastGoodOneStays) {

@@ -9,7 +9,9 @@
 #include <cstdio>
 #include <functional>
 #include <numeric>
+#include <random>
 
+#include "config/source_scope.h"
 #include "net/socket_options.h"
 #include "proxy/specs.h"
 
@@ -344,6 +346,107 @@ TEST_F(StoreTest, ListenerWithoutItsTableIsPublishedAfterItsOwnTimeout) {
   EXPECT_NE(live()->listeners.find("l")->chains[0].routes, nullptr);
 }
 
+// A table waits as long as the sources that listeners name for it say; what names no source of its own as long as that
+// which brought it.
+TEST_F(StoreTest, HoldsFollowTheirSources) {
+  const auto from = [](const char* name, uint64_t timeout_ms) {
+    ListenerSpec spec = listener(name, "t");
+    spec.filter_chains[0].hcm.rds_source.initial_fetch_timeout_ms = timeout_ms;
+    return spec;
+  };
+  accept(from("l", 200));
+  accept(table("t", {"never"}));
+  EXPECT_FALSE(has_listener("l"));
+  EXPECT_EQ(store->next_deadline_ms(), now + 200);
+  now += 200;
+  EXPECT_TRUE(has_listener("l"));
+  // Of several listeners the most patient one.
+  accept(from("m", 60'000));
+  accept(table("t", {"never", "neither"}));
+  live();
+  EXPECT_EQ(store->next_deadline_ms(), now + 60'000);
+  accept(from("m", 0));
+  live();
+  now += 1'000'000;
+  live();
+  EXPECT_EQ(store->next_deadline_ms(), -1);
+  EXPECT_EQ(status(ResourceType::kRouteTable, "t").waits_for(),
+            (std::vector<std::string>{"cluster neither: unknown", "cluster never: unknown"}));
+
+  make(false);
+  Origin patient(Source::kXds);
+  patient.initial_fetch_timeout_ms = 40'000;
+  ListenerSpec inlined = listener("i", "");
+  inlined.filter_chains[0].hcm.route_table = std::make_shared<RouteTableSpec>(table("inline", {"never"}));
+  ASSERT_TRUE(store->accept(inlined, {}, patient));
+  ASSERT_TRUE(store->accept(aggregate_cluster("agg", {"never"}), {}, patient));
+  store->assemble();
+  EXPECT_EQ(store->next_deadline_ms(), now + 40'000);
+  now += 39'999;
+  EXPECT_EQ(store->assemble(), nullptr);
+  now += 1;
+  EXPECT_TRUE(has_cluster("agg"));
+  EXPECT_TRUE(has_listener("i"));
+}
+
+TEST_F(StoreTest, ANameIsAnotherResourceInEachSource) {
+  config::ConfigSourceSpec other{.kind = config::ConfigSourceSpec::Kind::kGrpc};
+  other.services = {{.cluster = "control_b"}};
+  config::ConfigSourceSpec tokened = other;
+  tokened.services[0].initial_metadata = {{"x", "y"}};
+  EXPECT_NE(config::scope_of(other), config::scope_of(tokened));
+  other.initial_fetch_timeout_ms = 1;
+  const std::string scope = config::scope_of(other);
+  ClusterSpec mine = eds_cluster("mine", "svc"), theirs = eds_cluster("theirs", "svc");
+  theirs.eds_source = other;
+  theirs.eds_source.initial_fetch_timeout_ms = 60'000;
+  ListenerSpec theirs_too = listener("m", "t");
+  theirs_too.filter_chains[0].hcm.rds_source = other;
+  theirs_too.filter_chains[0].hcm.rds_source.initial_fetch_timeout_ms = 60'000;
+  accept(mine);
+  accept(theirs);
+  accept(listener("l", "t"));
+  accept(theirs_too);
+  accept(endpoints("svc", {81}));
+  accept(table("t", {"mine"}));
+  EXPECT_TRUE(has_cluster("mine"));
+  EXPECT_TRUE(has_listener("l"));
+  EXPECT_FALSE(has_cluster("theirs"));
+  EXPECT_FALSE(has_listener("m"));
+  EXPECT_EQ(status(ResourceType::kCluster, "theirs").waits_for(),
+            (std::vector<std::string>{"endpoints svc (control_b)"}));
+  EXPECT_EQ(status(ResourceType::kListener, "m").waits_for(),
+            (std::vector<std::string>{"route table t: unknown (control_b)"}));
+  ASSERT_TRUE(store->accept(endpoints("svc", {91, 92}), {}, {Source::kXds, scope}));
+  ASSERT_TRUE(store->accept(table("t", {"theirs"}), {}, {Source::kXds, scope}));
+  const auto both = live();
+  expect_closed(*both);
+  EXPECT_EQ(both->clusters.find("mine")->hosts->all().size(), 1u);
+  EXPECT_EQ(both->clusters.find("theirs")->hosts->all().size(), 2u);
+  EXPECT_NE(both->listeners.find("l")->chains[0].routes, both->listeners.find("m")->chains[0].routes);
+  EXPECT_EQ(store->wanted_endpoints(), std::vector<std::string>{"svc"});
+  ASSERT_EQ(store->wanted_streams().size(), 2u);
+  for (const WantedStream& stream : store->wanted_streams())
+    EXPECT_EQ(stream.names, std::vector<std::string>{stream.type == ResourceType::kEndpoints ? "svc" : "t"});
+  // Each source removes and changes its own.
+  store->remove(ResourceType::kEndpoints, "svc", Source::kXds);
+  accept(endpoints("svc", {81, 82, 83}));
+  live();
+  EXPECT_EQ(store->live()->clusters.find("mine")->hosts->all().size(), 3u);
+  EXPECT_EQ(store->live()->clusters.find("theirs")->hosts->all().size(), 2u);
+  // No name of one source is another's.
+  EXPECT_NE(refusal(endpoints("svc\n" + scope, {1})), "");
+  store->remove(ResourceType::kEndpoints, "svc\n" + scope, Source::kXds);
+  EXPECT_FALSE(status(ResourceType::kEndpoints, "svc").removed_but_named);
+  // A cluster that moves from one to the other waits for that one's answer.
+  mine.eds_source = theirs.eds_source;
+  store->remove(ResourceType::kCluster, "theirs", Source::kXds);
+  store->remove(ResourceType::kListener, "m", Source::kXds);
+  accept(mine);
+  EXPECT_EQ(live()->clusters.find("mine")->hosts->all().size(), 2u);
+  EXPECT_EQ(store->wanted_endpoints(), std::vector<std::string>{});
+}
+
 TEST_F(StoreTest, TimeoutZeroWaitsForEver) {
   ClusterSpec cluster = eds_cluster("c");
   cluster.eds_source.initial_fetch_timeout_ms = 0;
@@ -566,6 +669,124 @@ TEST_F(StoreTest, InlineRoutesHoldTheirListenerUntilTheirClustersAreThere) {
   EXPECT_TRUE(store->wanted_route_tables().empty());
   store->remove(ResourceType::kCluster, "c", Source::kXds);
   EXPECT_TRUE(has_cluster("c"));
+}
+
+// Whatever happens, and however often it is asked for: the status that is kept is what it would be if made anew.
+TEST_F(StoreTest, TheStatusFollowsEveryChange) {
+  std::mt19937 random(11);
+  const auto choose = [&](uint32_t n) { return random() % n; };
+  const auto name = [&](const char* of) { return of + std::to_string(choose(4)); };
+  for (int step = 0; step < 5'000; ++step) {
+    const std::string version = std::to_string(step);
+    const Origin from(choose(4) == 0 ? Source::kFile : Source::kXds);
+    Origin scoped = from;
+    scoped.scope = choose(3) == 0 ? "elsewhere" : "";
+    switch (choose(12)) {
+      case 0: {
+        ClusterSpec spec = choose(3) == 0 ? dns_cluster(name("c"), "a.example") : eds_cluster(name("c"), name("s"));
+        if (choose(3) == 0) spec.eds_source = {.kind = config::ConfigSourceSpec::Kind::kFile, .path = "elsewhere"};
+        (void)store->accept(spec, version, from, version);
+        break;
+      }
+      case 1:
+        (void)store->accept(aggregate_cluster(name("c"), {name("c"), name("c")}), version, from, version);
+        break;
+      case 2:
+      case 3:
+        (void)store->accept(endpoints(name("s"), {static_cast<uint16_t>(80 + choose(3))}), version, scoped, version);
+        break;
+      case 4:
+        (void)store->accept(table(name("t"), {name("c"), name("c")}), version, scoped, version);
+        break;
+      case 5:
+      case 6:
+        (void)store->accept(listener(name("l"), name("t")), version, from, version);
+        break;
+      case 7:
+        store->set_resolved(name("c"), {endpoint(static_cast<uint16_t>(80 + choose(2)))});
+        break;
+      case 8: {
+        config::Faults faults;
+        faults.add_at("x", "bad");
+        const bool of_table = choose(2) == 0;
+        store->refuse(of_table ? ResourceType::kRouteTable : ResourceType::kCluster, name(of_table ? "t" : "c"),
+                      version, faults, of_table ? scoped.scope : std::string());
+        break;
+      }
+      case 9: {
+        const std::string names[] = {name("l"), name("t"), name("c"), name("s")};
+        const uint32_t type = choose(4);
+        store->remove(static_cast<ResourceType>(type), names[type], scoped);
+        break;
+      }
+      case 10:
+        store->retain_only(choose(2) == 0 ? ResourceType::kListener : ResourceType::kCluster, Source::kXds,
+                           {"l1", "l2", "c0", "c1", "c2"});
+        break;
+      default:
+        now += choose(8) == 0 ? 15'000 : 10;
+    }
+    if (choose(2) == 0) store->assemble();
+    if (choose(3) != 0) continue;
+    ASSERT_EQ(status_difference(*store->status(), *store->status_from_scratch()), "") << step;
+  }
+}
+
+// Very many clusters come in several snapshots, the names that lead to them with the last; it alone is timed.
+TEST_F(StoreTest, ManyClustersComeInSeveralSnapshots) {
+  store = std::make_unique<Store>(StoreOptions{
+      .stats = &registry, .workers = 2, .bind = false, .clusters_at_once = 40, .now_ms = [this] { return now; }});
+  std::vector<std::string> names;
+  for (int i = 0; i < 100; ++i) {
+    names.push_back("c" + std::to_string(i));
+    accept(eds_cluster(names.back()));
+    accept(endpoints(names.back(), {80}));
+  }
+  accept(aggregate_cluster("g", {"c1", "c99"}));
+  names.push_back("g");
+  accept(table("t", names));
+  accept(listener("l", "t"));
+  std::vector<size_t> sizes;
+  int64_t accepted_ns = 5;
+  while (const auto snapshot = store->assemble(std::exchange(accepted_ns, 0))) {
+    expect_closed(*snapshot);
+    sizes.push_back(snapshot->clusters.size());
+    const bool last = snapshot->clusters.size() == names.size();
+    EXPECT_EQ(snapshot->accepted_ns, last ? 5 : 0);
+    EXPECT_EQ(snapshot->listeners.size(), last ? 1u : 0u);
+    EXPECT_EQ(store->settled(), last);
+    EXPECT_EQ(store->next_deadline_ms(), last ? -1 : now);
+  }
+  EXPECT_EQ(sizes, (std::vector<size_t>{40, 80, 101}));
+  // What goes, goes with the last, too; a cluster that is removed before it was linked never comes.
+  store->retain_only(ResourceType::kListener, Source::kXds, {});
+  store->retain_only(ResourceType::kCluster, Source::kXds, {});
+  for (int i = 0; i < 50; ++i) accept(static_cluster("d" + std::to_string(i)));
+  ASSERT_NE(store->assemble(), nullptr);
+  EXPECT_EQ(store->live()->clusters.size(), 141u);
+  EXPECT_EQ(store->live()->listeners.size(), 1u);
+  expect_closed(*store->live());
+  store->retain_only(ResourceType::kCluster, Source::kXds, {"d0"});
+  while (store->assemble()) {
+  }
+  EXPECT_EQ(store->live()->clusters.size(), 1u);
+  EXPECT_EQ(store->live()->listeners.size(), 0u);
+  EXPECT_TRUE(store->settled());
+}
+
+TEST_F(StoreTest, AStatusSharesWhatIsTheSame) {
+  for (int i = 0; i < 1'000; ++i) accept(static_cluster("c" + std::to_string(1'000 + i)));
+  store->assemble();
+  const auto before = store->status();
+  EXPECT_EQ(store->status(), before);
+  accept(static_cluster("c1500", 81));
+  store->assemble();
+  const auto after = store->status();
+  size_t others = 0;
+  auto old = before->resources.begin();
+  for (const auto& resource : after->resources) others += &resource == &*old++ ? 0 : 1;
+  EXPECT_LE(others, 64u);
+  EXPECT_GE(others, 1u);
 }
 
 TEST_F(StoreTest, OneChangeAmongTenThousandIsCheap) {

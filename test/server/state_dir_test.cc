@@ -6,6 +6,7 @@
 
 #include <filesystem>
 
+#include "base/hash.h"
 #include "config/translate.h"
 #include "filters/all_filters.h"
 #include "running_server.h"
@@ -21,9 +22,9 @@ using test::wait_until;
 Remembered sample() {
   return {.saved_unix_ms = 1'700'000'000'123,
           .node = "me/fleet",
-          .resources = {{ResourceType::kCluster, "a", "1", "bytes of a"},
-                        {ResourceType::kListener, "", "", std::string("\0\xff", 2)},
-                        {ResourceType::kEndpoints, "e", "version 2", ""}}};
+          .resources = {{ResourceType::kCluster, "a", "", "1", "bytes of a"},
+                        {ResourceType::kListener, "", "", "", std::string("\0\xff", 2)},
+                        {ResourceType::kEndpoints, "e", "control_b#1", "version 2", ""}}};
 }
 
 std::string why_not(std::string_view bytes) {
@@ -34,6 +35,26 @@ std::string why_not(std::string_view bytes) {
 TEST(StateFormat, WhatWasWrittenIsRead) {
   EXPECT_EQ(*decode(encode(sample())), sample());
   EXPECT_EQ(*decode(encode({})), Remembered{});
+}
+
+// Before 2 there was but one source of a name.
+TEST(StateFormat, Format1IsRead) {
+  const auto number = [](uint64_t value, int bytes) {
+    std::string out;
+    for (int i = 0; i < bytes; ++i) out += static_cast<char>(value >> (8 * i) & 0xff);
+    return out;
+  };
+  const auto text = [&](const std::string& t) { return number(t.size(), 4) + t; };
+  const std::string payload = number(5, 8) + text("me/fleet") + number(1, 4) +
+                              number(static_cast<uint64_t>(ResourceType::kCluster), 1) + text("a") + text("1") +
+                              text("bytes");
+  const std::string old = std::string("\x89OUTLKG\n") + number(1, 4) + number(0, 4) + number(payload.size(), 8) +
+                          number(content_hash(payload), 8) + payload;
+  const auto state = decode(old);
+  ASSERT_TRUE(state) << state.error().detail;
+  EXPECT_EQ(*state, (Remembered{.saved_unix_ms = 5,
+                                .node = "me/fleet",
+                                .resources = {{ResourceType::kCluster, "a", "", "1", "bytes"}}}));
 }
 
 TEST(StateFormat, EveryCutAndEveryFlippedBitIsRefused) {
@@ -53,8 +74,8 @@ TEST(StateFormat, ReasonsAreTold) {
   EXPECT_NE(why_not(bytes.substr(0, bytes.size() - 1)).find("is torn"), std::string::npos);
   EXPECT_NE(why_not(bytes.substr(0, 20)).find("header"), std::string::npos);
   std::string newer = bytes;
-  newer[8] = 2;
-  EXPECT_EQ(why_not(newer), "has format 2, this program knows format 1");
+  newer[8] = 3;
+  EXPECT_EQ(why_not(newer), "has format 3, this program knows format 2");
   bytes.back() = static_cast<char>(bytes.back() + 1);
   EXPECT_NE(why_not(bytes).find("checksum"), std::string::npos);
 }
@@ -72,7 +93,7 @@ std::shared_ptr<const proxy::StoreStatus> status_of(const std::vector<std::strin
     proxy::StoreStatus::Resource resource{.name = read[0].name, .type = read[0].type, .source = proxy::Source::kXds};
     resource.live_version = version;
     resource.live_bytes = read[0].bytes;
-    status->resources.push_back(std::move(resource));
+    status->resources.put(std::move(resource));
   }
   return status;
 }
@@ -149,8 +170,12 @@ TEST_F(StateDirTest, WhatIsThereAlreadyIsNotWrittenAgain) {
 TEST_F(StateDirTest, SecretsAreNotInTheFile) {
   auto state_dir = open();
   auto status = std::make_shared<proxy::StoreStatus>(*status_of({listener_with_key("hunter2"), cluster("a")}, "1"));
-  status->resources.push_back(status->resources[1]);
-  status->resources.back().source = proxy::Source::kStatic;  // the bootstrap's own are not remembered
+  proxy::StoreStatus::Resource of_bootstrap = *std::next(status->resources.begin());
+  of_bootstrap.name = "b";
+  of_bootstrap.source = proxy::Source::kStatic;  // the bootstrap's own are not remembered
+  auto with_it = std::make_shared<proxy::StoreStatus>(*status);
+  with_it->resources.put(of_bootstrap);
+  status = with_it;
   state_dir->save(status);
   EXPECT_TRUE(wait_until([&] { return registry.value("state_dir.left_out") == 1; }));
   state_dir.reset();

@@ -110,6 +110,38 @@ TEST_P(XdsSources, EqualSourcesShareAStreamThatIsClosedWhenNothingNamesIt) {
   for (const Asked& asked : b_.asked()) EXPECT_EQ(asked.stream, 1u);
 }
 
+// Health checks, DNS and files have a thread that discovery does not keep waiting.
+TEST_P(XdsSources, ManyResourcesKeepTheControlThreadFromNothing) {
+  DiscoveryServer::Resources clusters, known;
+  const std::string cluster = eds_cluster("c00000", "{ads: {}}"), load = endpoints("c00000", 1);
+  for (int i = 0; i < 5'000; ++i) {
+    const std::string name = "c" + std::to_string(10'000 + i);
+    const auto named = [&](std::string bytes) {  // as long as the other name
+      for (size_t at = 0; (at = bytes.find("c00000", at)) != std::string::npos;) bytes.replace(at, name.size(), name);
+      return bytes;
+    };
+    clusters[name] = named(cluster);
+    known[name] = named(load);
+  }
+  a_.set(url(Type::kCluster), "1", clusters);
+  a_.set(url(Type::kEndpoints), "1", known);
+  a_.set(url(Type::kListener), "1", {});
+  RunningServer proxy(with("{ads_config: " + api({"xds_a"}) + ", lds_config: {ads: {}}, cds_config: {ads: {}}}",
+                           {static_cluster("xds_a", a_.port())}));
+  ASSERT_TRUE(proxy.live());
+  EXPECT_TRUE(
+      wait_until([&] { return proxy.admin("/clusters").body.find("c14999::127.0.0.1:1::") != std::string::npos; }));
+  const std::string page = proxy.admin("/stats?filter=longest_task_cpu_us").body;
+  const auto longest_us = [&](const std::string& thread) {
+    const std::string name = "loop." + thread + ".longest_task_cpu_us: ";
+    const size_t at = page.find(name);
+    return at == std::string::npos ? -1 : std::stoll(page.substr(at + name.size()));
+  };
+  EXPECT_GE(longest_us("control"), 0) << page;
+  EXPECT_LT(longest_us("control"), 1'000) << page;
+  EXPECT_GT(longest_us("discovery"), longest_us("control")) << page;
+}
+
 TEST_P(XdsSources, StreamsAreBounded) {
   DiscoveryServer::Resources clusters, known;
   for (int i = 0; i < 70; ++i) {
@@ -147,6 +179,58 @@ TEST_P(XdsSources, AClusterMovesFromOneSourceToAnother) {
   a_.set(url(Type::kCluster), "3", {{"web", eds_cluster("web", "{ads: {}}")}});
   EXPECT_TRUE(answers(proxy, "blue"));
   EXPECT_TRUE(wait_until([&] { return b_.open_streams() == 0; }));
+}
+
+TEST_P(XdsSources, ANameIsAnotherResourceInEachSource) {
+  const auto two = [&](const std::string& of_a, const std::string& of_b) {
+    a_.set(url(Type::kEndpoints), of_a, {{"web", endpoints("web", of_a == "1" ? blue_.port() : green_.port())}});
+    b_.set(url(Type::kEndpoints), of_b, {{"web", endpoints("web", of_b == "1" ? green_.port() : blue_.port())}});
+  };
+  const auto listener_of = [](const std::string& name, const std::string& from) {
+    return bytes_of(Type::kListener,
+                    listener_yaml(name, "rds: {route_config_name: table, config_source: " + from + "}"));
+  };
+  const auto cluster_of = [](const std::string& name, const std::string& from) {
+    return bytes_of(
+        Type::kCluster,
+        "{name: " + name + ", type: EDS, eds_cluster_config: {service_name: web, eds_config: " + from + "}}");
+  };
+  a_.set(url(Type::kListener), "1",
+         {{"main", listener_of("main", source({"xds_a"}))}, {"other", listener_of("other", source({"xds_b"}))}});
+  a_.set(url(Type::kCluster), "1",
+         {{"one", cluster_of("one", source({"xds_a"}))}, {"two", cluster_of("two", source({"xds_b"}))}});
+  a_.set(url(Type::kRouteTable), "1", {{"table", routes("table", "one")}});
+  b_.set(url(Type::kRouteTable), "1", {{"table", routes("table", "two")}});
+  two("1", "1");
+  const test::TempDir state;
+  const std::string config = with("{lds_config: " + source({"xds_a"}) + ", cds_config: " + source({"xds_a"}) + "}",
+                                  {static_cluster("xds_a", a_.port()), static_cluster("xds_b", b_.port())});
+  const auto answer = [](RunningServer& proxy, const char* name, const std::string& body) {
+    return wait_until([&] { return test::http_get(proxy.port(name), "/").body == body; });
+  };
+  {
+    RunningServer proxy(config, {.state_dir = state.path().string()});
+    ASSERT_TRUE(proxy.live());
+    EXPECT_TRUE(answer(proxy, "main", "blue"));
+    EXPECT_TRUE(answer(proxy, "other", "green"));
+    two("2", "1");
+    EXPECT_TRUE(answer(proxy, "main", "green"));
+    EXPECT_EQ(test::http_get(proxy.port("other"), "/").body, "green");
+    two("1", "2");
+    EXPECT_TRUE(answer(proxy, "main", "blue"));
+    two("1", "1");
+    EXPECT_TRUE(answer(proxy, "other", "green"));
+    const std::string dump = proxy.admin("/config_dump").body;
+    EXPECT_NE(dump.find("\"config_source\": \"xds_a\""), std::string::npos) << dump;
+    EXPECT_NE(dump.find("\"config_source\": \"xds_b\""), std::string::npos) << dump;
+  }
+  // And so they are remembered.
+  a_.stop();
+  b_.stop();
+  RunningServer proxy(config, {.state_dir = state.path().string()});
+  ASSERT_TRUE(proxy.live());
+  EXPECT_TRUE(answer(proxy, "main", "blue"));
+  EXPECT_TRUE(answer(proxy, "other", "green"));
 }
 
 TEST_P(XdsSources, SelfIsTheSourceThatBroughtTheResource) {

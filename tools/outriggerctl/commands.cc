@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "admin_client.h"
@@ -77,7 +78,7 @@ Json fault_json(const config::Fault& fault) {
 
 namespace {
 
-// What is to be said of some files, for each group of their directories.
+// What is to be said of some files, for each group of their directories. Faults by file and line.
 struct Judgement {
   std::vector<config::Fault> faults;
   std::vector<std::string> missing;
@@ -102,6 +103,10 @@ Judgement judge(const std::vector<std::string>& paths) {
     for (const std::string& line : config.missing()) add(out.missing, group.empty() ? line : group + ": " + line);
   }
   if (!out.good) out.missing.clear();
+  // As somebody reads who mends them: file by file, from top to bottom.
+  std::stable_sort(out.faults.begin(), out.faults.end(), [](const config::Fault& a, const config::Fault& b) {
+    return std::tie(a.file, a.line) < std::tie(b.file, b.line);
+  });
   return out;
 }
 
@@ -124,8 +129,10 @@ int validate(const Output& out, const std::vector<std::string>& paths) {
   for (const std::string& line : told.missing) out.line("note: " + line, Colour::kYellow);
   const auto errors =
       std::count_if(told.faults.begin(), told.faults.end(), [](const config::Fault& f) { return !f.warning; });
-  out.line(told.good ? fmt::format("{} files, {} resources, no faults", told.files.size(), told.resources.size())
-                     : fmt::format("{} faults in {} files", errors, told.files.size()),
+  const auto counted = [](auto n, std::string_view what) { return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s"); };
+  const std::string in_files = counted(told.files.size(), "file");
+  out.line(told.good ? fmt::format("{}, {}, no faults", in_files, counted(told.resources.size(), "resource"))
+                     : fmt::format("{} in {}", counted(errors, "fault"), in_files),
            told.good ? Colour::kGreen : Colour::kBold);
   return told.good ? kGood : kBad;
 }
@@ -402,8 +409,10 @@ int dump(const Output& out, const std::string& admin, const std::string& name_re
     std::string type(config::short_type(type_url));
     if (type.ends_with("sConfigDump")) type.resize(type.size() - 11);
     const std::string name = text_of(entry, "name");
+    const std::string source = text_of(entry, "config_source");
     if (live.contains("version_info"))
-      table.add({type, name, list.starts_with("static") ? "static" : "live", text_of(live, "version_info"), ""},
+      table.add({type, name, list.starts_with("static") ? "static" : "live", text_of(live, "version_info"),
+                 source.empty() ? "" : "from " + source},
                 Colour::kGreen);
     if (entry.contains("warming_state")) {
       std::string waits;

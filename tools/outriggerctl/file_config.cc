@@ -64,7 +64,7 @@ std::optional<control::GroupsFile> read_groups(const std::string& directory, con
 FileConfig::FileConfig(std::string group)
     : group_(std::move(group)),
       translator_(filters::all_filters(), states_, registry_, {.api_listeners = true}),
-      store_({.stats = &registry_, .bind = false, .now_ms = [this] { return now_ms_; }}) {}
+      store_({.stats = &registry_, .bind = false, .scopes = false, .now_ms = [this] { return now_ms_; }}) {}
 
 std::vector<std::string> FileConfig::groups_of(const std::vector<std::string>& paths) {
   std::vector<std::string> names = {""};
