@@ -166,6 +166,7 @@ TlsSession::TlsSession(SSL_CTX* context, const Options& options) : ssl_(SSL_new(
   SSL_set_app_data(ssl_, this);
   if (options_.server) {
     SSL_set_accept_state(ssl_);
+    SSL_set_num_tickets(ssl_, 0);  // not with the handshake: see seal()
     return;
   }
   SSL_set_connect_state(ssl_);
@@ -192,6 +193,8 @@ TlsSession::Step TlsSession::handshake() {
   if (result != 1) return SSL_get_error(ssl_, result) == SSL_ERROR_WANT_READ ? Step::kWant : failed();
   done_ = true;
   fill_info();
+  if (options_.server && SSL_version(ssl_) == TLS1_3_VERSION)
+    owed_tickets_ = info_.resumed ? std::min<size_t>(options_.tickets, 1) : options_.tickets;
   return Step::kDone;
 }
 
@@ -212,6 +215,8 @@ TlsSession::Step TlsSession::read(char* to, size_t room, size_t& got) {
 // Small slices are copied together, so that a head and the beginning of its body share a record.
 bool TlsSession::seal(Buffer& plain) {
   static thread_local char scratch[kMaxRecord];
+  // With the first bytes of ours tickets need no write of their own, and a client that waits for no answer costs none.
+  for (; owed_tickets_ > 0 && !plain.empty(); --owed_tickets_) SSL_new_session_ticket(ssl_);
   for (size_t sealed = 0; !plain.empty() && sealed < kSealAtOnce;) {
     const Buffer::Slice& first = *plain.begin();
     const char* data = first.data;

@@ -71,6 +71,8 @@ class TlsSession {
     bool server = false;
     const std::vector<TlsIdentity>* identities = nullptr;  // outlives the session
     uint64_t context_id = 0;
+    // Servers: tickets of TLS 1.3 for a client; one that comes with a ticket gets one.
+    size_t tickets = 0;
     // Clients.
     std::string server_name;           // SNI; empty: none
     std::string_view alpn;             // in wire format (RFC 7301); empty: the context's
@@ -98,7 +100,7 @@ class TlsSession {
   static constexpr size_t kMaxRecord = 16 * 1024;
   Step read(char* to, size_t room, size_t& got);
 
-  // Moves plain bytes, kSealAtOnce at most, into wire(). False: failed.
+  // Moves plain bytes, kSealAtOnce at most, into wire(); the tickets go before the first of them. False: failed.
   static constexpr size_t kSealAtOnce = 8 * kMaxRecord;
   bool seal(Buffer& plain);
   // Puts close_notify into wire(), once, if the handshake was done and nothing has failed.
@@ -128,6 +130,7 @@ class TlsSession {
   Buffer wire_;
   TlsInfo info_;
   std::string reason_;
+  size_t owed_tickets_ = 0;
   TlsFailure failure_ = TlsFailure::kNone;
   bool done_ = false;
   bool closed_ = false;  // close_notify is sent

@@ -27,6 +27,7 @@ constexpr const char* kCiphers =
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
     "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
 constexpr const char* kCurves = "X25519:P-256";
+constexpr size_t kTickets = 2;                       // of TLS 1.3, each for one connection more
 constexpr size_t kTicketName = 16, kTicketMac = 32;  // then as much for the cipher
 
 std::string joined(const std::vector<std::string>& names) {
@@ -316,7 +317,6 @@ void TlsContext::set_server(SSL_CTX* context) const {
   SSL_CTX_set_timeout(context, static_cast<long>(server_->session_timeout_ms / 1000));
   if (!server_->tickets) {
     SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
-    SSL_CTX_set_num_tickets(context, 0);
   } else if (!server_->ticket_keys.empty()) {
     SSL_CTX_set_tlsext_ticket_key_evp_cb(context, ticket_key);
   }
@@ -335,7 +335,9 @@ void TlsContext::set_client(SSL_CTX* context) const {
 
 net::TlsSessionPtr TlsContext::server_session() const {
   const Made& made = this->made();
-  return net::TlsSessionPtr(new net::TlsSession(made.context, {.server = true, .identities = &made.identities}));
+  return net::TlsSessionPtr(new net::TlsSession(
+      made.context,
+      {.server = true, .identities = &made.identities, .tickets = server_->tickets ? kTickets : size_t{0}}));
 }
 
 net::TlsSessionPtr TlsContext::client_session(const std::string& hostname, std::string_view alpn,

@@ -279,6 +279,29 @@ TEST_F(H2Upstream, AnHttp1ServerIsNoAnswer) {
 }
 
 // A cluster that changes its version in place: connections of the old one end after what they carry.
+// use_downstream_protocol_config.
+TEST_F(H2Upstream, TheClientsVersionIsSpokenToTheHost) {
+  serve([](config::ClusterSpec& cluster) { cluster.codec = Upstream::kAsDownstream; });
+  H2Peer http2 = h2_client();
+  http2.socket.send(h2::headers(1, h2::get("/")));
+  H2Peer peer = accept();
+  ASSERT_TRUE(peer.read_head(1));
+  peer.socket.send(h2::headers(1, {{":status", "204"}}));
+  EXPECT_EQ(http2.status(1), ":status=204");
+  test::HttpClient http1(plane.port());
+  http1.send("GET /one HTTP/1.1\r\nhost: x\r\n\r\n");
+  test::Socket other = listener.accept();
+  EXPECT_EQ(test::read_head(other).target(), "/one");
+  other.send("HTTP/1.1 204 No Content\r\n\r\n");
+  EXPECT_EQ(http1.read_response().status(), 204);
+  // Each kind of connection is used again by its own.
+  http2.socket.send(h2::headers(3, h2::get("/")));
+  ASSERT_TRUE(peer.read_head(3));
+  http1.send("GET /two HTTP/1.1\r\nhost: x\r\n\r\n");
+  EXPECT_EQ(test::read_head(other).target(), "/two");
+  EXPECT_EQ(plane.stat("cluster.up.upstream_cx_total"), 2u);
+}
+
 TEST_F(H2Upstream, TheVersionChangesInPlace) {
   serve();
   H2Peer client = h2_client();
@@ -402,6 +425,94 @@ TEST_P(EveryPair, BodiesTrailersHeadAndEarlyAnswers) {
     client.send("GET /broken HTTP/1.1\r\nhost: a.test\r\n\r\n");
     EXPECT_FALSE(client.read_response().ok());
   }
+}
+
+TEST_P(EveryPair, InterimHeadsPass) {
+  upstream.set_handler([](Exchange& e) {
+    e.send("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </b>\r\n\r\n");
+    e.respond(200, "hello");
+  });
+  if (http2_client()) {
+    H2Peer client(connect());
+    client.socket.send(h2::preface() + h2::settings() + h2::headers(1, h2::get("/")));
+    client.head(1);
+    std::string heads;
+    for (const h2::Frame& f : client.reader.frames)
+      if (f.type == h2::kHeaders) heads += f.fields.substr(0, 22) + "; ";
+    EXPECT_EQ(heads.substr(0, 48), ":status=103 link=</a>; :status=103 link=</b>; :s") << heads;
+    EXPECT_EQ(client.reader.body(1), "hello");
+    return;
+  }
+  test::HttpClient client(connect());
+  client.send("GET / HTTP/1.1\r\nhost: a.test\r\n\r\n");
+  for (const char* link : {"</a>", "</b>"}) {
+    const test::HttpMessage hints = client.read_response();
+    EXPECT_EQ(hints.status(), 103);
+    EXPECT_EQ(hints.header("link"), link);
+  }
+  EXPECT_EQ(client.read_response().body, "hello");
+}
+
+TEST_P(EveryPair, TrailersOfRequestsPass) {
+  if (http2_client()) {
+    H2Peer client(connect());
+    client.socket.send(h2::preface() + h2::settings() +
+                       h2::headers(1, h2::request("POST", "/", {{"te", "trailers"}}), h2::kEndHeaders) +
+                       h2::data(1, "abc") + h2::headers(1, {{"x-sum", "3"}}));
+    EXPECT_EQ(client.status(1), ":status=200");
+  } else {
+    test::HttpClient client(connect());
+    client.send(
+        "POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 3\r\n\r\n");
+    EXPECT_EQ(client.read_response().status(), 200);
+  }
+  const auto seen = upstream.requests();
+  ASSERT_EQ(seen.size(), 1u);
+  EXPECT_EQ(seen[0].body, "abc");
+  EXPECT_EQ(seen[0].trailers, (test::HttpMessage::Fields{{"x-sum", "3"}}));
+}
+
+// A client that goes takes its request along to the last hop, before an answer and within one.
+TEST_P(EveryPair, AClientThatGoesCancelsItsRequestEverywhere) {
+  upstream.set_handler([](Exchange& e) {
+    if (e.request.target() == "/half") e.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc");
+    e.stall();
+  });
+  for (const char* path : {"/none", "/half"}) {
+    const bool half = std::string_view(path) == "/half";
+    const size_t before = upstream.request_count();
+    if (http2_client()) {
+      H2Peer client(connect());
+      client.socket.send(h2::preface() + h2::settings() + h2::headers(1, h2::get(path)));
+      ASSERT_TRUE(upstream.wait_for_requests(before + 1));
+      if (half) ASSERT_TRUE(client.read_until([&] { return client.reader.body(1) == "abc"; }));
+      client.socket.send(h2::reset(1, 8));
+      EXPECT_TRUE(upstream.wait_for_open(0));
+    } else {
+      test::HttpClient client(connect());
+      client.send(std::string("GET ") + path + " HTTP/1.1\r\nhost: a.test\r\n\r\n");
+      ASSERT_TRUE(upstream.wait_for_requests(before + 1));
+      if (half) EXPECT_EQ(client.socket().recv_until("abc").substr(0, 15), "HTTP/1.1 200 OK");
+      client.socket().close();
+      tunnels.clear();
+      EXPECT_TRUE(upstream.wait_for_open(0));
+    }
+  }
+  EXPECT_EQ(plane.stat("cluster.end.upstream_rq_tx_reset"), 2u);
+}
+
+// An upstream that cannot be reached, and one that breaks off: the same to clients of either version.
+TEST_P(EveryPair, BrokenUpstreamsHaveTheRightStatus) {
+  upstream.set_handler([](Exchange& e) { e.reset(); });
+  EXPECT_EQ(ask("GET", "/", "").status, "503");
+  upstream.set_handler([](Exchange& e) {
+    e.send("nonsense\r\n\r\n");
+    e.close();
+  });
+  EXPECT_EQ(ask("GET", "/", "").status, "502");
+  upstream.stop_listening();
+  upstream.close_connections();
+  EXPECT_EQ(ask("GET", "/", "").status, "503");
 }
 
 INSTANTIATE_TEST_SUITE_P(Versions, EveryPair,

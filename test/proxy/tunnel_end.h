@@ -4,6 +4,7 @@
 // Use:  End client(Socket::connect(port));  client.say("hello");  EXPECT_EQ(client.hear(3), "yes");
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -25,13 +26,34 @@ class End {
   void say(std::string_view bytes, bool end = false) {
     if (h2_) {
       h2_->socket.send(h2::data(stream_, bytes, end));
+      said_ += bytes.size();
     } else {
       if (!bytes.empty()) h1_.send(bytes);
       if (end) h1_.shutdown_write();
     }
   }
   // As much of it as is taken within a while.
-  size_t try_say(std::string_view bytes) { return h1_.send(bytes, 300); }
+  size_t try_say(std::string_view bytes) {
+    if (!h2_) return h1_.send(bytes, 300);
+    size_t sent = 0;
+    while (sent < bytes.size()) {
+      const size_t size = std::min({credit(), bytes.size() - sent, size_t{16'384}});
+      if (size != 0) {
+        say(bytes.substr(sent, size));
+        sent += size;
+        continue;
+      }
+      const std::string more = h2_->socket.recv_some(65536, 300);
+      if (more.empty()) break;
+      h2_->reader.feed(more);
+    }
+    return sent;
+  }
+  // Lets the other side say so much more.
+  void open(size_t size) {
+    const auto increment = static_cast<uint32_t>(size);
+    if (h2_) h2_->socket.send(h2::window(0, increment) + h2::window(stream_, increment));
+  }
   void say_head(std::string_view frame) { h2_->socket.send(frame); }
   std::string take_head() {
     if (!h2_) return h1_.recv_until("\r\n\r\n");
@@ -70,6 +92,18 @@ class End {
   }
 
  private:
+  // What the other side's windows have left (RFC 9113 section 6.9).
+  size_t credit() const {
+    uint64_t stream = 65'535, connection = 65'535;
+    for (const h2::Frame& f : h2_->reader.frames) {
+      if (f.type == h2::kWindowUpdate) (f.stream == 0 ? connection : stream) += f.code();
+      if (f.type != h2::kSettings) continue;
+      for (size_t at = 0; at + 6 <= f.payload.size(); at += 6)
+        if (f.payload[at + 1] == 4)
+          stream += h2::Frame{h2::kRstStream, 0, 0, f.payload.substr(at + 2), ""}.code() - 65'535;
+    }
+    return std::min(stream, connection) - said_;
+  }
   bool more() {
     if (h2_) {
       const size_t before = heard().size();
@@ -83,6 +117,7 @@ class End {
   Socket h1_;
   std::optional<H2Peer> h2_;
   uint32_t stream_ = 0;
+  size_t said_ = 0;
   std::string h1_heard_;
 };
 

@@ -235,16 +235,14 @@ TEST_P(Upgrades, BackPressureBothWays) {
   End upstream = asked();
   accept(upstream);
   accepted(client);
-  if (GetParam().h2_client || GetParam().h2_upstream) return;  // windows: h2_upstream_test
+  // Of HTTP/1 the kernel's buffers are the most of it.
+  const size_t most = GetParam().h2_client && GetParam().h2_upstream ? 4u << 20 : 64u << 20;
   for (End* writer : {&client, &upstream}) {
-    size_t written = 0;
-    while (written < 64u * 1024 * 1024) {
-      const size_t size = writer->try_say(std::string(256 * 1024, 'x'));
-      if (size == 0) break;
-      written += size;
-    }
-    EXPECT_LT(written, 64u * 1024 * 1024);
+    size_t written = 0, size = 1;
+    for (; size != 0 && written < most; written += size) size = writer->try_say(std::string(256 * 1024, 'x'));
+    EXPECT_LT(written, most);
     End& reader = writer == &client ? upstream : client;
+    reader.open(written);
     EXPECT_EQ(reader.hear(written).size(), written);
   }
 }

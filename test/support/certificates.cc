@@ -18,7 +18,18 @@ using Key = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
 using X509Ptr = std::unique_ptr<X509, decltype(&X509_free)>;
 using Bio = std::unique_ptr<BIO, decltype(&BIO_free)>;
 
-Key make_key(bool rsa) { return {rsa ? EVP_RSA_gen(2048) : EVP_EC_gen("P-256"), EVP_PKEY_free}; }
+Key make_key(const CertificateOptions& options) {
+  const std::string& kind = options.key;
+  EVP_PKEY* made = nullptr;
+  if (kind == "ED25519")
+    made = EVP_PKEY_Q_keygen(nullptr, nullptr, "ED25519");
+  else if (options.rsa || kind.starts_with("RSA-"))
+    made = EVP_RSA_gen(static_cast<unsigned>(kind.empty() ? 2048 : std::stoi(kind.substr(4))));
+  else
+    made = EVP_EC_gen(kind.empty() ? "P-256" : kind.c_str());
+  CHECK(made != nullptr);
+  return {made, EVP_PKEY_free};
+}
 
 std::string text_of(BIO* bio) {
   char* data = nullptr;
@@ -63,7 +74,7 @@ X509Ptr make_certificate(EVP_PKEY* key, const std::string& name, long serial, co
 }  // namespace
 
 struct CertificateAuthority::Impl {
-  Key key = make_key(false);
+  Key key = make_key({});
   X509Ptr certificate{nullptr, X509_free};
   long next_serial = 2;
 };
@@ -78,18 +89,30 @@ CertificateAuthority::CertificateAuthority(const std::string& name) : impl_(std:
   pem_ = pem_of(mine);
 }
 
+CertificateAuthority::CertificateAuthority(const std::string& name, CertificateAuthority& above,
+                                           const CertificateOptions& options)
+    : impl_(std::make_unique<Impl>()) {
+  impl_->certificate = make_certificate(impl_->key.get(), name, above.impl_->next_serial++, options);
+  X509* mine = impl_->certificate.get();
+  X509_set_issuer_name(mine, X509_get_subject_name(above.impl_->certificate.get()));
+  add_extension(mine, above.impl_->certificate.get(), NID_basic_constraints,
+                options.authority ? "critical,CA:TRUE" : "CA:FALSE");
+  CHECK(X509_sign(mine, above.impl_->key.get(), EVP_sha256()) > 0);
+  pem_ = pem_of(mine);
+}
+
 CertificateAuthority::~CertificateAuthority() = default;
 
 Certificate CertificateAuthority::issue(const std::string& common_name, const std::vector<std::string>& names,
                                         const CertificateOptions& options) {
-  const Key key = make_key(options.rsa);
+  const Key key = make_key(options);
   const X509Ptr certificate = make_certificate(key.get(), common_name, impl_->next_serial++, options);
   X509_set_issuer_name(certificate.get(), X509_get_subject_name(impl_->certificate.get()));
   std::string all;
   for (const std::string& name : names) all += (all.empty() ? "" : ",") + name;
   if (!all.empty()) add_extension(certificate.get(), impl_->certificate.get(), NID_subject_alt_name, all);
   if (options.must_staple) add_extension(certificate.get(), impl_->certificate.get(), NID_tlsfeature, "status_request");
-  CHECK(X509_sign(certificate.get(), impl_->key.get(), EVP_sha256()) > 0);
+  CHECK(X509_sign(certificate.get(), impl_->key.get(), options.sha1 ? EVP_sha1() : EVP_sha256()) > 0);
   return {pem_of(certificate.get()), pem_of(key.get())};
 }
 

@@ -18,11 +18,16 @@ struct CertificateOptions {
   bool rsa = false;
   long valid_from_s = -3600, valid_until_s = 3600;  // from now
   bool must_staple = false;                         // RFC 7633
+  std::string key = {};                             // "P-384", "ED25519", "RSA-1024"; empty: P-256, or RSA of 2048 bits
+  bool authority = true;                            // of those below another
+  bool sha1 = false;                                // how it is signed; else SHA-256
 };
 
 class CertificateAuthority {
  public:
   explicit CertificateAuthority(const std::string& name = "test authority");
+  // One below another: intermediate.
+  CertificateAuthority(const std::string& name, CertificateAuthority& above, const CertificateOptions& options = {});
   ~CertificateAuthority();
 
   const std::string& pem() const { return pem_; }
