@@ -59,6 +59,7 @@ struct AdsServer::Impl {
         admission(this->options),
         status({this->options.identifier, [this](bool with_resources) { return clients(with_resources); },
                 [this](const grpc::ServerContextBase& context) { return admission.admit(context); }}) {}
+  ~Impl() { std::lock_guard lock(mutex); }  // as at the end of OnDone
 
   RawReactor* accept(grpc::CallbackServerContext* context, bool incremental);
   void forget(uint64_t stream_id);
@@ -104,7 +105,8 @@ class AdsServer::Impl::Stream final : public RawReactor {
     for (const grpc::string_ref& name : proven->FindPropertyValues(GRPC_X509_SAN_PROPERTY_NAME))
       info_.tls_identities.emplace_back(name.data(), name.size());
   }
-  // Here and in OnDone the lock is for ThreadSanitizer, which does not see gRPC's own order of these calls.
+  // Here and in OnDone the locks are for ThreadSanitizer, which does not see gRPC's own order of these calls, nor that
+  // the server outlives its streams.
   void begin() {
     std::lock_guard lock(mutex_);
     StartRead(&incoming_);
@@ -150,7 +152,9 @@ class AdsServer::Impl::Stream final : public RawReactor {
     server_.forget(info_.stream_id);
     { std::lock_guard lock(mutex_); }
     if (known_ && server_.options.on_disconnect) server_.options.on_disconnect(info_);
+    Impl& server = server_;
     delete this;
+    std::lock_guard lock(server.mutex);
   }
 
   void finish(const grpc::Status& status) {

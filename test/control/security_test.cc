@@ -99,6 +99,7 @@ TEST_F(SecurityTest, WithoutAGoodTokenNoServiceAnswers) {
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAUTHENTICATED);
   EXPECT_EQ(server->stats().refused_unauthenticated, 8u);
   EXPECT_EQ(server->stats().streams_opened, 1u);
+  std::lock_guard lock(mutex);
   EXPECT_EQ(refused, "no bearer token");
 }
 
@@ -112,7 +113,10 @@ TEST_F(SecurityTest, TlsAndTheClientsCertificate) {
       {.tls = {
            .certificate_file = dir / "server.pem", .key_file = dir / "server.key", .client_ca_file = dir / "ca.pem"}}));
   EXPECT_EQ(outcome({.credentials = tls("edge")}), grpc::StatusCode::OK);
-  EXPECT_EQ(identities, (std::vector<std::string>{"spiffe://test/edge", "edge.test"}));
+  {
+    std::lock_guard lock(mutex);
+    EXPECT_EQ(identities, (std::vector<std::string>{"spiffe://test/edge", "edge.test"}));
+  }
   EXPECT_EQ(outcome({.credentials = tls("stranger")}), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(outcome({.credentials = tls()}), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(outcome({}), grpc::StatusCode::UNAVAILABLE) << "plain text";

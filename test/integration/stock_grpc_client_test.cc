@@ -11,6 +11,7 @@
 #include <set>
 
 #include "support/grpc_bytes.h"
+#include "support/grpc_reactor.h"
 #include "support/process.h"
 #include "support/resources.h"
 
@@ -30,19 +31,20 @@ class NamedService : public grpc::CallbackGenericService {
   uint16_t port() const { return static_cast<uint16_t>(port_); }
 
   grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext*) override {
-    class Reactor : public grpc::ServerGenericBidiReactor {
+    class Reactor : public ReactorInTurn {
      public:
-      explicit Reactor(const std::string& name) : answer_(bytes_of(name)) { StartRead(&request_); }
-      void OnReadDone(bool ok) override {
+      explicit Reactor(const std::string& name) : answer_(bytes_of(name)) {
+        begin([this] { StartRead(&request_); });
+      }
+
+     private:
+      void on_read(bool ok) override {
         if (ok) {
           StartWriteAndFinish(&answer_, {}, grpc::Status::OK);
         } else {
           Finish({grpc::StatusCode::INVALID_ARGUMENT, "no request"});
         }
       }
-      void OnDone() override { delete this; }
-
-     private:
       grpc::ByteBuffer request_, answer_;
     };
     return new Reactor(name_);

@@ -39,6 +39,8 @@ struct DiscoveryServer::Impl : grpc::CallbackGenericService {
     Resources resources;
   };
   class Stream;
+  // ThreadSanitizer does not see that gRPC has let go of it, but it sees the mutex.
+  ~Impl() override { const std::lock_guard lock(mutex); }
 
   grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext* context) override;
 

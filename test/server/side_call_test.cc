@@ -13,6 +13,7 @@
 #include "proxy/tls_specs.h"
 #include "support/fake_upstream.h"
 #include "support/grpc_bytes.h"
+#include "support/grpc_reactor.h"
 #include "support/http_client.h"
 #include "support/socket.h"
 
@@ -42,30 +43,32 @@ class Service final : public grpc::CallbackGenericService {
   }
 
  private:
-  class Call final : public grpc::ServerGenericBidiReactor {
+  class Call final : public test::ReactorInTurn {
    public:
     Call(Service& owner, const std::string& method) : owner_(owner), method_(method) {
-      if (method_ == "/test/Refuse") {
-        Finish({grpc::StatusCode::PERMISSION_DENIED, "not you, 100%"});
-      } else {
-        StartRead(&message_);
-      }
+      begin([this] {
+        if (method_ == "/test/Refuse") {
+          Finish({grpc::StatusCode::PERMISSION_DENIED, "not you, 100%"});
+        } else {
+          StartRead(&message_);
+        }
+      });
     }
-    void OnReadDone(bool ok) override {
+
+   private:
+    void on_read(bool ok) override {
       if (!ok) return method_ == "/test/Never" ? void() : Finish(grpc::Status::OK);
       if (method_ == "/test/Never") return StartRead(&message_);
       answer_ =
           method_ == "/test/Large" ? bytes_of(std::string(1 << 20, 'x')) : bytes_of("<" + text_of(message_) + ">");
       StartWrite(&answer_);
     }
-    void OnWriteDone(bool ok) override { ok ? StartRead(&message_) : Finish(grpc::Status::CANCELLED); }
-    void OnCancel() override {
+    void on_written(bool ok) override { ok ? StartRead(&message_) : Finish(grpc::Status::CANCELLED); }
+    void on_cancel() override {
       ++owner_.cancelled_;
       if (method_ == "/test/Never") Finish(grpc::Status::CANCELLED);
     }
-    void OnDone() override { delete this; }
 
-   private:
     Service& owner_;
     const std::string method_;
     grpc::ByteBuffer message_, answer_;

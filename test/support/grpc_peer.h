@@ -15,6 +15,7 @@
 #include <string>
 
 #include "support/grpc_bytes.h"
+#include "support/grpc_reactor.h"
 
 namespace outrigger::test {
 
@@ -35,22 +36,26 @@ class BytesService : public grpc::CallbackGenericService {
 
  private:
   // Reads a message, answers with so many as the method wants, and so on.
-  class Reactor : public grpc::ServerGenericBidiReactor {
+  class Reactor : public ReactorInTurn {
    public:
     Reactor(BytesService& service, grpc::GenericCallbackServerContext& context) : service_(service) {
       method_ = context.method().substr(context.method().rfind('/') + 1);
       hangs_ = method_ == "Hangs" || method_ == "Late";
       const int call = ++service_.calls;
       context.AddTrailingMetadata("x-call", "here");
-      if (method_ == "Fails") {
-        Finish({grpc::StatusCode::NOT_FOUND, "nö such thing"});
-      } else if (method_ == "FailsFirst" && call == 1) {
-        Finish({grpc::StatusCode::UNAVAILABLE, "not yet"});
-      } else if (!hangs_) {
-        StartRead(&request_);
-      }
+      begin([this, call] {
+        if (method_ == "Fails") {
+          Finish({grpc::StatusCode::NOT_FOUND, "nö such thing"});
+        } else if (method_ == "FailsFirst" && call == 1) {
+          Finish({grpc::StatusCode::UNAVAILABLE, "not yet"});
+        } else if (!hangs_) {
+          StartRead(&request_);
+        }
+      });
     }
-    void OnReadDone(bool ok) override {
+
+   private:
+    void on_read(bool ok) override {
       if (ok) {
         ++messages_;
         text_ = text_of(request_);
@@ -63,19 +68,16 @@ class BytesService : public grpc::CallbackGenericService {
       to_write_ = 1;
       write();
     }
-    void OnWriteDone(bool ok) override {
+    void on_written(bool ok) override {
       if (!ok) return Finish({grpc::StatusCode::UNKNOWN, "not written"});
       if (--to_write_ > 0) return write();
       if (method_ == "Gathers") return Finish(grpc::Status::OK);
       StartRead(&request_);
     }
-    void OnCancel() override {
+    void on_cancel() override {
       ++service_.cancelled;
       if (hangs_) Finish({grpc::StatusCode::CANCELLED, "cancelled"});
     }
-    void OnDone() override { delete this; }
-
-   private:
     void write() {
       answer_ = bytes_of(text_);
       StartWrite(&answer_);

@@ -75,6 +75,8 @@ std::string encode(const AdsResponse& response, bool incremental) {
 struct ScriptedAds::Impl final : public grpc::CallbackGenericService {
   class Stream;
   Impl(ScriptedAds& s, ScriptedAdsOptions o) : self(s), options(std::move(o)) {}
+  // ThreadSanitizer does not see that gRPC has let go of it, but it sees the mutex.
+  ~Impl() override { const std::lock_guard lock(mutex); }
   void start() {
     grpc::ServerBuilder builder;
     int bound = 0;
