@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "outrigger/metadata.h"
 #include "outrigger/tls_info.h"
 
 namespace outrigger {
@@ -77,6 +78,7 @@ struct StreamInfo {
   std::string_view upstream_transport_failure;  // why TLS with an upstream failed
   const TlsInfo* downstream_tls = nullptr;      // nullptr: plain
   std::string_view response_code_details;       // static text, Envoy's %RESPONSE_CODE_DETAILS%
+  const Metadata* dynamic_metadata = nullptr;   // what a filter says of the request; part of its config
   std::string_view client_name;                 // who the request was authenticated as by a filter; empty: nobody
 
   void set(ResponseFlag flag) { response_flags |= static_cast<uint32_t>(flag); }

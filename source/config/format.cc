@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "config/names.h"
@@ -11,7 +12,7 @@ namespace {
 
 using Kind = FormatOperator::Kind;
 
-enum class Argument : uint8_t { N, H, T, G };
+enum class Argument : uint8_t { N, H, T, G, M, S };
 
 struct Command {
   std::string_view name;
@@ -23,6 +24,12 @@ constexpr Command kCommands[] = {
 #define OUTRIGGER_FORMAT_COMMAND(kind, command, argument) {command, Kind::k##kind, Argument::argument},
     OUTRIGGER_FORMAT_COMMANDS(OUTRIGGER_FORMAT_COMMAND)
 #undef OUTRIGGER_FORMAT_COMMAND
+};
+
+constexpr std::pair<std::string_view, FormatOperator::Source> kSources[] = {
+    {"DYNAMIC", FormatOperator::Source::kDynamic},   {"CLUSTER", FormatOperator::Source::kCluster},
+    {"ROUTE", FormatOperator::Source::kRoute},       {"UPSTREAM_HOST", FormatOperator::Source::kUpstreamHost},
+    {"LISTENER", FormatOperator::Source::kListener}, {"VIRTUAL_HOST", FormatOperator::Source::kVirtualHost},
 };
 
 std::string known_commands() {
@@ -123,6 +130,9 @@ class Parser {
           return refuse(start, fmt::format("%{}% takes CAMEL_STRING, SNAKE_STRING or NUMBER", command.name));
         op.arg = std::string(argument);
         return {};
+      case Argument::M:
+      case Argument::S:
+        return set_metadata(command, start, argument, op);
       case Argument::H:
         break;
     }
@@ -133,6 +143,36 @@ class Parser {
       return refuse(start, fmt::format("%{0}% needs a header name, as %{0}(NAME)% or %{0}(NAME?OTHER)%", command.name));
     if (op.arg == "host") op.arg = ":authority";
     if (op.alt == "host") op.alt = ":authority";
+    return {};
+  }
+
+  Result<void> set_metadata(const Command& command, size_t start, std::string_view argument, FormatOperator& op) const {
+    using Source = FormatOperator::Source;
+    op.source = command.kind == Kind::kClusterMetadata    ? Source::kCluster
+                : command.kind == Kind::kUpstreamMetadata ? Source::kUpstreamHost
+                                                          : Source::kDynamic;
+    const auto take = [&] {
+      const size_t colon = std::min(argument.find(':'), argument.size());
+      const std::string_view word = argument.substr(0, colon);
+      argument.remove_prefix(std::min(colon + 1, argument.size()));
+      return word;
+    };
+    if (command.kind == Kind::kMetadata) {
+      const std::string_view word = take();
+      const auto* const source = std::find_if(std::begin(kSources), std::end(kSources),
+                                              [&](const auto& known) { return known.first == word; });
+      if (source == std::end(kSources))
+        return refuse(start, fmt::format("%METADATA(SOURCE:NAMESPACE:KEY)% needs one of DYNAMIC, CLUSTER, ROUTE, "
+                                         "UPSTREAM_HOST, LISTENER, VIRTUAL_HOST as SOURCE, not \"{}\"",
+                                         word));
+      op.source = source->second;
+    }
+    while (!argument.empty()) {
+      op.path.emplace_back(take());
+      if (op.path.back().empty()) break;
+    }
+    if (op.path.empty() || op.path.back().empty())
+      return refuse(start, fmt::format("%{}% needs a namespace, then keys if any, none of them empty", command.name));
     return {};
   }
 

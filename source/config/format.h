@@ -21,7 +21,8 @@
 namespace outrigger::config {
 
 // X(kind, command, argument), argument: N none, H "header?alternative" (required), T strftime format (optional),
-// G CAMEL_STRING, SNAKE_STRING or NUMBER (optional).
+// G CAMEL_STRING, SNAKE_STRING or NUMBER (optional), M "NAMESPACE:KEY:KEY..." of metadata (required; keys are
+// optional), S the same with the source before it: "SOURCE:NAMESPACE:KEY...".
 #define OUTRIGGER_FORMAT_COMMANDS(X)                                                              \
   X(StartTime, "START_TIME", T)                                                                   \
   X(Req, "REQ", H)                                                                                \
@@ -66,6 +67,10 @@ namespace outrigger::config {
   X(Hostname, "HOSTNAME", N)                                                                      \
   X(UniqueId, "UNIQUE_ID", N)                                                                     \
   X(StreamId, "STREAM_ID", N)                                                                     \
+  X(Metadata, "METADATA", S)                                                                      \
+  X(DynamicMetadata, "DYNAMIC_METADATA", M)                                                       \
+  X(ClusterMetadata, "CLUSTER_METADATA", M)                                                       \
+  X(UpstreamMetadata, "UPSTREAM_METADATA", M)                                                     \
   X(ConfigVersion, "OUTRIGGER_CONFIG_VERSION", N)                                                 \
   X(ClientName, "OUTRIGGER_CLIENT_NAME", N)
 
@@ -77,12 +82,16 @@ struct FormatOperator {
 #undef OUTRIGGER_FORMAT_KIND
   };
   static constexpr uint32_t kNoLimit = UINT32_MAX;
+  // Whose metadata; the first word of %METADATA%.
+  enum class Source : uint8_t { kDynamic, kCluster, kRoute, kUpstreamHost, kListener, kVirtualHost };
 
   Kind kind = Kind::kText;
   std::string arg;  // kText: the text; kReq, kResp, kTrailer: lower-case header name; kStartTime: format or "";
                     // kGrpcStatus: as written
   std::string alt;  // kReq, kResp, kTrailer: lower-case header to use when the first is absent, or ""
-  uint32_t max_len = kNoLimit;  // bytes of the value to keep
+  uint32_t max_len = kNoLimit;         // bytes of the value to keep
+  Source source = Source::kDynamic;    // of the metadata commands
+  std::vector<std::string> path = {};  // likewise: the namespace, then the keys; empty: it is none of them
   bool operator==(const FormatOperator&) const = default;
 };
 

@@ -1,34 +1,16 @@
 // HealthCheckSpec: how a cluster asks its hosts whether they are well (envoy.config.core.v3.HealthCheck), as a plain
-// comparable value. ByValue holds what most of its owners lack.
+// comparable value.
 //
 // Thread rule: values; see spec.h.
 // Use:  if (spec.health_check) arm(spec.health_check->interval_ms);
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace outrigger::config {
-
-// A T or none, shared and compared by value.
-template <class T>
-class ByValue {
- public:
-  ByValue() = default;
-  ByValue(T value) : held_(std::make_shared<const T>(std::move(value))) {}  // NOLINT: as std::optional
-  explicit operator bool() const { return held_ != nullptr; }
-  const T& operator*() const { return *held_; }
-  const T* operator->() const { return held_.get(); }
-  bool operator==(const ByValue& other) const {
-    return held_ == other.held_ || (held_ != nullptr && other.held_ != nullptr && *held_ == *other.held_);
-  }
-
- private:
-  std::shared_ptr<const T> held_;
-};
 
 struct HealthCheckSpec {
   enum class Kind : uint8_t { kHttp, kTcp, kGrpc };

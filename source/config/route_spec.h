@@ -12,7 +12,9 @@
 #include <variant>
 #include <vector>
 
+#include "base/by_value.h"
 #include "config/extension.h"
+#include "config/metadata_spec.h"
 
 namespace outrigger::config {
 
@@ -139,6 +141,7 @@ struct ClusterWeightSpec {
   std::string name;            // or
   std::string cluster_header;  // lower-case; the header that names the cluster
   uint32_t weight = 0;
+  ByValue<MetadataMatch> metadata_match;  // merged over the route's
   HeaderMutationSpec request_headers, response_headers;
   PerFilterConfigs per_filter;
   bool operator==(const ClusterWeightSpec&) const = default;
@@ -167,6 +170,7 @@ struct ForwardSpec {                        // RouteAction
   std::string cluster;                      // exactly one of these three is set
   std::string cluster_header;               // lower-case
   std::vector<ClusterWeightSpec> weighted;  // total weight >= 1
+  ByValue<MetadataMatch> metadata_match;
   uint16_t cluster_not_found_status = 503;
   std::string prefix_rewrite;
   std::optional<RegexRewriteSpec> regex_rewrite;
@@ -216,6 +220,7 @@ struct RouteSpec {
   std::variant<ForwardSpec, RedirectSpec, DirectResponseSpec> action;
   HeaderMutationSpec request_headers, response_headers;
   PerFilterConfigs per_filter;
+  ByValue<Metadata> metadata;
   bool of_bytes_alone = true;  // false: made of more than its message, a file or a filter's config (route_pieces.h)
   bool operator==(const RouteSpec&) const = default;
 };
@@ -228,6 +233,7 @@ struct VirtualHostSpec {
   HeaderMutationSpec request_headers, response_headers;
   std::vector<RateLimitSpec> rate_limits;
   PerFilterConfigs per_filter;
+  ByValue<Metadata> metadata;
   bool operator==(const VirtualHostSpec&) const = default;
 };
 

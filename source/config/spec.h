@@ -18,9 +18,11 @@
 #include <vector>
 
 #include "base/boxed.h"
+#include "base/by_value.h"
 #include "base/socket_option.h"
 #include "config/extension.h"
 #include "config/health_spec.h"
+#include "config/metadata_spec.h"
 #include "config/route_spec.h"
 #include "config/source_spec.h"
 #include "config/tls_spec.h"
@@ -158,6 +160,7 @@ struct TcpProxySpec {
   struct Target {
     std::string cluster;
     uint32_t weight = 1;
+    ByValue<MetadataMatch> metadata_match = {};  // merged over the proxy's
     bool operator==(const Target&) const = default;
   };
   std::string stat_prefix;
@@ -185,6 +188,7 @@ struct FilterChainSpec {
   std::optional<TcpProxySpec> tcp;  // instead of the connection manager
   std::optional<DownstreamTlsSpec> tls;
   uint64_t handshake_timeout_ms = 15'000;  // transport_socket_connect_timeout; ours: Envoy has none by default; 0: none
+  ByValue<Metadata> listener_metadata;     // for access logs
   bool operator==(const FilterChainSpec&) const = default;
 };
 
@@ -228,6 +232,7 @@ struct EndpointSpec {
   AddressSpec address;
   std::string hostname;
   ByValue<EndpointCheckSpec> check;
+  ByValue<Metadata> metadata;
   uint32_t weight = 1;
   bool healthy = true;  // health_status UNKNOWN, HEALTHY, DEGRADED
   bool draining = false;
@@ -268,6 +273,8 @@ struct ClusterSpec {
   uint64_t dns_refresh_rate_ms = 5'000;
   bool respect_dns_ttl = false;
   ByValue<HealthCheckSpec> health_check;
+  ByValue<Metadata> metadata;
+  ByValue<SubsetSpec> subsets;
   uint8_t healthy_panic_percent = 50;  // under it all hosts are used; 0: never
   bool ignore_health_on_host_removal = false;
   bool close_connections_on_host_health_failure = false;

@@ -6,6 +6,7 @@
 
 #include "config/names.h"
 #include "config/translation.h"
+#include "envoy/config/core/v3/base.pb.h"
 #include "envoy/config/route/v3/route_components.pb.h"
 
 namespace outrigger::config {
@@ -49,7 +50,7 @@ void retry_conditions(std::string_view list, RetryPolicySpec& spec, const FieldP
 }
 
 ClusterWeightSpec cluster_weight(const route::WeightedCluster::ClusterWeight& weight, const std::string& scope,
-                                 const FieldPath& path, Translation& t) {
+                                 const ByValue<MetadataMatch>& of_route, const FieldPath& path, Translation& t) {
   ClusterWeightSpec spec;
   spec.name = weight.name();
   if (weight.name().empty() == weight.cluster_header().empty())
@@ -58,6 +59,7 @@ ClusterWeightSpec cluster_weight(const route::WeightedCluster::ClusterWeight& we
   if (!weight.cluster_header().empty())
     spec.cluster_header = header_name_of(weight.cluster_header(), true, path.field("cluster_header"), t);
   spec.weight = weight.weight().value();
+  spec.metadata_match = metadata_match(weight.metadata_match(), of_route, path.field("metadata_match"), t);
   spec.request_headers =
       header_mutation_spec(weight.request_headers_to_add(), weight.request_headers_to_remove(), "request", path, t);
   spec.response_headers =
@@ -71,7 +73,7 @@ void weighted_clusters(const route::WeightedCluster& weighted, const std::string
   uint64_t total = 0;
   each(weighted.clusters(), path.field("clusters"), [&](const auto& weight, const FieldPath& at) {
     const std::string name = weight.name().empty() ? "%" + weight.cluster_header() : weight.name();
-    spec.weighted.push_back(cluster_weight(weight, scope + "/" + name, at, t));
+    spec.weighted.push_back(cluster_weight(weight, scope + "/" + name, spec.metadata_match, at, t));
     total += spec.weighted.back().weight;
   });
   if (weighted.clusters().empty())
@@ -207,6 +209,7 @@ std::vector<MirrorSpec> mirror_specs(const MirrorPolicies& policies, const Field
 ForwardSpec forward_spec(const route::RouteAction& action, const std::string& scope, const FieldPath& path,
                          Translation& t) {
   ForwardSpec spec;
+  spec.metadata_match = metadata_match(action.metadata_match(), {}, path.field("metadata_match"), t);
   cluster_specifier(action, scope, spec, path, t);
   rewrites(action, spec, path, t);
   if (action.has_timeout()) spec.timeout_ms = duration_ms(action.timeout(), path.field("timeout"), t);

@@ -50,6 +50,7 @@ EndpointSpec endpoint_spec(const endpoint::LbEndpoint& from, AddressUse use, con
   }
   spec.healthy = takes_requests(from.health_status());
   spec.draining = from.health_status() == core::DRAINING;
+  spec.metadata = metadata(from.metadata(), path.field("metadata"), t);
   return spec;
 }
 
@@ -134,6 +135,11 @@ void load_balancer(const Cluster& from, ClusterSpec& spec, const FieldPath& path
     t.fault(path.field("lb_policy"),
             "an aggregate cluster or one of type ORIGINAL_DST needs CLUSTER_PROVIDED, and no other has it");
   spec.lb = from.lb_policy() == Cluster::LEAST_REQUEST ? ClusterSpec::Lb::kLeastRequest : ClusterSpec::Lb::kRoundRobin;
+  if (from.has_lb_subset_config()) {
+    const FieldPath at = path.field("lb_subset_config");
+    if (provides) t.fault(at, "needs hosts of the cluster's own, and CLUSTER_PROVIDED has none");
+    spec.subsets = subset_spec(from.lb_subset_config(), at, t);
+  }
   if (from.lb_config_case() != Cluster::kLeastRequestLbConfig) return;
   const FieldPath at = path.field("least_request_lb_config");
   if (spec.lb != ClusterSpec::Lb::kLeastRequest) t.fault(at, "needs lb_policy: LEAST_REQUEST");
@@ -318,6 +324,7 @@ ClusterSpec cluster_spec(const Cluster& from, const FieldPath& path, Translation
   if (spec.codec == ClusterSpec::Codec::kByAlpn && !spec.tls)
     t.fault(path.field("transport_socket"), "is required with auto_config: ALPN, which decides, is part of TLS");
   health(from, spec, path, t);
+  spec.metadata = metadata(from.metadata(), path.field("metadata"), t);
   return spec;
 }
 

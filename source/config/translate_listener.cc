@@ -327,6 +327,9 @@ ListenerSpec listener_spec(const listener::Listener& from, bool named, const Fie
   } else if (from.filter_chains().empty()) {
     t.fault(path.field("filter_chains"), "needs at least one filter chain, or default_filter_chain");
   }
+  const ByValue<Metadata> of_listener = metadata(from.metadata(), path.field("metadata"), t);
+  for (FilterChainSpec& chain : spec.filter_chains) chain.listener_metadata = of_listener;
+  if (spec.default_filter_chain) spec.default_filter_chain->listener_metadata = of_listener;
   return spec;
 }
 

@@ -165,6 +165,7 @@ RouteSpec route_spec(const route::Route& route, const Table& table, const std::s
   spec.response_headers =
       header_mutation_spec(route.response_headers_to_add(), route.response_headers_to_remove(), "response", path, t);
   spec.per_filter = per_filter_configs(route.typed_per_filter_config(), scope, path, t);
+  spec.metadata = metadata(route.metadata(), path.field("metadata"), t);
   const auto& body = route.direct_response().body();
   const bool elsewhere = route.direct_response().has_body() && !body.has_inline_string() && !body.has_inline_bytes();
   spec.of_bytes_alone = !elsewhere && !has_per_filter_config(route);
@@ -237,6 +238,7 @@ VirtualHostSpec virtual_host(const route::VirtualHost& host, const Table& table,
   each(host.rate_limits(), path.field("rate_limits"),
        [&](const auto& limit, const FieldPath& at) { spec.rate_limits.push_back(rate_limit_spec(limit, at, t)); });
   spec.per_filter = per_filter_configs(host.typed_per_filter_config(), scope, path, t);
+  spec.metadata = metadata(host.metadata(), path.field("metadata"), t);
   return spec;
 }
 

@@ -12,9 +12,10 @@ namespace tcp_proxy = envoy::extensions::filters::network::tcp_proxy::v3;
 namespace {
 
 void targets(const tcp_proxy::TcpProxy& from, TcpProxySpec& spec, const FieldPath& path, Translation& t) {
+  const ByValue<MetadataMatch> match = metadata_match(from.metadata_match(), {}, path.field("metadata_match"), t);
   if (from.cluster_specifier_case() == tcp_proxy::TcpProxy::kCluster) {
     if (from.cluster().empty()) t.fault(path.field("cluster"), "must not be empty");
-    spec.targets.push_back({from.cluster(), 1});
+    spec.targets.push_back({from.cluster(), 1, match});
     return;
   }
   if (from.cluster_specifier_case() != tcp_proxy::TcpProxy::kWeightedClusters)
@@ -29,7 +30,8 @@ void targets(const tcp_proxy::TcpProxy& from, TcpProxySpec& spec, const FieldPat
     if (!names.insert(one.name()).second) t.fault(at.field("name"), fmt::format("\"{}\" is named twice", one.name()));
     if (one.weight() == 0) t.fault(at.field("weight"), "must be at least 1");
     total += one.weight();
-    spec.targets.push_back({one.name(), one.weight()});
+    spec.targets.push_back(
+        {one.name(), one.weight(), metadata_match(one.metadata_match(), match, at.field("metadata_match"), t)});
   });
   if (total > UINT32_MAX) t.fault(all, "the sum of the weights must be below 2^32");
 }

@@ -41,6 +41,7 @@ class DataSource;
 class GrpcService;
 class HeaderValueOption;
 class HealthCheck;
+class Metadata;
 class ProxyProtocolConfig;
 class RuntimeFractionalPercent;
 class TcpKeepalive;
@@ -51,7 +52,8 @@ class AccessLog;
 }
 namespace envoy::config::cluster::v3 {
 class Cluster;
-}
+class Cluster_LbSubsetConfig;
+}  // namespace envoy::config::cluster::v3
 namespace envoy::config::endpoint::v3 {
 class ClusterLoadAssignment;
 class Endpoint_HealthCheckConfig;
@@ -111,6 +113,26 @@ class FilterInterner {
   size_t sweep_at_ = 64;
 };
 
+// Equal values share one while anybody holds it.
+template <class T>
+class ValueInterner {
+ public:
+  ByValue<T> shared(uint64_t hash, T value) {
+    const auto [from, to] = known_.equal_range(hash);
+    for (auto at = from; at != to; ++at)
+      if (*at->second == value) return at->second;
+    if (known_.size() >= sweep_at_) {
+      std::erase_if(known_, [](const auto& entry) { return entry.second.holds() == 1; });
+      sweep_at_ = std::max<size_t>(64, 2 * known_.size());
+    }
+    return known_.emplace(hash, std::move(value))->second;
+  }
+
+ private:
+  std::unordered_multimap<uint64_t, ByValue<T>> known_;
+  size_t sweep_at_ = 64;
+};
+
 // What sources and references may name: ADS, the static clusters and the static secrets of the bootstrap.
 struct SourceTargets {
   bool ads = false;
@@ -130,6 +152,8 @@ struct TranslatorState {
   std::optional<SourceTargets> targets = {};     // the bootstrap's; none was read (control plane): nothing is checked
   std::unordered_set<std::string> good_regexes;  // already compiled once; bounded
   TlsMaterials tls_materials = {};
+  ValueInterner<Metadata> metadata = {};
+  ValueInterner<MetadataMatch> metadata_matches = {};
 };
 
 struct Translation {
@@ -182,6 +206,16 @@ ChannelTlsSpec channel_tls_spec(const UpstreamTlsSpec& from, const FieldPath& pa
 // Of a service with google_grpc; `path` is that of its ssl_credentials.
 ChannelTlsSpec ssl_credentials_spec(const envoy::config::core::v3::GrpcService& service, const FieldPath& path,
                                     Translation& t);
+
+// ---- metadata ----
+
+// Its filter_metadata; empty if there is none.
+ByValue<Metadata> metadata(const envoy::config::core::v3::Metadata& from, const FieldPath& path, Translation& t);
+// What it says of "envoy.lb" over what `under` does.
+ByValue<MetadataMatch> metadata_match(const envoy::config::core::v3::Metadata& from,
+                                      const ByValue<MetadataMatch>& under, const FieldPath& path, Translation& t);
+ByValue<SubsetSpec> subset_spec(const envoy::config::cluster::v3::Cluster_LbSubsetConfig& from, const FieldPath& path,
+                                Translation& t);
 
 // ---- sources ----
 

@@ -164,9 +164,8 @@ class JsonLine {
     put(key);
     return true;
   }
-  void raw(std::string_view text) {
-    if (text.size() <= limit_ - size_) put(text);
-  }
+  // "null" if there is no room.
+  void raw(std::string_view text) { put(text.size() <= limit_ - size_ ? text : std::string_view("null")); }
   void string(std::string_view text) {
     put("\"");
     while (!text.empty() && limit_ - size_ >= 8) text.remove_prefix(escape_one(text));
@@ -474,6 +473,7 @@ struct AccessLogger::Impl {
     std::string key;
     route::Formatter value;
     bool number = false;
+    bool metadata = false;  // all of it, which may be more than text
   };
 
   size_t text_line(const route::FormatContext& context, char* data) const {
@@ -490,8 +490,11 @@ struct AccessLogger::Impl {
       route::TextOut out(value, sizeof(value));
       const auto& operators = entry.value.operators();
       bool missing = false;
+      bool raw = entry.number;
       if (operators.size() == 1) {
         missing = !route::Formatter::append_value(operators[0], context, out);
+        raw = raw || (entry.metadata && !missing && !out.truncated() &&
+                      route::Formatter::metadata_value(operators[0], context)->text() == nullptr);
       } else {
         entry.value.format(context, omit_empty ? route::Formatter::Missing::kEmpty : route::Formatter::Missing::kDash,
                            out);
@@ -500,7 +503,7 @@ struct AccessLogger::Impl {
       if (!line.begin(entry.key)) break;
       if (missing)
         line.raw("null");
-      else if (entry.number)
+      else if (raw)
         line.raw(out.view());
       else
         line.string(out.view());
@@ -522,7 +525,9 @@ Result<std::shared_ptr<const AccessLogger>> AccessLogger::compile(const config::
   for (const auto& [key, format] : spec.json_format) {
     TRY(auto operators, config::parse_format(format));
     const bool number = operators.size() == 1 && is_number(operators[0]);
-    impl->json.push_back({json_key(key), route::Formatter(std::move(operators)), number});
+    const bool metadata =
+        operators.size() == 1 && !operators[0].path.empty() && operators[0].max_len == config::FormatOperator::kNoLimit;
+    impl->json.push_back({json_key(key), route::Formatter(std::move(operators)), number, metadata});
   }
   if (spec.json_format.empty()) {
     TRY(auto operators, config::parse_format(spec.format.empty() ? config::kDefaultAccessLogFormat : spec.format));

@@ -8,7 +8,8 @@ namespace outrigger::proxy {
 
 using upstream::PriorityLoad;
 
-PickedHost pick_member(WorkerState& worker, upstream::WorkerCluster& aggregate, const PinnedSnapshot* pin) {
+PickedHost pick_member(WorkerState& worker, upstream::WorkerCluster& aggregate, const PinnedSnapshot* pin,
+                       const config::MetadataMatch* match) {
   std::vector<PriorityLoad>& loads = worker.member_loads;
   std::vector<upstream::WorkerCluster*>& members = worker.member_clusters;
   loads.clear();
@@ -24,7 +25,7 @@ PickedHost pick_member(WorkerState& worker, upstream::WorkerCluster& aggregate, 
   const bool panic_allowed = upstream::spread_load(loads, panic_percent);
   const size_t chosen = upstream::choose_priority(loads, worker.loop().random());
   if (chosen == members.size()) return {&aggregate, nullptr};
-  return {members[chosen], members[chosen]->pick(panic_allowed ? panic_percent : uint8_t{0})};
+  return {members[chosen], members[chosen]->pick(panic_allowed ? panic_percent : uint8_t{0}, match)};
 }
 
 std::vector<Member> members_of(const Snapshot& snapshot, const LinkedCluster& aggregate) {

@@ -21,16 +21,18 @@ struct PickedHost {
   const upstream::HostSet::Entry* host = nullptr;
 };
 
-// A host for a new attempt, by the current endpoints; host nullptr: there is none.
-PickedHost pick_member(WorkerState& worker, upstream::WorkerCluster& aggregate, const PinnedSnapshot* pin);
+// A host for a new attempt, by the current endpoints, of those that `match` (nullptr: nothing) asks for where a cluster
+// divides its hosts; host nullptr: there is none.
+PickedHost pick_member(WorkerState& worker, upstream::WorkerCluster& aggregate, const PinnedSnapshot* pin,
+                       const config::MetadataMatch* match);
 // `original`: where the client wanted to go, for clusters of type ORIGINAL_DST; nullptr: it is not known.
 inline PickedHost pick_host(WorkerState& worker, upstream::WorkerCluster& cluster, const PinnedSnapshot* pin,
-                            const net::Address* original) {
+                            const net::Address* original, const config::MetadataMatch* match = nullptr) {
   if (!cluster.hosts().members().empty()) [[unlikely]]
-    return pick_member(worker, cluster, pin);
+    return pick_member(worker, cluster, pin, match);
   if (cluster.takes_original()) [[unlikely]]
     return {&cluster, original == nullptr ? nullptr : cluster.pick_original(*original)};
-  return {&cluster, cluster.pick()};
+  return {&cluster, cluster.pick(match)};
 }
 
 // The leaves of an aggregate as a snapshot has them, with their share of the requests.

@@ -180,12 +180,17 @@ class Teller {
     out_.upstream_host = headers_.get(HeaderId::kAuthority);
     out_.upstream_path = headers_.get(HeaderId::kPath);
     find_member();
+    find_subset();
     find_mirrors(action);
     const LinkedCluster target = out_.target();
     if (linked->cluster->spec().discovery == config::ClusterSpec::Discovery::kOriginalDst)
       return end(0, "via_upstream", "forwarded to where the client's connection was going, if it was redirected here");
     if (target.cluster == nullptr || target.hosts->all().empty())
       return end(503, "no_healthy_upstream", fmt::format("cluster {} has no host", name.text));
+    if (out_.subset && out_.subset->hosts == 0)
+      return end(503, "no_healthy_upstream",
+                 fmt::format("cluster {} has no host that metadata_match takes, and no fallback that has one",
+                             target.cluster->name()));
     const upstream::Cluster& cluster = *target.cluster;
     if (cluster.state().requests.load(std::memory_order_relaxed) >= static_cast<int64_t>(cluster.spec().max_requests))
       return end(503, "upstream_overflow", fmt::format("cluster {} is at its max_requests", cluster.name()));
@@ -199,6 +204,28 @@ class Teller {
     std::vector<upstream::PriorityLoad> loads;
     for (const Member& member : out_.members) loads.push_back(member.load);
     out_.chosen_member = upstream::choose_priority(loads, query_.random);
+  }
+
+  void find_subset() {
+    using upstream::Subsets;
+    const LinkedCluster target = out_.target();
+    const Subsets* subsets = target.hosts == nullptr ? nullptr : target.hosts->subsets();
+    if (subsets == nullptr) return;
+    const config::MetadataMatch* match = this->match().metadata_match();
+    ExplainedSubset& told = out_.subset.emplace();
+    if (match != nullptr) {
+      MetadataValue::Struct asked;
+      for (const auto& criterion : match->criteria) asked.push_back({criterion.key, criterion.value});
+      told.asked = to_json(asked);
+    }
+    told.choice = subsets->choose(match);
+    const bool empty = told.choice.subset != Subsets::kNone && subsets->at(told.choice.subset).entries.empty();
+    if (told.choice.way == Subsets::Way::kFallback && empty && subsets->panic_mode_any())
+      told.choice.subset = Subsets::kAny;
+    if (told.choice.subset == Subsets::kNone) return;
+    if (told.choice.subset != Subsets::kAny) told.values = to_json(subsets->values(told.choice.subset));
+    told.hosts = subsets->at(told.choice.subset).entries.size();
+    told.healthy = subsets->at(told.choice.subset).healthy_count();
   }
 
   void find_mirrors(const route::ForwardAction& action) {

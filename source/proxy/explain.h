@@ -18,6 +18,7 @@
 #include "proxy/aggregate.h"
 #include "proxy/snapshot.h"
 #include "route/explain.h"
+#include "upstream/subsets.h"
 
 namespace outrigger::proxy {
 
@@ -49,6 +50,14 @@ struct ExplainedMirror {
   std::string host;     // of the copy
 };
 
+// Which hosts of a cluster with lb_subset_config the request may go to.
+struct ExplainedSubset {
+  std::string asked;  // metadata_match as JSON; empty: there is none
+  upstream::Subsets::Choice choice;
+  std::string values;  // what the hosts have in common, as JSON; empty: any host, or none
+  uint64_t hosts = 0, healthy = 0;
+};
+
 struct Explained {
   std::shared_ptr<const Snapshot> snapshot;  // what the pointers below lead into
   std::string listener;
@@ -57,10 +66,11 @@ struct Explained {
   std::string method, host, path;  // as the connection manager leaves them
   route::Explanation route;
   std::vector<ExplainedFilter> filters;
-  std::string cluster;          // empty: the request is not forwarded
-  LinkedCluster linked;         // linked.cluster nullptr: there is no such cluster
-  std::vector<Member> members;  // of an aggregate cluster
-  size_t chosen_member = 0;     // ... the one that takes the request; members.size(): none has a host
+  std::string cluster;                    // empty: the request is not forwarded
+  LinkedCluster linked;                   // linked.cluster nullptr: there is no such cluster
+  std::vector<Member> members;            // of an aggregate cluster
+  size_t chosen_member = 0;               // ... the one that takes the request; members.size(): none has a host
+  std::optional<ExplainedSubset> subset;  // of target(), if that divides its hosts
   std::vector<ExplainedMirror> mirrors;
   std::string upstream_host, upstream_path;  // as forwarded
   // Where the request goes: the cluster itself, or the member; `cluster` nullptr: nowhere.

@@ -174,7 +174,7 @@ Result<std::shared_ptr<const HttpChain>> ListenerCompiler::compile_chain(const c
   if (const auto& tcp = chain->spec.tcp; tcp.has_value()) {
     uint64_t weights = 0;
     for (const auto& target : tcp->targets)
-      chain->tcp_targets.push_back({Name(target.cluster), weights += target.weight});
+      chain->tcp_targets.push_back({Name(target.cluster), weights += target.weight, target.metadata_match.get()});
     chain->tcp_stats = std::make_unique<TcpStats>(stats_, tcp->stat_prefix);
     TRY_VOID(compile_logs(tcp->access_logs));
     return chain;

@@ -91,7 +91,8 @@ struct HttpChain {
   // Instead of all that, where spec.tcp is there.
   struct TcpTarget {
     Name cluster;
-    uint64_t weights = 0;  // its own and those of all before it
+    uint64_t weights = 0;                                   // its own and those of all before it
+    const config::MetadataMatch* metadata_match = nullptr;  // held by spec.tcp; nullptr: none
   };
   std::vector<TcpTarget> tcp_targets;
   std::unique_ptr<TcpStats> tcp_stats;

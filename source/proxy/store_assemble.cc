@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "proxy/aggregate.h"
 #include "proxy/store_impl.h"
+#include "upstream/subsets.h"
 
 namespace outrigger::proxy {
 namespace {
@@ -13,7 +14,9 @@ upstream::HostSetOptions host_options(const ClusterSpec& spec) {
   const bool discovered =
       spec.discovery == ClusterSpec::Discovery::kEds || spec.discovery == ClusterSpec::Discovery::kStrictDns;
   const bool checked = static_cast<bool>(spec.health_check);
-  return {.checked = checked, .keep_healthy = checked && discovered && !spec.ignore_health_on_host_removal};
+  return {.checked = checked,
+          .keep_healthy = checked && discovered && !spec.ignore_health_on_host_removal,
+          .subsets = spec.subsets};
 }
 
 const std::vector<config::EndpointSpec>& endpoints_in(const std::vector<config::EndpointSpec>* endpoints) {
@@ -95,7 +98,8 @@ void Store::Impl::update_hosts(ClusterEntry& entry) {
   if (version.is_aggregate()) return;
   const HostSource source = host_source(version);
   const upstream::HostSetOptions how = host_options(version.spec());
-  const upstream::HostSet* const before = entry.hosts.get();
+  const std::shared_ptr<const upstream::HostSet> held = entry.hosts;
+  const upstream::HostSet* const before = held.get();
   if (before != nullptr && before->members().empty() && source.from == entry.hosts_from && before->options() == how &&
       !before->any_removed_failed())
     return;
@@ -108,7 +112,25 @@ void Store::Impl::update_hosts(ClusterEntry& entry) {
   entry.hosts_from = source.from;
   options.stats->set(version.part->stats().membership_total, static_cast<int64_t>(entry.hosts->all().size()));
   options.stats->set(version.part->stats().membership_healthy, static_cast<int64_t>(entry.hosts->healthy_count()));
+  count_subsets(version, before, *entry.hosts);
   changed_clusters.insert(version.spec().name);
+}
+
+void Store::Impl::count_subsets(const ClusterVersion& version, const upstream::HostSet* before,
+                                const upstream::HostSet& now) {
+  const upstream::Subsets* const after = now.subsets();
+  const auto& block = version.part->stats().subsets;
+  if (after == nullptr || block == nullptr) return;
+  const upstream::Subsets* const had = before == nullptr ? nullptr : before->subsets();
+  options.stats->add(block->created, after->missing_in(had));
+  if (had != nullptr) options.stats->add(block->removed, had->missing_in(after));
+  options.stats->set(block->active, after->active());
+  options.stats->set(block->single_host_duplicate, after->unused_hosts());
+  if (after->crowded_hosts() != 0)
+    OUTRIGGER_LOG(kWarning, "proxy",
+                  "cluster {}: the lists in the metadata of its hosts would put one into more than 1,024 subsets of a "
+                  "selector; it is left out ({} times)",
+                  version.spec().name, after->crowded_hosts());
 }
 
 // Whether every host of the staged version has been checked once, or is not checked at all. The checks begin as soon as

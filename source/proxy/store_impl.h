@@ -268,6 +268,7 @@ struct Store::Impl {
   HostSource host_source(const ClusterVersion& version) const;
   bool first_checks_done(ClusterEntry& entry);
   void update_hosts(ClusterEntry& entry);
+  void count_subsets(const ClusterVersion& version, const upstream::HostSet* before, const upstream::HostSet& now);
   std::vector<upstream::HealthTarget> take_health_targets();
   void health_changed(std::string_view cluster);
   void update_members();

@@ -413,6 +413,7 @@ void Stream::finish() {
     cluster_->drop();
   }
   log();
+  upstream_metadata_ = {};
   --worker_.active_requests;
   downstream_ = nullptr;
   connection_.on_stream_finished(*this);
@@ -430,7 +431,12 @@ route::FormatContext Stream::format_context() const {
   return {.request = headers_[kRequest],
           .response = headers_[kResponse],
           .response_trailers = trailers_[kResponse],
-          .info = &info_};
+          .info = &info_,
+          .cluster_metadata = cluster_ == nullptr ? nullptr : cluster_->cluster().spec().metadata.get(),
+          .route_metadata = match_.route == nullptr ? nullptr : match_.route->metadata(),
+          .virtual_host_metadata = match_.virtual_host == nullptr ? nullptr : match_.virtual_host->metadata(),
+          .listener_metadata = chain_->spec.listener_metadata.get(),
+          .upstream_metadata = upstream_metadata_.get()};
 }
 
 }  // namespace outrigger::proxy

@@ -178,6 +178,7 @@ class Stream final : public StreamHandle,
   upstream::HostPool* pool_ = nullptr;          // where this waits
   upstream::WorkerCluster* cluster_ = nullptr;  // the route's
   upstream::WorkerCluster* member_ = nullptr;   // where the attempt goes: cluster_ itself, or a member of the aggregate
+  upstream::MetadataHold upstream_metadata_;    // of the attempt's host
   route::Match match_;
   Arena arena_;
   StreamInfo info_;

@@ -260,7 +260,8 @@ void Stream::start_attempt() {
   ++attempts_;
   info_.upstream_attempts = attempts_;
   attempt_start_ns_ = worker_.loop().now_ns();
-  const PickedHost picked = pick_host(worker_, *cluster_, pin_, connection_.original_destination());
+  const PickedHost picked =
+      pick_host(worker_, *cluster_, pin_, connection_.original_destination(), match_.metadata_match());
   const upstream::HostSet::Entry* host = picked.host;
   if (host == nullptr) {
     worker_.shard().add(cluster_->stats().cx_none_healthy);
@@ -274,6 +275,7 @@ void Stream::start_attempt() {
   if (match_.route->forward()->auto_host_rewrite && !host->host->hostname.empty())
     route::rewrite_host(*headers_[kRequest], host->host->hostname, match_.route->forward()->append_x_forwarded_host);
   info_.upstream_host = arena_.copy(host->host->text);
+  upstream_metadata_ = member_->metadata(*host);
   worker_.shard().add(member_->stats().rq_total);
   worker_.shard().inc(member_->stats().rq_active);
   counted_active_ = true;

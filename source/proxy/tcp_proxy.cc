@@ -74,6 +74,12 @@ TcpProxy::~TcpProxy() { CHECK(cluster_ == nullptr && target_ == nullptr); }
 
 // ---- the host
 
+void TcpProxy::name_cluster(upstream::WorkerCluster* cluster) {
+  if (named_ != nullptr) named_->drop();
+  named_ = cluster;
+  if (named_ != nullptr) named_->hold();
+}
+
 // Chooses cluster and host; false: there is none, and what was wrong is noted.
 bool TcpProxy::take_target() {
   const auto& targets = part().tcp_targets;
@@ -87,8 +93,9 @@ bool TcpProxy::take_target() {
     fail(ResponseFlag::kNoClusterFound, "cluster_not_found");
     return false;
   }
-  const PickedHost picked =
-      pick_host(worker_, *cluster, chain_.kept, original_ ? &client_.connection->local() : nullptr);
+  name_cluster(cluster);
+  const PickedHost picked = pick_host(worker_, *cluster, chain_.kept,
+                                      original_ ? &client_.connection->local() : nullptr, chosen->metadata_match);
   if (picked.host == nullptr) {
     worker_.shard().add(cluster->stats().cx_none_healthy);
     fail(ResponseFlag::kNoHealthyUpstream, "no_healthy_upstream");
@@ -105,6 +112,7 @@ bool TcpProxy::take_target() {
   cluster_->add_user(*this);
   target_ = picked.host->host;
   target_->active_requests.fetch_add(1, std::memory_order_relaxed);
+  target_metadata_ = cluster_->metadata(*picked.host);
   return true;
 }
 
@@ -281,8 +289,14 @@ void TcpProxy::finish() {
   shard.add(stats.cx_rx_bytes, info_.request_bytes);
   shard.add(stats.cx_tx_bytes, info_.response_bytes);
   shard.dec(stats.cx_active);
-  const route::FormatContext context{.info = &info_};
+  const route::FormatContext context{
+      .info = &info_,
+      .cluster_metadata = named_ == nullptr ? nullptr : named_->cluster().spec().metadata.get(),
+      .listener_metadata = part().spec.listener_metadata.get(),
+      .upstream_metadata = target_metadata_.get()};
   for (const auto& logger : part().access_logs) logger->log(worker_.index(), context);
+  target_metadata_ = {};
+  name_cluster(nullptr);
   ListNode<ChainConnectionTag>::unlink();
   --chain_.count;
   worker_.loop().defer_delete(std::unique_ptr<event::Deferred>(this));

@@ -49,6 +49,7 @@ class TcpProxy final : public ChainConnection, public upstream::HostUser, public
   const config::TcpProxySpec& spec() const { return *part().spec.tcp; }
   void connect();
   bool take_target();
+  void name_cluster(upstream::WorkerCluster* cluster);
   void fail(ResponseFlag flag, std::string_view details);
   void on_client_handshake();
   void keep_tls_info();
@@ -68,6 +69,8 @@ class TcpProxy final : public ChainConnection, public upstream::HostUser, public
   Side client_{*this, host_}, host_{*this, client_};
   upstream::WorkerCluster* cluster_ = nullptr;  // held; an aggregate's member
   std::shared_ptr<upstream::Host> target_;      // counted
+  upstream::MetadataHold target_metadata_;      // of the last one
+  upstream::WorkerCluster* named_ = nullptr;    // held: the cluster that the config names
   std::shared_ptr<const upstream::TlsContext> client_tls_, host_tls_;
   event::Timeout idle_, age_;
   StreamInfo info_;

@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/grpc.h"
+#include "base/metadata_json.h"
 
 namespace outrigger::route {
 namespace {
@@ -289,6 +290,36 @@ bool append_info(const config::FormatOperator& op, const StreamInfo& info, TextO
   }
 }
 
+const Metadata* metadata_of(config::FormatOperator::Source source, const FormatContext& context) {
+  using Source = config::FormatOperator::Source;
+  switch (source) {
+    case Source::kDynamic:
+      return context.info == nullptr ? nullptr : context.info->dynamic_metadata;
+    case Source::kCluster:
+      return context.cluster_metadata;
+    case Source::kRoute:
+      return context.route_metadata;
+    case Source::kUpstreamHost:
+      return context.upstream_metadata;
+    case Source::kListener:
+      return context.listener_metadata;
+    case Source::kVirtualHost:
+      return context.virtual_host_metadata;
+  }
+  return nullptr;
+}
+
+// Text as it is, everything else as JSON.
+bool append_metadata(const MetadataValue* value, TextOut& out) {
+  if (value == nullptr) return false;
+  if (const std::string* text = value->text()) {
+    out.append(*text);
+  } else {
+    write_json(*value, out);
+  }
+  return true;
+}
+
 }  // namespace
 
 void TextOut::append(std::string_view text) {
@@ -326,6 +357,14 @@ Formatter Formatter::compile(std::string_view format) {
   return Formatter(std::move(*operators));
 }
 
+const MetadataValue* Formatter::metadata_value(const config::FormatOperator& op, const FormatContext& context) {
+  const Metadata* metadata = metadata_of(op.source, context);
+  if (metadata == nullptr) return nullptr;
+  const MetadataValue* value = metadata->find(op.path.front());
+  for (size_t i = 1; i < op.path.size() && value != nullptr; ++i) value = value->find(op.path[i]);
+  return value == nullptr || value->null() ? nullptr : value;
+}
+
 bool Formatter::append_value(const config::FormatOperator& op, const FormatContext& context, TextOut& out) {
   const size_t start = out.size();
   bool found = false;
@@ -345,6 +384,12 @@ bool Formatter::append_value(const config::FormatOperator& op, const FormatConte
     case Kind::kGrpcStatus:
     case Kind::kGrpcStatusNumber:
       found = append_grpc_status(op, context, out);
+      break;
+    case Kind::kMetadata:
+    case Kind::kDynamicMetadata:
+    case Kind::kClusterMetadata:
+    case Kind::kUpstreamMetadata:
+      found = append_metadata(metadata_value(op, context), out);
       break;
     case Kind::kHostname:
       found = append_text(host_name(), out);

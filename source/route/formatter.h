@@ -50,6 +50,12 @@ struct FormatContext {
   const HeaderMap* response = nullptr;
   const HeaderMap* response_trailers = nullptr;
   const StreamInfo* info = nullptr;
+  // Of what the configuration says; StreamInfo has the dynamic one.
+  const Metadata* cluster_metadata = nullptr;
+  const Metadata* route_metadata = nullptr;
+  const Metadata* virtual_host_metadata = nullptr;
+  const Metadata* listener_metadata = nullptr;
+  const Metadata* upstream_metadata = nullptr;  // of the host's endpoint
 };
 
 class Formatter {
@@ -64,6 +70,9 @@ class Formatter {
   void format(const FormatContext& context, Missing missing, TextOut& out) const;
   // Appends one value as it is (no "-"): false, and nothing appended, if it is missing.
   static bool append_value(const config::FormatOperator& op, const FormatContext& context, TextOut& out);
+
+  // The value that an operator with a path names; nullptr: missing.
+  static const MetadataValue* metadata_value(const config::FormatOperator& op, const FormatContext& context);
 
   const std::vector<config::FormatOperator>& operators() const { return operators_; }
   // The whole text if it is constant: no operator but text.

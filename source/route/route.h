@@ -48,7 +48,8 @@ struct WeightedEntry {
   uint32_t weight = 0;
   const HeaderMutations* request_mutations = nullptr;  // nullptr: none
   const HeaderMutations* response_mutations = nullptr;
-  const FilterConfigs* filters = nullptr;  // with the levels below it; nullptr: its route's
+  const config::MetadataMatch* metadata_match = nullptr;  // merged over its route's; nullptr: none
+  const FilterConfigs* filters = nullptr;                 // with the levels below it; nullptr: its route's
 };
 
 // One entry of a route's request_mirror_policies.
@@ -89,6 +90,7 @@ struct ForwardAction {
   const config::RetryPolicySpec* retry = nullptr;  // nullptr: none
   std::span<const Mirror> mirrors;
   std::span<const Upgrade> upgrades;
+  const config::MetadataMatch* metadata_match = nullptr;  // nullptr: none
   uint16_t cluster_not_found_status = 503;
   bool auto_host_rewrite = false;
   bool append_x_forwarded_host = false;
@@ -141,6 +143,7 @@ class Route : public config::RouteView {
   // This level's own mutations; nullptr: none. Match::mutate_request applies all levels.
   const HeaderMutations* request_mutations() const { return request_mutations_; }
   const HeaderMutations* response_mutations() const { return response_mutations_; }
+  const Metadata* metadata() const { return metadata_; }  // nullptr: none
 
  private:
   friend class PathIndex;
@@ -166,6 +169,7 @@ class Route : public config::RouteView {
   const FilterConfigs* filters_ = nullptr;
   const HeaderMutations* request_mutations_ = nullptr;
   const HeaderMutations* response_mutations_ = nullptr;
+  const Metadata* metadata_ = nullptr;
   Action action_;
   std::string_view path_pattern_;
   uint64_t cluster_hash_ = 0;
@@ -187,6 +191,7 @@ class VirtualHost : public config::VirtualHostView {
   const FilterConfigs& filters() const { return *filters_; }
   const HeaderMutations* request_mutations() const { return request_mutations_; }
   const HeaderMutations* response_mutations() const { return response_mutations_; }
+  const Metadata* metadata() const { return metadata_.get(); }  // nullptr: none
 
  private:
   friend class RouteTable;
@@ -204,6 +209,7 @@ class VirtualHost : public config::VirtualHostView {
   const FilterConfigs* filters_ = nullptr;
   const HeaderMutations* request_mutations_ = nullptr;
   const HeaderMutations* response_mutations_ = nullptr;
+  ByValue<Metadata> metadata_;
   config::VirtualHostSpec::Tls require_tls_ = config::VirtualHostSpec::Tls::kNone;
 };
 

@@ -29,6 +29,8 @@ struct RoutePiece {
   std::vector<config::RetryPolicySpec> retries;
   std::vector<std::shared_ptr<const config::Regex>> regexes;  // each once
   std::vector<std::shared_ptr<const FilterPart>> parts;
+  std::vector<ByValue<Metadata>> metadata;
+  std::vector<ByValue<config::MetadataMatch>> matches;
   std::vector<const config::Regex*> path_regexes;  // by route; empty: no route's pattern is a regex
 };
 

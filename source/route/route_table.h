@@ -38,6 +38,12 @@ struct Match {
   // header is absent (answer cluster_not_found_status).
   ClusterName cluster(const HeaderMap& request) const;
 
+  // What hosts are asked for: the weighted cluster's over the route's; nullptr: nothing.
+  const config::MetadataMatch* metadata_match() const {
+    if (weighted != nullptr) return weighted->metadata_match;
+    return route == nullptr || route->forward() == nullptr ? nullptr : route->forward()->metadata_match;
+  }
+
   // Per-filter config, all levels: the most specific one, or nullptr.
   const FilterPart* filter_config(uint16_t filter_id) const {
     return route == nullptr ? nullptr : filters().find(filter_id);

@@ -120,6 +120,7 @@ class TableBuilder {
     host.request_mutations_ = mutations(spec.request_headers);
     host.response_mutations_ = mutations(spec.response_headers);
     host.filters_ = filters(t_.filters, spec.per_filter, &t_.filters);
+    host.metadata_ = spec.metadata;
     host.routes_ = t_.routes.subspan(next_route_, route_count(number));
     next_route_ += host.routes_.size();
     if (spec.require_tls != VirtualHostSpec::Tls::kNone) host.tls_redirect_ = tls_redirect(host);
@@ -177,6 +178,8 @@ class TableBuilder {
     }
     made->regexes.shrink_to_fit();
     made->parts.shrink_to_fit();
+    made->metadata.shrink_to_fit();
+    made->matches.shrink_to_fit();
     piece.shared = made;
   }
 
@@ -295,6 +298,7 @@ class TableBuilder {
     route.request_mutations_ = mutations(spec.request_headers);
     route.response_mutations_ = mutations(spec.response_headers);
     route.filters_ = filters(*host.filters_, spec.per_filter, host.filters_);
+    route.metadata_ = held(p_->metadata, spec.metadata);
     if (const auto* forward = std::get_if<ForwardSpec>(&spec.action)) {
       compile_forward(*forward, route);
     } else if (const auto* redirect = std::get_if<config::RedirectSpec>(&spec.action)) {
@@ -336,6 +340,7 @@ class TableBuilder {
       weighted[i].weight = from.weight;
       weighted[i].request_mutations = mutations(from.request_headers);
       weighted[i].response_mutations = mutations(from.response_headers);
+      weighted[i].metadata_match = held(p_->matches, from.metadata_match);
       weighted[i].filters =
           from.per_filter.empty() ? nullptr : filters(*route.filters_, from.per_filter, route.filters_);
       action->total_weight += from.weight;
@@ -356,6 +361,7 @@ class TableBuilder {
     if (spec.retry) action->retry = &p_->retries.emplace_back(*spec.retry);
     action->mirrors = mirrors(spec.mirrors);
     action->upgrades = upgrades(spec.upgrades);
+    action->metadata_match = held(p_->matches, spec.metadata_match);
     action->cluster_not_found_status = spec.cluster_not_found_status;
     action->auto_host_rewrite = spec.auto_host_rewrite;
     action->append_x_forwarded_host = spec.append_x_forwarded_host;
@@ -423,6 +429,13 @@ class TableBuilder {
       known.payload(at) = content_hash(name);
     }
     return {known.text(at), known.payload(at)};
+  }
+
+  // Held by the piece; runs of equal ones once.
+  template <class T>
+  static const T* held(std::vector<ByValue<T>>& by, const ByValue<T>& value) {
+    if (value && (by.empty() || by.back().get() != value.get())) by.push_back(value);
+    return value.get();
   }
 
   const HeaderMutations* mutations(const config::HeaderMutationSpec& spec) {

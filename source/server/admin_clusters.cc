@@ -8,6 +8,7 @@
 #include "server/admin_pages.h"
 #include "server/explain_json.h"
 #include "server/json.h"
+#include "upstream/subsets.h"
 
 namespace outrigger::server {
 namespace {
@@ -63,6 +64,17 @@ void json_health(const upstream::HostSet::Entry& entry, JsonWriter& json) {
   json.close('}');
 }
 
+// Calls f(values as JSON, hosts) for the first 100 subsets.
+template <class F>
+void each_subset(const Row& row, F&& f) {
+  using upstream::Subsets;
+  constexpr uint32_t kMostNamed = 100;
+  const Subsets* subsets = row.linked.hosts->subsets();
+  if (subsets == nullptr) return;
+  const uint32_t end = std::min(subsets->size(), Subsets::kDefault + 1 + kMostNamed);
+  for (uint32_t i = Subsets::kDefault + 1; i < end; ++i) f(to_json(subsets->values(i)), subsets->at(i));
+}
+
 void text_row(const Row& row, std::string& out) {
   const config::ClusterSpec& spec = row.linked.cluster->spec();
   const auto line = [&](std::string_view what, const auto& value) {
@@ -82,6 +94,10 @@ void text_row(const Row& row, std::string& out) {
     member_line("hosts_healthy", member.load.healthy);
     member_line("hosts_total", member.load.total);
   }
+  each_subset(row, [&](const std::string& values, const upstream::HostChoices& hosts) {
+    line(fmt::format("subset::{}::hosts_healthy", values), hosts.healthy_count());
+    line(fmt::format("subset::{}::hosts_total", values), hosts.entries.size());
+  });
   for (const upstream::HostSet::Entry& entry : row.linked.hosts->all()) {
     const auto host_line = [&](std::string_view what, const auto& value) {
       fmt::format_to(std::back_inserter(out), "{}::{}::{}::{}\n", row.name, entry.host->text, what, value);
@@ -90,6 +106,8 @@ void text_row(const Row& row, std::string& out) {
     host_line("hostname", entry.host->hostname);
     host_line("health_flags", health_flags(entry));
     host_line("weight", entry.weight);
+    if (const Metadata* metadata = row.linked.hosts->metadata(entry); metadata != nullptr)
+      host_line("metadata", to_json(metadata->namespaces));
   }
 }
 
@@ -108,6 +126,14 @@ void json_row(const Row& row, JsonWriter& json) {
     for (const proxy::Member& member : row.members) write_member(member, json);
     json.close(']');
   }
+  if (const upstream::Subsets* subsets = row.linked.hosts->subsets(); subsets != nullptr) {
+    json.key("subsets_active").number(subsets->active()).key("subsets").open('[');
+    each_subset(row, [&](const std::string& values, const upstream::HostChoices& hosts) {
+      json.open('{').key("metadata").raw(values).key("hosts_healthy").number(uint64_t{hosts.healthy_count()});
+      json.key("hosts_total").number(uint64_t{hosts.entries.size()}).close('}');
+    });
+    json.close(']');
+  }
   json.key("host_statuses").open('[');
   for (const upstream::HostSet::Entry& entry : row.linked.hosts->all()) {
     const net::Address& address = entry.host->address;
@@ -122,7 +148,10 @@ void json_row(const Row& row, JsonWriter& json) {
     json.key("stats").open('[').open('{').key("name").string("rq_active").key("type").string("GAUGE").key("value");
     json.string(std::to_string(entry.host->active_requests.load(std::memory_order_relaxed))).close('}').close(']');
     json_health(entry, json);
-    json.key("weight").number(entry.weight).close('}');
+    json.key("weight").number(entry.weight);
+    if (const Metadata* metadata = row.linked.hosts->metadata(entry); metadata != nullptr)
+      json.key("metadata").raw(to_json(metadata->namespaces));
+    json.close('}');
   }
   json.close(']').close('}');
 }

@@ -125,7 +125,27 @@ void write_members(const Explained& told, JsonWriter& json) {
   json.close(']');
 }
 
-void write_hosts(const proxy::LinkedCluster& linked, JsonWriter& json) {
+void write_subset(const Explained& told, JsonWriter& json) {
+  using Way = upstream::Subsets::Way;
+  if (!told.subset) return;
+  const proxy::ExplainedSubset& subset = *told.subset;
+  static constexpr std::string_view kWays[] = {"selected", "fallback of the selector", "fallback of the cluster"};
+  static_assert(static_cast<size_t>(Way::kFallback) == 2);
+  json.key("subset").open('{').key("metadata_match").raw(subset.asked.empty() ? "null" : subset.asked);
+  json.key("by").string(kWays[static_cast<size_t>(subset.choice.way)]);
+  json.key("metadata").raw(subset.values.empty() ? "null" : subset.values);
+  json.key("hosts_total").number(subset.hosts).key("hosts_healthy").number(subset.healthy).close('}');
+}
+
+// The hosts that the request may go to.
+const std::vector<upstream::HostSet::Entry>& hosts_of(const Explained& told, const upstream::HostSet& all) {
+  static const std::vector<upstream::HostSet::Entry> kNone;
+  if (!told.subset) return all.all();
+  const uint32_t subset = told.subset->choice.subset;
+  return subset == upstream::Subsets::kNone ? kNone : all.subsets()->at(subset).entries;
+}
+
+void write_hosts(const Explained& told, const proxy::LinkedCluster& linked, JsonWriter& json) {
   const config::ClusterSpec& spec = linked.cluster->spec();
   const upstream::HostSet& hosts = *linked.hosts;
   json.key("picks").string(how_picked(spec, hosts));
@@ -133,12 +153,17 @@ void write_hosts(const proxy::LinkedCluster& linked, JsonWriter& json) {
   json.key("max_requests").number(spec.max_requests);
   json.key("hosts_total").number(uint64_t{hosts.all().size()});
   json.key("hosts_healthy").number(uint64_t{hosts.healthy_count()});
+  write_subset(told, json);
   json.key("hosts").open('[');
-  for (size_t i = 0; i < std::min(hosts.all().size(), kMaxHostsNamed); ++i) {
-    const upstream::HostSet::Entry& entry = hosts.all()[i];
+  const std::vector<upstream::HostSet::Entry>& entries = hosts_of(told, hosts);
+  for (size_t i = 0; i < std::min(entries.size(), kMaxHostsNamed); ++i) {
+    const upstream::HostSet::Entry& entry = entries[i];
     json.open('{').key("address").string(entry.host->text).key("hostname").string(entry.host->hostname);
     json.key("healthy").boolean(entry.usable()).key("weight").number(entry.weight);
-    json.key("active_requests").number(entry.host->active_requests.load(std::memory_order_relaxed)).close('}');
+    json.key("active_requests").number(entry.host->active_requests.load(std::memory_order_relaxed));
+    if (const Metadata* metadata = hosts.metadata(entry); metadata != nullptr)
+      json.key("metadata").raw(to_json(metadata->namespaces));
+    json.close('}');
   }
   json.close(']');
 }
@@ -158,7 +183,7 @@ void write_cluster(const Explained& told, JsonWriter& json) {
   json.key("cluster").open('{').key("name").string(told.cluster).key("exists").boolean(told.linked.cluster != nullptr);
   if (told.linked.cluster != nullptr) {
     write_members(told, json);
-    if (const proxy::LinkedCluster target = told.target(); target.cluster != nullptr) write_hosts(target, json);
+    if (const proxy::LinkedCluster target = told.target(); target.cluster != nullptr) write_hosts(told, target, json);
     json.key("request").open('{').key("host").string(told.upstream_host).key("path").string(told.upstream_path);
     json.close('}');
     write_mirrors(told, json);

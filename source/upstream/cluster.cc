@@ -57,6 +57,17 @@ ClusterHealthHandles::ClusterHealthHandles(stats::Layout& layout) {
   healthy = layout.gauge("cluster.{cluster}.health_check.healthy");
 }
 
+ClusterSubsetHandles::ClusterSubsetHandles(stats::Layout& layout) {
+  selected = layout.counter("cluster.{cluster}.lb_subsets_selected");
+  fallback = layout.counter("cluster.{cluster}.lb_subsets_fallback");
+  fallback_panic = layout.counter("cluster.{cluster}.lb_subsets_fallback_panic");
+  layout.at(stats::Layout::Place::kNoWorker);
+  created = layout.counter("cluster.{cluster}.lb_subsets_created");
+  removed = layout.counter("cluster.{cluster}.lb_subsets_removed");
+  active = layout.gauge("cluster.{cluster}.lb_subsets_active");
+  single_host_duplicate = layout.gauge("cluster.{cluster}.lb_subsets_single_host_per_subset_duplicate");
+}
+
 namespace {
 
 stats::Labels labels_of(const config::ClusterSpec& spec) {
@@ -73,6 +84,7 @@ ClusterStats::ClusterStats(stats::Registry& registry, const config::ClusterSpec&
     http2 = std::make_unique<stats::Block<ClusterHttp2Handles>>(registry, labels);
   if (spec.tls) tls = std::make_unique<stats::Block<ClusterTlsHandles>>(registry, labels);
   if (spec.health_check) health_check = std::make_unique<stats::Block<ClusterHealthHandles>>(registry, labels);
+  if (spec.subsets) subsets = std::make_unique<stats::Block<ClusterSubsetHandles>>(registry, labels);
 }
 
 std::shared_ptr<const Cluster> Cluster::compile(const config::ClusterSpec& spec, stats::Registry& registry,

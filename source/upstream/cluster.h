@@ -61,11 +61,17 @@ struct ClusterHealthHandles {
   stats::Counter attempt, success, failure, network_failure;
   stats::Gauge healthy;
 };
+struct ClusterSubsetHandles {
+  explicit ClusterSubsetHandles(stats::Layout& layout);
+  stats::Counter selected, fallback, fallback_panic, created, removed;
+  stats::Gauge active, single_host_duplicate;
+};
 struct ClusterStats : stats::Block<ClusterHandles> {
   ClusterStats(stats::Registry& registry, const config::ClusterSpec& spec);
   std::unique_ptr<const stats::Block<ClusterHttp2Handles>> http2;          // of clusters that may speak it
   std::unique_ptr<const stats::Block<ClusterTlsHandles>> tls;              // of clusters that have it
   std::unique_ptr<const stats::Block<ClusterHealthHandles>> health_check;  // of those that check their hosts
+  std::unique_ptr<const stats::Block<ClusterSubsetHandles>> subsets;       // of those that divide them
 };
 
 class Cluster {

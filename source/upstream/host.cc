@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "upstream/priority_load.h"
+#include "upstream/subsets.h"
 
 namespace outrigger::upstream {
 namespace {
@@ -33,7 +34,29 @@ std::string identity(const std::string& text, const std::string& hostname, const
   return key;
 }
 
+static_assert(sizeof(HostEntry) == 24);  // metadata costs nothing where there is none
+
+// Gives each different value a number.
+class MetadataTable {
+ public:
+  explicit MetadataTable(std::vector<ByValue<Metadata>>& values) : values_(values) {}
+  uint32_t number(const ByValue<Metadata>& value) {
+    constexpr size_t kMost = (1u << 24) - 1;
+    if (!value || values_.size() == kMost) return 0;
+    const auto [at, fresh] = numbers_.emplace(value.get(), values_.size() + 1);
+    if (fresh) values_.push_back(value);
+    return static_cast<uint32_t>(at->second);
+  }
+
+ private:
+  std::vector<ByValue<Metadata>>& values_;
+  std::unordered_map<const Metadata*, size_t> numbers_;
+};
+
 }  // namespace
+
+HostSet::HostSet() = default;
+HostSet::~HostSet() = default;
 
 std::shared_ptr<const HostSet> HostSet::compile(const std::vector<config::EndpointSpec>& endpoints,
                                                 const HostSet* previous, const HostSetOptions& options) {
@@ -46,6 +69,7 @@ std::shared_ptr<const HostSet> HostSet::compile(const std::vector<config::Endpoi
   set->options_ = options;
   std::vector<Entry>& all = set->all_.entries;
   all.reserve(endpoints.size());
+  MetadataTable metadata(set->metadata_);
   std::unordered_map<std::string, size_t> position;
   std::unordered_set<std::string> draining;
   for (const config::EndpointSpec& endpoint : endpoints) {
@@ -65,7 +89,11 @@ std::shared_ptr<const HostSet> HostSet::compile(const std::vector<config::Endpoi
       host->check = std::move(check);
     }
     const bool disabled = endpoint.check && endpoint.check->disabled;
-    const Entry entry{host, std::max(1u, endpoint.weight), endpoint.healthy, options.checked && !disabled};
+    const Entry entry{.host = host,
+                      .weight = std::max(1u, endpoint.weight),
+                      .healthy = endpoint.healthy,
+                      .checked = options.checked && !disabled,
+                      .metadata = metadata.number(endpoint.metadata)};
     const auto [at, fresh] = position.emplace(text, all.size());
     if (fresh) {
       all.push_back(entry);
@@ -79,11 +107,13 @@ std::shared_ptr<const HostSet> HostSet::compile(const std::vector<config::Endpoi
       if (!position.emplace(entry.host->text, all.size()).second) continue;
       all.push_back(entry);
       all.back().removed = true;
+      if (entry.metadata != 0) all.back().metadata = metadata.number(previous->metadata_[entry.metadata - 1]);
     }
   }
   set->always_healthy_ =
       std::all_of(all.begin(), all.end(), [](const Entry& entry) { return entry.healthy && !entry.checked; });
   set->all_.weigh();
+  if (options.subsets) set->subsets_ = Subsets::compile(options.subsets, set->all_, set->metadata_);
   return set;
 }
 
@@ -93,24 +123,25 @@ std::shared_ptr<const HostSet> HostSet::of_members(std::vector<Name> members) {
   return set;
 }
 
-void HostSet::Choices::weigh() {
+void HostChoices::weigh() {
   uint32_t largest = 1;
   strides.clear();
   strides.reserve(entries.size());
   equal_weights = true;
-  for (const Entry& entry : entries) largest = std::max(largest, entry.weight);
-  for (const Entry& entry : entries) {
+  for (const HostEntry& entry : entries) largest = std::max(largest, entry.weight);
+  for (const HostEntry& entry : entries) {
     equal_weights = equal_weights && entry.weight == entries.front().weight;
     const uint64_t scaled = static_cast<uint64_t>(entry.weight) * UINT16_MAX / largest;
     strides.push_back(static_cast<uint16_t>(std::max<uint64_t>(1, scaled)));
   }
 }
 
-size_t HostSet::healthy_count() const {
-  if (always_healthy_) return all().size();
+size_t HostChoices::healthy_count() const {
   return static_cast<size_t>(
-      std::count_if(all().begin(), all().end(), [](const Entry& entry) { return entry.usable(); }));
+      std::count_if(entries.begin(), entries.end(), [](const HostEntry& entry) { return entry.usable(); }));
 }
+
+size_t HostSet::healthy_count() const { return always_healthy_ ? all().size() : all_.healthy_count(); }
 
 bool HostSet::none_unchecked() const {
   return std::none_of(all().begin(), all().end(), [](const Entry& entry) {
@@ -131,12 +162,12 @@ bool in_panic(size_t healthy, size_t total, uint8_t panic_percent) {
   return kBearablePercent * healthy < 100 * total && below_panic_threshold(healthy, total, panic_percent);
 }
 
-void HostView::look(const HostSet& set) {
-  set_ = &set;
+void HostView::look(const HostChoices& all, size_t healthy_count) {
+  all_ = &all;
   healthy_ = {};
-  all_healthy_ = set.healthy_count() == set.all().size();
+  all_healthy_ = healthy_count == all.entries.size();
   if (all_healthy_) return;
-  for (const HostSet::Entry& entry : set.all())
+  for (const HostEntry& entry : all.entries)
     if (entry.usable()) healthy_.entries.push_back(entry);
   // (One that has failed since it was counted is missed: then the epoch has moved, too.)
   healthy_.weigh();

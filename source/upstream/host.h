@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/by_value.h"
 #include "base/name.h"
 #include "config/spec.h"
 #include "net/address.h"
@@ -45,24 +46,44 @@ struct Host {
   bool failed_check() const { return (health.load(std::memory_order_acquire) & kFailedCheck) != 0; }
 };
 
-// What a cluster's health checks make of its endpoints.
+// An endpoint of a set: a host, and what may change without another host.
+struct HostEntry {
+  std::shared_ptr<Host> host;
+  uint32_t weight = 1;
+  bool healthy : 1 = true;     // says its endpoint
+  bool checked : 1 = false;    // and active checks have a say
+  bool removed : 1 = false;    // named no longer, kept until it fails
+  uint32_t metadata : 24 = 0;  // HostSet::metadata() knows; 0: none
+  bool operator==(const HostEntry&) const = default;
+  bool usable() const { return healthy && !(checked && host->failed_check()); }
+};
+
+// What load balancing chooses from.
+struct HostChoices {
+  std::vector<HostEntry> entries;
+  std::vector<uint16_t> strides;  // weights scaled to 16 bits for the stride scheduler
+  bool equal_weights = true;
+  void weigh();                  // entries -> strides, equal_weights
+  size_t healthy_count() const;  // now
+};
+
+// What a cluster's config makes of its endpoints.
 struct HostSetOptions {
-  bool checked = false;       // it has some
+  bool checked = false;       // it has health checks
   bool keep_healthy = false;  // a host that is named no longer stays until it fails its check
+  ByValue<config::SubsetSpec> subsets = {};
   bool operator==(const HostSetOptions&) const = default;
 };
 
+class Subsets;
+
 class HostSet {
  public:
-  struct Entry {
-    std::shared_ptr<Host> host;
-    uint32_t weight;
-    bool healthy;          // says its endpoint
-    bool checked = false;  // and active checks have a say
-    bool removed = false;  // named no longer, kept until it fails
-    bool operator==(const Entry&) const = default;
-    bool usable() const { return healthy && !(checked && host->failed_check()); }
-  };
+  using Entry = HostEntry;
+  using Choices = HostChoices;
+
+  HostSet();
+  ~HostSet();
 
   // Addresses in `endpoints` must be IP literals or Unix paths (names have been resolved). Hosts with the same address,
   // hostname and check are taken over from `previous`. Endpoints named twice count once, the last wins.
@@ -71,14 +92,6 @@ class HostSet {
 
   // `members`: the leaves of an aggregate cluster, the preferred ones first, none twice.
   static std::shared_ptr<const HostSet> of_members(std::vector<Name> members);
-
-  // What load balancing chooses from.
-  struct Choices {
-    std::vector<Entry> entries;
-    std::vector<uint16_t> strides;  // weights scaled to 16 bits for the stride scheduler
-    bool equal_weights = true;
-    void weigh();  // entries -> strides, equal_weights
-  };
 
   // Every endpoint that is not draining.
   const std::vector<Entry>& all() const { return all_.entries; }
@@ -90,9 +103,16 @@ class HostSet {
   bool contains(const Host* host) const;
   const HostSetOptions& options() const { return options_; }
   const std::vector<Name>& members() const { return members_; }
+  const Subsets* subsets() const { return subsets_.get(); }  // nullptr: it is not divided
+  // Of an entry of this set, or of a copy; nullptr: none.
+  const Metadata* metadata(const Entry& entry) const {
+    return entry.metadata == 0 ? nullptr : metadata_[entry.metadata - 1].get();
+  }
 
  private:
   Choices all_;
+  std::vector<ByValue<Metadata>> metadata_;  // each once; by Entry::metadata - 1
+  std::unique_ptr<const Subsets> subsets_;
   std::vector<Name> members_;
   HostSetOptions options_;
   bool always_healthy_ = true;
@@ -105,16 +125,20 @@ bool in_panic(size_t healthy, size_t total, uint8_t panic_percent);
 class HostView {
  public:
   // Looks at every host's health. Allocates unless all are healthy.
-  void look(const HostSet& set);
-  const HostSet::Choices& healthy() const { return all_healthy_ ? set_->choices() : healthy_; }
+  void look(const HostSet& set) { look(set.choices(), set.healthy_count()); }
+  void look(const HostChoices& all) { look(all, all.healthy_count()); }
+  const HostSet::Choices& all() const { return *all_; }
+  const HostSet::Choices& healthy() const { return all_healthy_ ? *all_ : healthy_; }
   size_t healthy_count() const { return healthy().entries.size(); }
   // The healthy ones; all of them in panic.
   bool in_panic(uint8_t panic_percent) const {
-    return !all_healthy_ && upstream::in_panic(healthy_.entries.size(), set_->all().size(), panic_percent);
+    return !all_healthy_ && upstream::in_panic(healthy_.entries.size(), all_->entries.size(), panic_percent);
   }
 
  private:
-  const HostSet* set_ = nullptr;
+  void look(const HostChoices& all, size_t healthy_count);
+
+  const HostChoices* all_ = nullptr;
   HostSet::Choices healthy_;  // empty if all are
   bool all_healthy_ = true;
 };

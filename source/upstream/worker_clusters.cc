@@ -23,6 +23,41 @@ PoolProtocol protocol_of(Codec codec, bool http2_client) {
 
 }  // namespace
 
+// --- MetadataHold
+// ------------------------------------------------------------------------------------------------------
+
+struct MetadataHold::Hosts {
+  WorkerClusters& owner;
+  std::shared_ptr<const HostSet> set;
+  uint32_t holds = 0;
+  bool current = true;  // a WorkerCluster points here
+  void maybe_end() {
+    if (holds != 0 || current) return;
+    owner.release_(std::move(set));
+    delete this;
+  }
+};
+
+void MetadataHold::end() {
+  --hosts_->holds;
+  hosts_->maybe_end();
+}
+
+MetadataHold WorkerCluster::hold_metadata(const HostSet::Entry& entry) {
+  MetadataHold hold;
+  hold.metadata_ = hosts_->metadata(entry);
+  if (held_hosts_ == nullptr) held_hosts_ = new MetadataHold::Hosts{owner_, hosts_};
+  hold.hosts_ = held_hosts_;
+  ++held_hosts_->holds;
+  return hold;
+}
+
+void WorkerCluster::forget_held_hosts() {
+  if (held_hosts_ == nullptr) return;
+  held_hosts_->current = false;
+  std::exchange(held_hosts_, nullptr)->maybe_end();
+}
+
 // --- WorkerCluster
 // -----------------------------------------------------------------------------------------------------
 
@@ -36,6 +71,7 @@ WorkerCluster::WorkerCluster(WorkerClusters& owner, std::shared_ptr<const Cluste
 WorkerCluster::~WorkerCluster() {
   for (auto& pools : pools_) pools.clear();
   client_pools_.clear();
+  forget_held_hosts();
   owner_.release_(std::move(cluster_));
   owner_.release_(std::move(hosts_));
 }
@@ -47,14 +83,52 @@ void WorkerCluster::look(uint32_t epoch) {
   seen_epoch_ = epoch;
   seen_hosts_ = hosts_.get();
   view_.look(*hosts_);
+  for (SubsetRun& run : subset_runs_) run.seen = false;
 }
 
-const HostSet::Entry* WorkerCluster::pick(uint8_t panic_percent) {
-  const HostView& now = view();
+const HostSet::Entry* WorkerCluster::pick_from(const HostView& now, LoadBalancer& balancer, uint8_t panic_percent) {
   const bool panic = now.in_panic(panic_percent);
   if (panic) [[unlikely]]
     shard().add(stats().lb_healthy_panic);
-  return balancer_->pick(panic ? hosts_->choices() : now.healthy(), owner_.loop_.random());
+  return balancer.pick(panic ? now.all() : now.healthy(), owner_.loop_.random());
+}
+
+const HostSet::Entry* WorkerCluster::pick(uint8_t panic_percent, const config::MetadataMatch* match) {
+  const HostView& now = view();
+  if (const Subsets* subsets = hosts_->subsets(); subsets != nullptr) [[unlikely]]
+    return pick_subset(*subsets, panic_percent, match);
+  return pick_from(now, *balancer_, panic_percent);
+}
+
+const HostSet::Entry* WorkerCluster::pick_subset(const Subsets& subsets, uint8_t panic_percent,
+                                                 const config::MetadataMatch* match) {
+  const Subsets::Choice choice = subsets.choose(match);
+  const ClusterSubsetHandles& counts = *stats().subsets;
+  if (choice.way == Subsets::Way::kSelected) shard().add(counts.selected);
+  if (choice.subset == Subsets::kNone) return nullptr;
+  const HostSet::Entry* entry = pick_of(subsets, choice.subset, panic_percent);
+  if (choice.way != Subsets::Way::kFallback) return entry;
+  if (entry != nullptr) {
+    shard().add(counts.fallback);
+  } else if (subsets.panic_mode_any()) {
+    entry = pick_of(subsets, Subsets::kAny, panic_percent);
+    if (entry != nullptr) shard().add(counts.fallback_panic);
+  }
+  return entry;
+}
+
+const HostSet::Entry* WorkerCluster::pick_of(const Subsets& subsets, uint32_t subset, uint8_t panic_percent) {
+  if (subset == Subsets::kAny) return pick_from(view_, *balancer_, panic_percent);
+  if (subset_runs_.size() < subsets.size()) subset_runs_.resize(subsets.size());
+  SubsetRun& run = subset_runs_[subset];
+  if (!run.seen) {
+    const config::ClusterSpec& spec = cluster_->spec();
+    if (run.balancer == nullptr)
+      run.balancer = make_load_balancer(spec.lb, spec.least_request_choice_count, owner_.loop_.random());
+    run.view.look(subsets.at(subset));
+    run.seen = true;
+  }
+  return pick_from(run.view, *run.balancer, panic_percent);
 }
 
 template <class F>
@@ -117,8 +191,10 @@ void WorkerCluster::update(std::shared_ptr<const Cluster> cluster, std::shared_p
   if (cluster != cluster_) {
     const config::ClusterSpec& before = cluster_->spec();
     const config::ClusterSpec& after = cluster->spec();
-    if (before.lb != after.lb || before.least_request_choice_count != after.least_request_choice_count)
+    if (before.lb != after.lb || before.least_request_choice_count != after.least_request_choice_count) {
       balancer_ = make_load_balancer(after.lb, after.least_request_choice_count, owner_.loop_.random());
+      subset_runs_.clear();
+    }
     changed = changed || before.codec != after.codec;
     changed = changed || before.proxy_header != after.proxy_header;
     if (cluster_->tls_identity() != cluster->tls_identity() || before.proxy_header != after.proxy_header)
@@ -128,6 +204,9 @@ void WorkerCluster::update(std::shared_ptr<const Cluster> cluster, std::shared_p
   }
   if (!changed) return;
   seen_hosts_ = nullptr;
+  forget_held_hosts();
+  if (const Subsets* subsets = hosts->subsets(); subsets == nullptr || subsets->size() < subset_runs_.size())
+    subset_runs_.clear();
   std::swap(hosts, hosts_);
   release(std::move(hosts));
   drain_unwanted();

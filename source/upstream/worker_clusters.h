@@ -11,6 +11,7 @@
 #include <memory>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/name.h"
@@ -19,6 +20,7 @@
 #include "upstream/cluster.h"
 #include "upstream/conn_pool.h"
 #include "upstream/load_balancer.h"
+#include "upstream/subsets.h"
 
 namespace outrigger::upstream {
 
@@ -33,6 +35,30 @@ class HostUser : public ListNode<HostUserTag> {
 
  protected:
   ~HostUser() = default;
+};
+
+// An endpoint's metadata, and a count of this worker's own of those who look at its set.
+class MetadataHold {
+ public:
+  MetadataHold() = default;
+  MetadataHold(MetadataHold&& other) noexcept
+      : metadata_(std::exchange(other.metadata_, nullptr)), hosts_(std::exchange(other.hosts_, nullptr)) {}
+  MetadataHold& operator=(MetadataHold other) noexcept {
+    std::swap(metadata_, other.metadata_);
+    std::swap(hosts_, other.hosts_);
+    return *this;
+  }
+  ~MetadataHold() {
+    if (hosts_ != nullptr) end();
+  }
+  const Metadata* get() const { return metadata_; }  // nullptr: there is none
+
+ private:
+  friend class WorkerCluster;
+  struct Hosts;
+  void end();
+  const Metadata* metadata_ = nullptr;
+  Hosts* hosts_ = nullptr;
 };
 
 class WorkerCluster {
@@ -54,9 +80,16 @@ class WorkerCluster {
       look(epoch);
     return view_;
   }
-  // A host for a new attempt; nullptr: none is usable. Under `panic_percent` healthy ones, any.
-  const HostSet::Entry* pick(uint8_t panic_percent);
-  const HostSet::Entry* pick() { return pick(cluster_->spec().healthy_panic_percent); }
+  // A host for a new attempt, among those that `match` asks for if the cluster divides its hosts; nullptr: none is
+  // usable. Under `panic_percent` healthy ones of them, any of them.
+  const HostSet::Entry* pick(uint8_t panic_percent, const config::MetadataMatch* match = nullptr);
+  const HostSet::Entry* pick(const config::MetadataMatch* match = nullptr) {
+    return pick(cluster_->spec().healthy_panic_percent, match);
+  }
+  // Of an entry that was picked in this turn; the endpoints may change while it is held.
+  MetadataHold metadata(const HostSet::Entry& entry) {
+    return entry.metadata == 0 ? MetadataHold() : hold_metadata(entry);
+  }
   // Of a cluster of type ORIGINAL_DST: the host of that address.
   const HostSet::Entry* pick_original(const net::Address& address);
   bool takes_original() const { return cluster_->spec().discovery == config::ClusterSpec::Discovery::kOriginalDst; }
@@ -90,6 +123,11 @@ class WorkerCluster {
   void for_each_pool(F&& f);
   void drain_unwanted();
   void look(uint32_t epoch);
+  MetadataHold hold_metadata(const HostSet::Entry& entry);
+  const HostSet::Entry* pick_subset(const Subsets& subsets, uint8_t panic_percent, const config::MetadataMatch* match);
+  const HostSet::Entry* pick_of(const Subsets& subsets, uint32_t subset, uint8_t panic_percent);
+  const HostSet::Entry* pick_from(const HostView& now, LoadBalancer& balancer, uint8_t panic_percent);
+  void forget_held_hosts();
 
   WorkerClusters& owner_;
   std::shared_ptr<const Cluster> cluster_;
@@ -98,6 +136,13 @@ class WorkerCluster {
   const HostSet* seen_hosts_ = nullptr;  // nullptr: never looked
   uint32_t seen_epoch_ = 0;
   std::unique_ptr<LoadBalancer> balancer_;
+  struct SubsetRun {
+    std::unique_ptr<LoadBalancer> balancer;  // nullptr: never used
+    HostView view;
+    bool seen = false;  // the view is of the current hosts and their health
+  };
+  std::vector<SubsetRun> subset_runs_;         // by subset; empty: never used, or hosts_ is not divided
+  MetadataHold::Hosts* held_hosts_ = nullptr;  // hosts_, if somebody has asked for its metadata
   List<HostUser, HostUserTag> host_users_;
   std::unordered_map<const Host*, std::unique_ptr<HostPool>> pools_[3];  // by PoolProtocol
   struct ClientKey {
@@ -145,6 +190,7 @@ class WorkerClusters {
 
  private:
   friend class WorkerCluster;
+  friend class MetadataHold;
   struct Slot {
     std::unique_ptr<WorkerCluster> cluster;
   };

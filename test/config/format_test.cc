@@ -45,15 +45,28 @@ TEST(Format, LengthOnPlainCommands) {
 }
 
 TEST(Format, EveryCommandParses){
-#define CHECK_COMMAND(id, command, argument)                                      \
-  {                                                                               \
-    const std::string suffix = std::string_view(#argument) == "H" ? "(x-a)" : ""; \
-    const auto ops = parsed("%" command + suffix + "%");                          \
-    ASSERT_EQ(ops.size(), 1u);                                                    \
-    EXPECT_EQ(ops[0].kind, Kind::k##id) << command;                               \
+#define CHECK_COMMAND(id, command, argument)                                                                      \
+  {                                                                                                               \
+    const std::string_view takes = #argument;                                                                     \
+    const std::string suffix = takes == "H" ? "(x-a)" : takes == "M" ? "(ns)" : takes == "S" ? "(ROUTE:ns)" : ""; \
+    const auto ops = parsed("%" command + suffix + "%");                                                          \
+    ASSERT_EQ(ops.size(), 1u);                                                                                    \
+    EXPECT_EQ(ops[0].kind, Kind::k##id) << command;                                                               \
   }
     OUTRIGGER_FORMAT_COMMANDS(CHECK_COMMAND)
 #undef CHECK_COMMAND
+}
+
+TEST(Format, MetadataCommandsHaveASourceAndAPath) {
+  using Source = FormatOperator::Source;
+  EXPECT_EQ(
+      parsed("%METADATA(UPSTREAM_HOST:envoy.lb:a:b):4%"),
+      (std::vector<FormatOperator>{
+          {.kind = Kind::kMetadata, .max_len = 4, .source = Source::kUpstreamHost, .path = {"envoy.lb", "a", "b"}}}));
+  EXPECT_EQ(parsed("%UPSTREAM_METADATA(n:k)%%CLUSTER_METADATA(n)%"),
+            (std::vector<FormatOperator>{
+                {.kind = Kind::kUpstreamMetadata, .source = Source::kUpstreamHost, .path = {"n", "k"}},
+                {.kind = Kind::kClusterMetadata, .source = Source::kCluster, .path = {"n"}}}));
 }
 
 TEST(Format, DefaultAccessLogFormatParses) {
@@ -68,7 +81,12 @@ TEST(Format, Mistakes) {
       {"%", "at character 1: a lone '%'"},
       {"%protocol%", "a lone '%'"},
       {"%NO_SUCH%", "unknown command %NO_SUCH%; known are START_TIME, REQ"},
-      {"%DYNAMIC_METADATA(a:b)%", "unknown command"},
+      {"%FILTER_STATE(a:b)%", "unknown command"},
+      {"%DYNAMIC_METADATA%", "needs a namespace"},
+      {"%DYNAMIC_METADATA()%", "needs a namespace"},
+      {"%CLUSTER_METADATA(a::b)%", "none of them empty"},
+      {"%METADATA(a:b)%", "needs one of DYNAMIC, CLUSTER, ROUTE, UPSTREAM_HOST, LISTENER, VIRTUAL_HOST"},
+      {"%METADATA(ROUTE)%", "needs a namespace"},
       {"%GRPC_STATUS(HEX)%", "%GRPC_STATUS% takes CAMEL_STRING, SNAKE_STRING or NUMBER"},
       {"%REQ%", "%REQ% needs a header name"},
       {"%REQ()%", "%REQ% needs a header name"},

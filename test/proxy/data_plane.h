@@ -17,8 +17,10 @@ namespace outrigger::proxy {
 
 class DataPlane {
  public:
-  DataPlane()
-      : store_({.stats = &registry, .workers = 1, .now_ms = [] { return int64_t{0}; }}),
+  // `logs`: access logs are written; flush_logs() waits for that.
+  explicit DataPlane(bool logs = false)
+      : sinks_(logs ? std::make_unique<AccessLogSinks>(1, registry) : nullptr),
+        store_({.stats = &registry, .access_log = sinks_.get(), .workers = 1, .now_ms = [] { return int64_t{0}; }}),
         loop_(std::make_unique<event::Loop>()) {
     worker_ = std::make_unique<WorkerProxy>(
         *loop_, WorkerOptions{.index = 0, .stats = &registry, .release = [this](auto parts) {
@@ -80,11 +82,13 @@ class DataPlane {
 
   Store& store() { return store_; }
   WorkerProxy& worker() { return *worker_; }
+  void flush_logs() { sinks_->flush(); }
   uint64_t stat(std::string_view name) const { return registry.value(name); }
 
   stats::Registry registry{1};
 
  private:
+  std::unique_ptr<AccessLogSinks> sinks_;
   Store store_;
   std::unique_ptr<event::Loop> loop_;
   std::unique_ptr<WorkerProxy> worker_;

@@ -153,5 +153,46 @@ TEST(TextOut, GrowsInAnArena) {
   EXPECT_TRUE(none.truncated());
 }
 
+TEST_F(FormatterTest, Metadata) {
+  const MetadataValue text{std::string("v1")}, number{2.5}, whole{3.0}, flag{true}, none{};
+  const MetadataValue list{MetadataValue::List{whole, text}};
+  const MetadataValue fields{MetadataValue::Struct{{"flag", flag},
+                                                   {"in", {MetadataValue::Struct{{"k", text}}}},
+                                                   {"list", list},
+                                                   {"none", none},
+                                                   {"number", number},
+                                                   {"q", {std::string("a\"\n")}},
+                                                   {"whole", whole}}};
+  const auto named = [&](const char* name) {
+    return Metadata{{{"ns", {MetadataValue::Struct{{"of", {std::string(name)}}}}}}};
+  };
+  const Metadata route{{{"ns", fields}}}, cluster = named("cluster"), host = named("virtual host"),
+                                          listener = named("listener"), endpoint = named("endpoint"),
+                                          dynamic = named("dynamic");
+  info_.dynamic_metadata = &dynamic;
+  context_.route_metadata = &route;
+  context_.cluster_metadata = &cluster;
+  context_.virtual_host_metadata = &host;
+  context_.listener_metadata = &listener;
+  context_.upstream_metadata = &endpoint;
+  const std::pair<const char*, const char*> cases[] = {
+      {"%METADATA(ROUTE:ns:in:k)%", "v1"},
+      {"%METADATA(ROUTE:ns:in)%", R"({"k":"v1"})"},
+      {"%METADATA(ROUTE:ns:list)%", R"([3,"v1"])"},
+      {"%METADATA(ROUTE:ns:number)% %METADATA(ROUTE:ns:whole)% %METADATA(ROUTE:ns:flag)%", "2.5 3 true"},
+      {"%METADATA(ROUTE:ns:none)% %METADATA(ROUTE:ns:in:k:x)% %METADATA(ROUTE:other)%", "- - -"},
+      {"%METADATA(ROUTE:ns:in:k):1%", "v"},
+      {"%METADATA(ROUTE:ns)%", R"({"flag":true,"in":{"k":"v1"},"list":[3,"v1"],"none":null,"number":2.5,)"
+                               R"("q":"a\"\u000a","whole":3})"},
+      {"%METADATA(CLUSTER:ns:of)% %CLUSTER_METADATA(ns:of)%", "cluster cluster"},
+      {"%METADATA(UPSTREAM_HOST:ns:of)% %UPSTREAM_METADATA(ns:of)%", "endpoint endpoint"},
+      {"%METADATA(DYNAMIC:ns:of)% %DYNAMIC_METADATA(ns:of)%", "dynamic dynamic"},
+      {"%METADATA(LISTENER:ns:of)%, %METADATA(VIRTUAL_HOST:ns:of)%", "listener, virtual host"},
+  };
+  for (const auto& [text_in, expected] : cases) EXPECT_EQ(format(text_in), expected) << text_in;
+  context_ = {.info = nullptr};
+  EXPECT_EQ(format("%METADATA(ROUTE:ns)%%METADATA(DYNAMIC:ns)%%UPSTREAM_METADATA(ns:of)%"), "---");
+}
+
 }  // namespace
 }  // namespace outrigger::test

@@ -39,5 +39,40 @@ TEST(TrafficGuide, ItsExampleDoesWhatItSays) {
   EXPECT_EQ(primary.request_count(), 1u);
 }
 
+TEST(TrafficGuide, ItsSubsetsAreWhatItSays) {
+  const auto named = [](const char* name) { return [name](test::Exchange& e) { e.respond(200, name); }; };
+  test::FakeUpstream stable(named("stable")), canary(named("canary"));
+  std::string yaml =
+      test::read_file(std::string(OUTRIGGER_SOURCE_DIR) + "/source/docs/guide/examples/traffic/subsets.yaml");
+  yaml.erase(0, yaml.find("static_resources"));  // the comment names ports
+  replace(yaml, "port_value: 10000", "port_value: 0");
+  replace(yaml, "port_value: 9901", "port_value: 0");
+  replace(yaml, "port_value: 8081", "port_value: " + std::to_string(stable.port()));
+  replace(yaml, "port_value: 8082", "port_value: " + std::to_string(canary.port()));
+  RunningServer proxy(yaml);
+  ASSERT_TRUE(proxy.live());
+  const auto get = [&](const char* path) { return test::http_get(proxy->admin_port(), path).body; };
+  for (const bool asks : {false, true}) {
+    const test::HttpMessage::Fields headers =
+        asks ? test::HttpMessage::Fields{{"host", "a"}, {"x-canary", "1"}} : test::HttpMessage::Fields{{"host", "a"}};
+    const test::HttpMessage answer = test::http_get(proxy.port("ingress"), "/hello", headers);
+    EXPECT_EQ(answer.body, asks ? "canary" : "stable");
+    EXPECT_EQ(answer.header("x-version"), asks ? "2.0" : "1.0");
+  }
+  const std::string told = get("/explain?path=/&header=x-canary:1"), otherwise = get("/explain?path=/");
+  const std::string canary_at = "127.0.0.1:" + std::to_string(canary.port());
+  EXPECT_NE(told.find("\"by\": \"selected\""), std::string::npos) << told;
+  EXPECT_NE(told.find(canary_at), std::string::npos) << told;
+  EXPECT_EQ(otherwise.find(canary_at), std::string::npos) << otherwise;
+  EXPECT_NE(otherwise.find("\"by\": \"fallback of the cluster\""), std::string::npos) << otherwise;
+  const std::string clusters = get("/clusters"), as_json = get("/clusters?format=json");
+  EXPECT_NE(clusters.find("service::subset::{\"version\":\"2.0\"}::hosts_total::1\n"), std::string::npos) << clusters;
+  EXPECT_NE(clusters.find("service::" + canary_at + "::metadata::{\"envoy.lb\":{\"version\":\"2.0\"}}\n"),
+            std::string::npos)
+      << clusters;
+  EXPECT_NE(as_json.find("\"subsets_active\": 2"), std::string::npos) << as_json;
+  EXPECT_NE(as_json.find("{\"envoy.lb\":{\"version\":\"2.0\"}}"), std::string::npos) << as_json;
+}
+
 }  // namespace
 }  // namespace outrigger::server

@@ -71,8 +71,8 @@ config::EndpointSpec endpoint(uint16_t port) {
   spec.address = {.kind = config::AddressSpec::Kind::kIp, .host = "127.0.0.1", .port = port};
   return spec;
 }
-constexpr HostSetOptions kChecked{.checked = true};
-constexpr HostSetOptions kKept{.checked = true, .keep_healthy = true};
+const HostSetOptions kChecked{.checked = true};
+const HostSetOptions kKept{.checked = true, .keep_healthy = true};
 
 void set_health(const HostSet& set, size_t at, uint8_t health) { set.all()[at].host->health = health; }
 

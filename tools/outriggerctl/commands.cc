@@ -222,6 +222,13 @@ void tell_cluster(const Output& out, const Json& told) {
                          !mirror.value("exists", false)   ? ": there is no such cluster"
                          : !mirror.value("chosen", false) ? ": not this request"
                                                           : ""));
+  if (cluster.contains("subset")) {
+    const Json& subset = cluster["subset"];
+    out.line(fmt::format("  subset      {} by metadata_match {}: {}; {} of {} hosts healthy",
+                         subset["metadata"].is_null() ? "any host" : subset["metadata"].dump(),
+                         subset["metadata_match"].dump(), text_of(subset, "by"), text_of(subset, "hosts_healthy"),
+                         text_of(subset, "hosts_total")));
+  }
   if (!cluster.contains("hosts")) return;
   out.line("  picks by    " + text_of(cluster, "picks"));
   for (const Json& host : cluster["hosts"]) {
