@@ -77,7 +77,10 @@ void Loop::run_once() {
   begin_turn();
   const bool settled = settle();
   end_turn();
+  waits_after_ = turns_;
+  once_ = true;
   uv_run(&uv_, settled ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+  once_ = false;
 }
 
 void Loop::stop() {
@@ -133,6 +136,7 @@ void Loop::end_round() {
     Turn turn(*this);
     object->on_turn_end();
   }
+  if (once_ && turns_ != waits_after_) uv_async_send(&wake_);
 }
 
 void Loop::defer_delete(std::unique_ptr<Deferred> object) { deferred_.push_back(std::move(object)); }

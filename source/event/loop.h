@@ -54,7 +54,7 @@ class Loop {
 
   // Runs until stop(). May be called again afterwards. After a stop() before run() it returns at once.
   void run();
-  // One poll that waits at most until something happens (tests).
+  // One poll that waits at most until something happens; a turn that runs before it waits is something (tests).
   void run_once();
   // Tasks posted before the stop() run before run() returns.
   void stop();
@@ -100,7 +100,9 @@ class Loop {
   friend class Turn;
   friend class TimerWheel;
   void begin_turn() {
-    if (depth_++ == 0) refresh_time();
+    if (depth_++ != 0) return;
+    ++turns_;
+    refresh_time();
   }
   void end_turn();
   bool settle();  // turn ends and deferred objects, until none is left; whether there was any
@@ -120,6 +122,8 @@ class Loop {
   std::atomic<bool> stopping_{false};
   std::atomic<unsigned long> thread_{0};
   int depth_ = 0;
+  uint32_t turns_ = 0, waits_after_ = 0;
+  bool once_ = false;  // in run_once(): waits only if turns_ is waits_after_ still
   List<TurnEnd, TurnEndTag> turn_ends_, round_ends_;
   std::vector<std::unique_ptr<Deferred>> deferred_;
   int64_t now_ns_ = 0;

@@ -15,6 +15,7 @@ namespace outrigger::net {
 namespace {
 
 constexpr size_t kPathOffset = offsetof(sockaddr_un, sun_path);
+static_assert(sizeof(sockaddr_in6) == 28);
 
 const sockaddr_in& v4(const sockaddr* sa) { return *reinterpret_cast<const sockaddr_in*>(sa); }
 const sockaddr_in6& v6(const sockaddr* sa) { return *reinterpret_cast<const sockaddr_in6*>(sa); }
@@ -45,11 +46,11 @@ Result<Address> Address::parse(std::string_view ip, uint16_t port) {
   if (inet_pton(AF_INET, text, &four.sin_addr) == 1) {
     four.sin_family = AF_INET;
     four.sin_port = htons(port);
-    std::memcpy(out.storage_, &four, out.size_ = sizeof(four));
+    std::memcpy(out.ip_, &four, out.size_ = sizeof(four));
   } else if (inet_pton(AF_INET6, text, &six.sin6_addr) == 1) {
     six.sin6_family = AF_INET6;
     six.sin6_port = htons(port);
-    std::memcpy(out.storage_, &six, out.size_ = sizeof(six));
+    std::memcpy(out.ip_, &six, out.size_ = sizeof(six));
   } else {
     return fail(Errc::kInvalidArgument, "\"" + std::string(ip) + "\" is not an IP address");
   }
@@ -64,11 +65,10 @@ Result<Address> Address::unix_path(std::string_view path) {
   if (path.find('\0') != std::string_view::npos)
     return fail(Errc::kInvalidArgument, "the path of a Unix socket must not contain a zero byte");
   Address out;
-  const sa_family_t family = AF_UNIX;
-  std::memcpy(out.storage_, &family, sizeof(family));
-  std::memcpy(out.storage_ + kPathOffset, path.data(), path.size());
+  Unix& to = out.unix_.make();
+  std::memcpy(to.path, path.data(), path.size());
   if (path[0] == '@') {
-    out.storage_[kPathOffset] = 0;
+    to.path[0] = 0;
     out.size_ = static_cast<socklen_t>(kPathOffset + path.size());
   } else {
     out.size_ = static_cast<socklen_t>(kPathOffset + path.size() + 1);
@@ -85,28 +85,26 @@ Address Address::from_sockaddr(const sockaddr* sa, socklen_t size) {
     four.sin_family = AF_INET;
     four.sin_port = v4(sa).sin_port;
     four.sin_addr = v4(sa).sin_addr;
-    std::memcpy(out.storage_, &four, out.size_ = sizeof(four));
+    std::memcpy(out.ip_, &four, out.size_ = sizeof(four));
   } else if (sa->sa_family == AF_INET6 && size >= sizeof(sockaddr_in6)) {
     sockaddr_in6 six{};
     six.sin6_family = AF_INET6;
     six.sin6_port = v6(sa).sin6_port;
     six.sin6_addr = v6(sa).sin6_addr;
     six.sin6_scope_id = v6(sa).sin6_scope_id;
-    std::memcpy(out.storage_, &six, out.size_ = sizeof(six));
+    std::memcpy(out.ip_, &six, out.size_ = sizeof(six));
   } else if (sa->sa_family == AF_UNIX) {
     const char* path = reinterpret_cast<const char*>(sa) + kPathOffset;
     size_t length = std::min<size_t>(size > kPathOffset ? size - kPathOffset : 0, 108);
     if (length > 0 && path[0] != '\0') length = strnlen(path, length);  // a path; else abstract or unnamed
-    const sa_family_t family = AF_UNIX;
-    std::memcpy(out.storage_, &family, sizeof(family));
-    std::memcpy(out.storage_ + kPathOffset, path, length);
+    std::memcpy(out.unix_.make().path, path, length);
     const bool is_path = length > 0 && path[0] != '\0';
     out.size_ = static_cast<socklen_t>(kPathOffset + length + (is_path ? 1 : 0));
   }
   return out;
 }
 
-bool Address::is_unix() const { return valid() && get()->sa_family == AF_UNIX; }
+bool Address::is_unix() const { return unix_.has_value(); }
 bool Address::is_v6() const { return valid() && get()->sa_family == AF_INET6; }
 
 bool Address::is_loopback() const {
@@ -125,7 +123,7 @@ Address Address::with_port(uint16_t port) const {
   if (!is_ip()) return out;
   const in_port_t value = htons(port);
   const size_t at = is_v6() ? offsetof(sockaddr_in6, sin6_port) : offsetof(sockaddr_in, sin_port);
-  std::memcpy(out.storage_ + at, &value, sizeof(value));
+  std::memcpy(out.ip_ + at, &value, sizeof(value));
   return out;
 }
 
@@ -134,8 +132,8 @@ bool Address::in_prefix(const Address& prefix, uint8_t length) const {
   const size_t at = is_v6() ? offsetof(sockaddr_in6, sin6_addr) : offsetof(sockaddr_in, sin_addr);
   const unsigned bits = is_v6() ? 128 : 32;
   if (length > bits) return false;
-  const unsigned char* mine = storage_ + at;
-  const unsigned char* theirs = prefix.storage_ + at;
+  const unsigned char* mine = ip_ + at;
+  const unsigned char* theirs = prefix.ip_ + at;
   if (std::memcmp(mine, theirs, length / 8) != 0) return false;
   if (length % 8 == 0) return true;
   const unsigned mask = 0xFF00u >> (length % 8) & 0xFF;
@@ -145,7 +143,7 @@ bool Address::in_prefix(const Address& prefix, uint8_t length) const {
 size_t Address::write_ip_to(char* out) const {
   if (!valid()) return 0;
   if (is_unix()) {
-    const char* path = reinterpret_cast<const char*>(storage_) + kPathOffset;
+    const char* path = unix_->path;
     size_t length = size_ - kPathOffset;
     if (length == 0) return 0;
     if (path[0] != '\0') --length;  // its final zero
@@ -191,9 +189,9 @@ std::string Address::ip() const {
 }
 
 bool Address::operator==(const Address& other) const {
-  return size_ == other.size_ && std::memcmp(storage_, other.storage_, size_) == 0;
+  return size_ == other.size_ && std::memcmp(get(), other.get(), size_) == 0;
 }
 
-size_t Address::hash() const { return keyed_hash({reinterpret_cast<const char*>(storage_), size_}); }
+size_t Address::hash() const { return keyed_hash({reinterpret_cast<const char*>(get()), size_}); }
 
 }  // namespace outrigger::net

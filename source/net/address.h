@@ -1,4 +1,4 @@
-// Address: an IPv4, IPv6 or Unix socket address. A small value.
+// Address: an IPv4, IPv6 or Unix socket address. A small value; of a Unix socket one with memory of its own.
 //
 // Thread rule: value.
 // Use:  TRY(auto a, Address::parse("127.0.0.1", 8080));  a.str() == "127.0.0.1:8080"
@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/boxed.h"
 #include "outrigger/result.h"
 
 namespace outrigger::net {
@@ -33,7 +34,9 @@ class Address {
   // In the network `prefix`/`length` (an IP literal's address).
   bool in_prefix(const Address& prefix, uint8_t length) const;
 
-  const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage_); }
+  const sockaddr* get() const {
+    return unix_ ? reinterpret_cast<const sockaddr*>(&*unix_) : reinterpret_cast<const sockaddr*>(&ip_);
+  }
   socklen_t size() const { return size_; }
 
   std::string str() const;  // "1.2.3.4:80", "[::1]:80", the path, "@name"
@@ -47,8 +50,13 @@ class Address {
   size_t hash() const;
 
  private:
-  alignas(8) unsigned char storage_[112] = {};
+  struct Unix {
+    sa_family_t family = AF_UNIX;
+    char path[110] = {};  // with a zero behind the longest
+  };
+  alignas(4) unsigned char ip_[28] = {};  // a sockaddr_in or sockaddr_in6
   socklen_t size_ = 0;
+  Boxed<Unix> unix_;
 };
 
 }  // namespace outrigger::net

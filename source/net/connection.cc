@@ -66,6 +66,63 @@ uint64_t next_id() {
 
 }  // namespace
 
+// Only while it connects, the socket is full, or bytes wait that were read while paused. Its memory is used again.
+struct Connection::Waiting {
+  static constexpr size_t kCompactStep = 64 * 1024;
+  union {
+    uv_connect_t connect;
+    uv_write_t write;
+  } request;         // connecting ends before writing begins
+  Buffer in_flight;  // owned by a uv_write under way
+  Buffer held;       // read while paused
+  size_t compact_at = kCompactStep;
+
+  void* operator new(size_t size) { return FreeList::local().take(size); }
+  void operator delete(void* memory) { FreeList::local().give(memory); }
+
+ private:
+  class FreeList {
+   public:
+    static FreeList& local() {
+      static thread_local FreeList list;
+      return list;
+    }
+    ~FreeList() {
+      for (void* const memory : free_) ::operator delete(memory);
+    }
+    void* take(size_t size) {
+      if (free_.empty()) return ::operator new(size);
+      void* const memory = free_.back();
+      free_.pop_back();
+      return memory;
+    }
+    void give(void* memory) {
+      if (free_.size() >= kKeep) return ::operator delete(memory);
+      free_.push_back(memory);
+    }
+
+   private:
+    static constexpr size_t kKeep = 256;
+    std::vector<void*> free_;
+  };
+};
+
+void Connection::GiveBack::operator()(Waiting* waiting) const { delete waiting; }
+
+Connection::Waiting& Connection::waiting() {
+  if (waiting_ == nullptr) waiting_.reset(new Waiting);
+  return *waiting_;
+}
+
+void Connection::drop_held() {
+  if (waiting_ != nullptr) waiting_->held.clear();
+}
+
+void Connection::drop_in_flight() {
+  waiting_->in_flight.clear();
+  in_flight_bytes_ = 0;
+}
+
 struct ConnectionCallbacks {
   static Connection& self(void* handle) { return *static_cast<Connection*>(static_cast<uv_handle_t*>(handle)->data); }
 
@@ -96,8 +153,8 @@ struct ConnectionCallbacks {
     Connection& c = self(request->handle);
     event::Turn turn(c.loop_);
     c.write_active_ = false;
-    if (status == 0) c.bytes_written_ += c.in_flight_.size();
-    c.in_flight_.clear();
+    if (status == 0) c.bytes_written_ += c.in_flight_bytes_;
+    c.drop_in_flight();
     if (c.state_ >= Connection::State::kClosing) return;
     if (status < 0) {
       c.on_write_error(status);
@@ -148,7 +205,7 @@ Connection* Connection::accept(event::Loop& loop, int fd, const Address& local, 
     c->start_read();
   } else {
     c->bytes_read_ = first.size();
-    c->held_ = std::move(first);
+    c->waiting().held = std::move(first);
     loop.at_turn_end(*c);
   }
   return c;
@@ -174,8 +231,8 @@ int Connection::start_connect() {
   if (!options_.socket_options.empty()) {
     if (const int rc = open_with_options(); rc < 0) return rc;
   }
-  if (const int rc = uv_tcp_connect(&request_.connect_, &tcp_, remote_.get(), ConnectionCallbacks::on_connect); rc < 0)
-    return rc;
+  uv_connect_t* const request = &waiting().request.connect;
+  if (const int rc = uv_tcp_connect(request, &tcp_, remote_.get(), ConnectionCallbacks::on_connect); rc < 0) return rc;
   uv_tcp_nodelay(&tcp_, 1);
   return kPending;
 }
@@ -265,7 +322,7 @@ void Connection::take(Block* block, const char* data, size_t size) {
     end(UV_EPIPE, "writing");
     return;
   }
-  held_.append_shared(block, data, size);
+  waiting().held.append_shared(block, data, size);
   stop_read();
 }
 
@@ -276,10 +333,12 @@ void Connection::resume_read(Pause why) {
 }
 
 void Connection::deliver_held() {
-  while (!held_.empty() && (state_ == State::kHandshaking || (paused_ == 0 && state_ == State::kOpen))) {
-    const Buffer::Slice slice = *held_.begin();
+  while (waiting_ != nullptr && !waiting_->held.empty() &&
+         (state_ == State::kHandshaking || (paused_ == 0 && state_ == State::kOpen))) {
+    Buffer& held = waiting_->held;
+    const Buffer::Slice slice = *held.begin();
     slice.block->retain();
-    held_.consume(slice.size);
+    held.consume(slice.size);
     if (tls_ != nullptr) {
       take_sealed(slice.block, slice.data, slice.size);
     } else {
@@ -328,8 +387,9 @@ void Connection::hold_sealed(Block* block, const char* data, size_t size) {
   if (left == 0) return;
   Buffer rest;
   rest.append_shared(block, data + (size - left), left);
-  rest.append(std::move(held_));
-  held_ = std::move(rest);
+  Buffer& held = waiting().held;
+  rest.append(std::move(held));
+  held = std::move(rest);
   stop_read();
 }
 
@@ -346,7 +406,7 @@ void Connection::on_tls_failed() {
   error_ = std::make_unique<Error>(
       Error{Errc::kProtocol, origin_, connecting, "TLS with " + remote_.str() + ": " + tls_->reason()});
   output_.clear();
-  held_.clear();
+  drop_held();
   if (origin_ == Origin::kUpstream) {
     send_at_once();
     begin_close();
@@ -440,13 +500,15 @@ void Connection::flush() {
 }
 
 // Small slices that wait for a slow reader would each pin a whole block. Looked at every so many bytes, since what was
-// compacted once is not copied again.
+// compacted once is not copied again. When nothing waits any more, what is for that goes.
 void Connection::compact_waiting() {
+  if (waiting_ == nullptr) return;
   if (!write_active_) {
-    compact_at_ = kCompactStep;
-  } else if (output_.size() >= compact_at_) {
+    waiting_->compact_at = Waiting::kCompactStep;
+    if (waiting_->held.empty()) waiting_.reset();
+  } else if (output_.size() >= waiting_->compact_at) {
     output_.compact();
-    compact_at_ = output_.size() + kCompactStep;
+    waiting_->compact_at = output_.size() + Waiting::kCompactStep;
   }
 }
 
@@ -459,16 +521,18 @@ void Connection::start_blocked_write() {
     bytes += slice.size;
     if (++slices == kBlockedIovecs) break;
   }
-  wire_->move_front(bytes, in_flight_);
+  Buffer& in_flight = waiting().in_flight;
+  wire_->move_front(bytes, in_flight);
+  in_flight_bytes_ = bytes;
   uv_buf_t iovecs[kMaxIovecs];
   unsigned count = 0;
-  for (const Buffer::Slice& slice : in_flight_) {
+  for (const Buffer::Slice& slice : in_flight) {
     CHECK(count < kMaxIovecs);
     iovecs[count++] = uv_buf_init(const_cast<char*>(slice.data), slice.size);
   }
-  const int rc = uv_write(&request_.write_, stream(), iovecs, count, ConnectionCallbacks::on_write);
+  const int rc = uv_write(&waiting_->request.write, stream(), iovecs, count, ConnectionCallbacks::on_write);
   if (rc < 0) {
-    in_flight_.clear();
+    drop_in_flight();
     on_write_error(rc);
     return;
   }
@@ -530,7 +594,7 @@ void Connection::close(Close how) {
   if (how == Close::kFlush && state_ == State::kOpen && !write_failed_) {
     state_ = State::kFlushing;
     paused_ = 0;
-    held_.clear();
+    drop_held();
     start_read();
     if (state_ != State::kFlushing) return;
     flush_left_ = write_queue_bytes();
@@ -549,7 +613,7 @@ void Connection::on_timer() {
                   (state_ == State::kConnecting ? "no answer within " : "no end of the TLS handshake within ") +
                   std::to_string(options_.connect_timeout_ms) + " ms"});
   } else if (state_ == State::kFlushing && linger_until_ns_ == 0) {
-    const size_t left = write_queue_bytes() - in_flight_.size() + uv_stream_get_write_queue_size(stream());
+    const size_t left = write_queue_bytes() - in_flight_bytes_ + uv_stream_get_write_queue_size(stream());
     if (left < flush_left_) {
       flush_left_ = left;
       loop_.timers().arm(timer_, options_.delayed_close_ms);
@@ -596,7 +660,7 @@ void Connection::begin_close() {
   state_ = State::kClosing;
   output_.clear();
   wire_->clear();
-  held_.clear();
+  drop_held();
   timer_.disarm();
   loop_.at_turn_end(*this);
 }

@@ -132,7 +132,7 @@ class Connection final : public event::Deferred, public event::TurnEnd {
 
   // Written, but not known to be taken by the kernel.
   size_t write_queue_bytes() const {
-    return output_.size() + in_flight_.size() + (wire_ == &output_ ? 0 : wire_->size());
+    return output_.size() + in_flight_bytes_ + (wire_ == &output_ ? 0 : wire_->size());
   }
   // For producers in a loop: whether they should stop. True at once, before on_write_watermark says so at the turn's
   // end.
@@ -148,12 +148,19 @@ class Connection final : public event::Deferred, public event::TurnEnd {
  private:
   enum class State : uint8_t { kConnecting, kHandshaking, kOpen, kFlushing, kClosing, kClosed };
   friend struct ConnectionCallbacks;  // libuv's C callbacks, connection.cc
+  struct Waiting;                     // what an idle connection does without, connection.cc
+  struct GiveBack {
+    void operator()(Waiting* waiting) const;
+  };
   Connection(event::Loop& loop, ConnectionHandler& handler, const ConnectionOptions& options, Origin origin,
              TlsSessionPtr tls);
   ~Connection() override;
   uv_stream_t* stream() { return reinterpret_cast<uv_stream_t*>(&tcp_); }
 
   void on_turn_end() override;
+  Waiting& waiting();
+  void drop_held();
+  void drop_in_flight();
   int start_connect();
   int connect_unix();
   int open_with_options();
@@ -187,22 +194,16 @@ class Connection final : public event::Deferred, public event::TurnEnd {
   event::Loop& loop_;
   ConnectionHandler* handler_;
   ConnectionOptions options_;
-  uv_tcp_t tcp_;  // Unix sockets too: libuv only needs a stream descriptor
-  union {
-    uv_connect_t connect_;
-    uv_write_t write_;
-  } request_;             // connecting ends before writing begins
+  uv_tcp_t tcp_;          // Unix sockets too: libuv only needs a stream descriptor
   event::Timeout timer_;  // connect, delayed close
   TlsSessionPtr tls_;
   Buffer output_;            // plain bytes, not yet sealed or given to the kernel or libuv
   Buffer* wire_ = &output_;  // what the kernel gets next: output_ itself, or of tls_
-  Buffer in_flight_;         // owned by a uv_write under way
-  Buffer held_;              // read while paused
+  std::unique_ptr<Waiting, GiveBack> waiting_;
+  size_t in_flight_bytes_ = 0;  // of a uv_write under way
   Address local_, remote_;
   uint64_t id_;
   uint64_t bytes_read_ = 0, bytes_written_ = 0;
-  static constexpr size_t kCompactStep = 64 * 1024;
-  size_t compact_at_ = kCompactStep;
   size_t flush_left_ = 0;          // kFlushing: bytes unsent when the timer was armed
   int64_t linger_until_ns_ = 0;    // kFlushing: no later, once FIN is sent
   std::unique_ptr<Error> error_;   // for on_close

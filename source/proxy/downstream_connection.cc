@@ -47,16 +47,13 @@ DownstreamConnection::DownstreamConnection(WorkerState& worker, ActiveChain& cha
       age_([](void* self) { static_cast<DownstreamConnection*>(self)->on_age(); }, this),
       on_gone_(std::move(on_gone)),
       redirected_(accepted.redirected) {
-  char buffer[net::Address::kMaxText];
-  const auto put = [&](size_t at, size_t size) {
-    const size_t room = sizeof(text_) - at;
-    size = std::min(size, room);
-    std::memcpy(text_ + at, buffer, size);
-    return static_cast<uint8_t>(size);
-  };
-  remote_size_ = put(0, std::min<size_t>(accepted.remote.write_to(buffer), 56));
-  local_size_ = put(remote_size_, std::min<size_t>(accepted.local.write_to(buffer), 56));
-  ip_size_ = put(remote_size_ + local_size_, std::min<size_t>(accepted.remote.write_ip_to(buffer), 56));
+  char text[3 * net::Address::kMaxText];
+  remote_size_ = static_cast<uint8_t>(accepted.remote.write_to(text));
+  local_size_ = static_cast<uint8_t>(accepted.local.write_to(text + remote_size_));
+  ip_size_ = static_cast<uint8_t>(accepted.remote.write_ip_to(text + remote_size_ + local_size_));
+  const size_t size = size_t{remote_size_} + local_size_ + ip_size_;
+  text_ = std::make_unique_for_overwrite<char[]>(size);
+  std::memcpy(text_.get(), text, size);
   if (accepted.direct_remote != accepted.remote)
     direct_text_ = std::make_unique<const std::string>(accepted.direct_remote.str());
   worker_.shard().add(stats().cx_total);

@@ -35,12 +35,12 @@ class DownstreamConnection final : public net::ConnectionHandler,
   uint64_t id() const { return connection_->id(); }
   const net::Address& remote() const { return connection_->remote(); }
   const net::Address& local() const { return connection_->local(); }
-  std::string_view remote_text() const { return {text_, remote_size_}; }
+  std::string_view remote_text() const { return {text_.get(), remote_size_}; }
   std::string_view direct_remote_text() const {
     return direct_text_ == nullptr ? remote_text() : std::string_view(*direct_text_);
   }
-  std::string_view remote_ip() const { return {text_ + remote_size_ + local_size_, ip_size_}; }
-  std::string_view local_text() const { return {text_ + remote_size_, local_size_}; }
+  std::string_view remote_ip() const { return {text_.get() + remote_size_ + local_size_, ip_size_}; }
+  std::string_view local_text() const { return {text_.get() + remote_size_, local_size_}; }
   // Where the client wanted to go, if the kernel redirected it here; nullptr if not.
   const net::Address* original_destination() const { return redirected_ ? &connection_->local() : nullptr; }
   // Of the clusters that tell their hosts who the client is; made when the first does.
@@ -76,6 +76,7 @@ class DownstreamConnection final : public net::ConnectionHandler,
   net::Connection* connection_ = nullptr;
   std::shared_ptr<const upstream::TlsContext> tls_;
   std::unique_ptr<upstream::ClientPools> client_pools_;
+  std::unique_ptr<char[]> text_;                    // the client's address, ours, the client's without its port
   std::unique_ptr<const std::string> direct_text_;  // if the socket's peer is another than the client
   List<Stream, ConnectionStreamTag> streams_;
   event::Timeout idle_timeout_;  // no request under way
@@ -89,7 +90,6 @@ class DownstreamConnection final : public net::ConnectionHandler,
   bool closed_ = false;
   const bool redirected_;
   uint8_t remote_size_ = 0, local_size_ = 0, ip_size_ = 0;
-  char text_[176];
 };
 
 }  // namespace outrigger::proxy

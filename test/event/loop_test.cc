@@ -50,6 +50,44 @@ TEST(Loop, PostsRunInOrderFromAnyThread) {
   for (int i = 0; i < 1000; ++i) EXPECT_EQ(seen[i], i);
 }
 
+// A test's loop would wait for what its own turn has caused already: bytes that nobody but the test reads, say.
+TEST(Loop, OneRoundDoesNotWaitBehindATurnOfItsOwn) {
+  Loop loop;
+  bool fired = false, written = false, late = false;
+  struct Round final : TurnEnd {
+    explicit Round(bool& done) : done(done) {}
+    void on_turn_end() override { done = true; }
+    bool& done;
+  } round(written);
+  struct Both {
+    Loop& loop;
+    Round& round;
+    bool& fired;
+  } both{loop, round, fired};
+  Timeout due(
+      [](void* self) {
+        Both& b = *static_cast<Both*>(self);
+        b.fired = true;
+        b.loop.at_round_end(b.round);
+      },
+      &both);
+  Timeout watchdog([](void* flag) { *static_cast<bool*>(flag) = true; }, &late);
+  loop.timers().arm(watchdog, 10'000);
+  loop.timers().arm(due, 1);
+  while (steady_ns() < due.deadline_ns() + 2'000'000) {
+  }
+  loop.run_once();
+  EXPECT_TRUE(fired);
+  EXPECT_TRUE(written);
+  EXPECT_FALSE(late);
+  // What was left for the end of a round.
+  written = false;
+  loop.at_round_end(round);
+  loop.run_once();
+  EXPECT_TRUE(written);
+  EXPECT_FALSE(late);
+}
+
 TEST(Loop, ManyThreadsPostAndNothingIsLost) {
   Loop loop;
   std::thread runner([&] { loop.run(); });
