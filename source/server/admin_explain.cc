@@ -136,7 +136,7 @@ void write_hosts(const proxy::LinkedCluster& linked, JsonWriter& json) {
   json.key("hosts").open('[');
   for (size_t i = 0; i < std::min(hosts.all().size(), kMaxHostsNamed); ++i) {
     const upstream::HostSet::Entry& entry = hosts.all()[i];
-    json.open('{').key("address").string(entry.host->text).key("hostname").string(entry.host->hostname);
+    json.open('{').key("address").string(entry.text()).key("hostname").string(entry.host->hostname);
     json.key("healthy").boolean(entry.usable()).key("weight").number(entry.weight);
     json.key("active_requests").number(entry.host->active_requests.load(std::memory_order_relaxed)).close('}');
   }

@@ -16,7 +16,7 @@
 
 #include "base/name.h"
 #include "config/spec.h"
-#include "net/address.h"
+#include "net/connect_race.h"
 
 namespace outrigger::upstream {
 
@@ -29,14 +29,23 @@ enum HostHealth : uint8_t {
 
 // How a host is checked, where that differs from the rest of its cluster. Part of its identity.
 struct HostCheck {
-  net::Address address;  // where checks go
+  net::Address address;  // where checks go; invalid: HostAddresses has it
   std::string hostname;  // what they call the host; empty: as the cluster's health check says
   bool operator==(const HostCheck&) const = default;
 };
 
+// Where a host with several addresses is (Endpoint.additional_addresses, LOGICAL_DNS). They are no part of who it is:
+// they may change while it stays.
+struct HostAddresses {
+  std::vector<net::Address> attempts;  // in the order in which connections try them (net/connect_race.h)
+  net::Address main, check;            // the first that it was given; where health checks go
+  std::string text;                    // of `main`
+  bool operator==(const HostAddresses&) const = default;
+};
+
 struct Host {
-  net::Address address;
-  std::string text;                        // "1.2.3.4:80"
+  net::Address address;                    // where it is, unless its entry has addresses
+  std::string text;                        // "1.2.3.4:80"; of LOGICAL_DNS "name:port"
   std::string hostname;                    // for auto_host_rewrite; may be empty
   std::unique_ptr<const HostCheck> check;  // nullptr: nothing differs
   // Requests under way from all workers, for least request. Relaxed: an estimate is enough.
@@ -45,10 +54,11 @@ struct Host {
   bool failed_check() const { return (health.load(std::memory_order_acquire) & kFailedCheck) != 0; }
 };
 
-// What a cluster's health checks make of its endpoints.
+// What a cluster makes of its endpoints.
 struct HostSetOptions {
   bool checked = false;       // it has some
   bool keep_healthy = false;  // a host that is named no longer stays until it fails its check
+  net::AttemptOrder order;    // of the addresses of a host that has several
   bool operator==(const HostSetOptions&) const = default;
 };
 
@@ -57,10 +67,14 @@ class HostSet {
   struct Entry {
     std::shared_ptr<Host> host;
     uint32_t weight;
-    bool healthy;          // says its endpoint
-    bool checked = false;  // and active checks have a say
-    bool removed = false;  // named no longer, kept until it fails
+    bool healthy;                                              // says its endpoint
+    bool checked = false;                                      // and active checks have a say
+    bool removed = false;                                      // named no longer, kept until it fails
+    std::shared_ptr<const HostAddresses> addresses = nullptr;  // nullptr: the host's own and no other
     bool operator==(const Entry&) const = default;
+    const net::Address& address() const { return addresses == nullptr ? host->address : addresses->main; }
+    const std::string& text() const { return addresses == nullptr ? host->text : addresses->text; }
+    const net::Address& check_address() const;
     bool usable() const { return healthy && !(checked && host->failed_check()); }
   };
 

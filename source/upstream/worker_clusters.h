@@ -60,6 +60,12 @@ class WorkerCluster {
   // Of a cluster of type ORIGINAL_DST: the host of that address.
   const HostSet::Entry* pick_original(const net::Address& address);
   bool takes_original() const { return cluster_->spec().discovery == config::ClusterSpec::Discovery::kOriginalDst; }
+  // What the requests of this worker need, and what the connections that there are (or come) can take.
+  struct Demand {
+    uint64_t waiting = 0, streams = 0, room = 0;
+  };
+  Demand demand;  // kept by the pools
+
   // Of the version of HTTP that the cluster speaks; `http2_client` decides where it speaks the client's. Of `client`
   // alone, if there is one and the hosts are told of it.
   HostPool& pool(const HostSet::Entry& entry, bool http2_client, ClientPools* client = nullptr);
@@ -90,6 +96,10 @@ class WorkerCluster {
   void for_each_pool(F&& f);
   void drain_unwanted();
   void look(uint32_t epoch);
+  const HostSet::Entry* choose(uint8_t panic_percent);
+  const HostSet::Entry* look_ahead();
+  void connect_ahead(bool http2_client);
+  HostPool& common_pool(const HostSet::Entry& entry, bool http2_client);
 
   WorkerClusters& owner_;
   std::shared_ptr<const Cluster> cluster_;
@@ -98,6 +108,9 @@ class WorkerCluster {
   const HostSet* seen_hosts_ = nullptr;  // nullptr: never looked
   uint32_t seen_epoch_ = 0;
   std::unique_ptr<LoadBalancer> balancer_;
+  // predictive_preconnect_ratio: the hosts that pick() has chosen already for those who come next, the first one first.
+  // Of seen_hosts_ and view_.
+  std::vector<const HostSet::Entry*> next_picks_;
   List<HostUser, HostUserTag> host_users_;
   std::unordered_map<const Host*, std::unique_ptr<HostPool>> pools_[3];  // by PoolProtocol
   struct ClientKey {
