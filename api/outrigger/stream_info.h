@@ -70,7 +70,8 @@ struct StreamInfo {
   std::string_view route_name;
   std::string_view virtual_host;
   std::string_view cluster;
-  std::string_view upstream_host;  // "ip:port"
+  std::string_view upstream_host;            // "ip:port"; of several addresses the host's main one
+  std::string_view upstream_remote_address;  // of the connection to it
   std::string_view upstream_local_address;
   std::string_view downstream_remote_address;         // after trusting x-forwarded-for as configured; "ip:port"
   std::string_view downstream_direct_remote_address;  // the peer of the connection

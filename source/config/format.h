@@ -42,6 +42,8 @@ namespace outrigger::config {
   X(ResponseDuration, "RESPONSE_DURATION", N)                                                     \
   X(UpstreamHost, "UPSTREAM_HOST", N)                                                             \
   X(UpstreamCluster, "UPSTREAM_CLUSTER", N)                                                       \
+  X(UpstreamRemoteAddress, "UPSTREAM_REMOTE_ADDRESS", N)                                          \
+  X(UpstreamRemoteAddressWithoutPort, "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", N)                  \
   X(UpstreamLocalAddress, "UPSTREAM_LOCAL_ADDRESS", N)                                            \
   X(UpstreamRequestAttemptCount, "UPSTREAM_REQUEST_ATTEMPT_COUNT", N)                             \
   X(DownstreamRemoteAddress, "DOWNSTREAM_REMOTE_ADDRESS", N)                                      \

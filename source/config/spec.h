@@ -228,10 +228,18 @@ struct EndpointCheckSpec {
   bool operator==(const EndpointCheckSpec&) const = default;
 };
 
+// The other addresses of an endpoint that has several.
+struct EndpointAddressesSpec {
+  std::vector<AddressSpec> more;  // IP
+  std::string name;               // kLogicalDns: "name:port", which is who the host is, whatever its addresses are
+  bool operator==(const EndpointAddressesSpec&) const = default;
+};
+
 struct EndpointSpec {
   AddressSpec address;
   std::string hostname;
   ByValue<EndpointCheckSpec> check;
+  ByValue<EndpointAddressesSpec> addresses;
   ByValue<Metadata> metadata;
   uint32_t weight = 1;
   bool healthy = true;  // health_status UNKNOWN, HEALTHY, DEGRADED
@@ -246,14 +254,14 @@ struct EndpointsSpec {  // ClusterLoadAssignment
 };
 
 struct ClusterSpec {
-  enum class Discovery : uint8_t { kStatic, kStrictDns, kEds, kAggregate, kOriginalDst };
+  enum class Discovery : uint8_t { kStatic, kStrictDns, kLogicalDns, kEds, kAggregate, kOriginalDst };
   enum class Lb : uint8_t { kRoundRobin, kLeastRequest, kRandom };
   std::string name;
   std::string alt_stat_name;
   Discovery discovery = Discovery::kStatic;
   std::string eds_service_name;  // empty: the cluster's name
   ConfigSourceSpec eds_source;
-  EndpointsSpec endpoints;           // kStatic, kStrictDns (names to resolve)
+  EndpointsSpec endpoints;           // kStatic; of those by DNS the names to resolve, of kLogicalDns one
   std::vector<std::string> members;  // kAggregate: clusters, the preferred ones first; at least one, none twice
   Lb lb = Lb::kRoundRobin;
   uint32_t least_request_choice_count = 2;
@@ -270,6 +278,11 @@ struct ClusterSpec {
   Boxed<UpstreamTlsSpec> tls;
   ProxyHeaderVersion proxy_header = ProxyHeaderVersion::kNone;  // sent before all else, TLS too
   std::vector<SocketOption> socket_options;
+  // happy_eyeballs_config: in which order the addresses of a host are tried.
+  enum class FirstFamily : uint8_t { kAsGiven, kV4, kV6 } first_family = FirstFamily::kAsGiven;
+  uint32_t first_family_count = 1;
+  // preconnect_policy, 1 to 3: how much of what is needed there is to be, to a host and to those that come next.
+  float preconnect_ratio = 1, predictive_preconnect_ratio = 1;
   uint64_t dns_refresh_rate_ms = 5'000;
   bool respect_dns_ttl = false;
   ByValue<HealthCheckSpec> health_check;
@@ -279,6 +292,7 @@ struct ClusterSpec {
   bool ignore_health_on_host_removal = false;
   bool close_connections_on_host_health_failure = false;
   enum class DnsFamily : uint8_t { kAuto, kV4Only, kV6Only, kV4Preferred, kAll } dns_family = DnsFamily::kAuto;
+  bool by_dns() const { return discovery == Discovery::kStrictDns || discovery == Discovery::kLogicalDns; }
   bool operator==(const ClusterSpec&) const = default;
 };
 

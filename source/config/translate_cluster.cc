@@ -24,11 +24,27 @@ namespace {
 using cluster::Cluster;
 using UpstreamOptions = envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 
+constexpr int kMaxAdditionalAddresses = 31;
 constexpr std::string_view kAggregateName = "envoy.clusters.aggregate";
 constexpr std::string_view kUpstreamOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 bool takes_requests(core::HealthStatus status) {
   return status == core::UNKNOWN || status == core::HEALTHY || status == core::DEGRADED;
+}
+
+void more_addresses(const endpoint::Endpoint& from, AddressUse use, EndpointSpec& spec, const FieldPath& path,
+                    Translation& t) {
+  if (use != AddressUse::kStaticHost) return t.fault(path, "needs a cluster of type STATIC or EDS");
+  if (from.additional_addresses_size() > kMaxAdditionalAddresses)
+    t.fault(path,
+            fmt::format("has {} entries, may have {}", from.additional_addresses_size(), kMaxAdditionalAddresses));
+  if (spec.address.kind == AddressSpec::Kind::kPipe) t.fault(path, "a host at a Unix socket has no other addresses");
+  EndpointAddressesSpec addresses;
+  each(from.additional_addresses(), path, [&](const auto& one, const FieldPath& at) {
+    if (one.address().has_pipe()) return t.fault(at.field("address").field("pipe"), "must be an IP address");
+    addresses.more.push_back(address_spec(one.address(), use, at.field("address"), t));
+  });
+  spec.addresses = std::move(addresses);
 }
 
 EndpointSpec endpoint_spec(const endpoint::LbEndpoint& from, AddressUse use, const FieldPath& path, Translation& t) {
@@ -44,6 +60,8 @@ EndpointSpec endpoint_spec(const endpoint::LbEndpoint& from, AddressUse use, con
   check_header_value(spec.hostname, at.field("hostname"), t);
   if (from.endpoint().has_health_check_config())
     spec.check = endpoint_check_spec(from.endpoint().health_check_config(), at.field("health_check_config"), t);
+  if (!from.endpoint().additional_addresses().empty())
+    more_addresses(from.endpoint(), use, spec, at.field("additional_addresses"), t);
   if (from.has_load_balancing_weight()) {
     spec.weight = from.load_balancing_weight().value();
     if (spec.weight == 0) t.fault(path.field("load_balancing_weight"), "must be at least 1");
@@ -111,6 +129,9 @@ void hosts(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Transl
     case Cluster::STRICT_DNS:
       spec.discovery = ClusterSpec::Discovery::kStrictDns;
       break;
+    case Cluster::LOGICAL_DNS:
+      spec.discovery = ClusterSpec::Discovery::kLogicalDns;
+      break;
     case Cluster::ORIGINAL_DST:
       spec.discovery = ClusterSpec::Discovery::kOriginalDst;
       if (from.has_load_assignment())
@@ -125,8 +146,13 @@ void hosts(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Transl
       spec.discovery == ClusterSpec::Discovery::kStatic ? AddressUse::kStaticHost : AddressUse::kDnsHost;
   if (from.has_load_assignment())
     spec.endpoints = endpoints_spec(from.load_assignment(), use, assignment, t);
-  else if (spec.discovery == ClusterSpec::Discovery::kStrictDns)
-    t.fault(assignment, "is required for type STRICT_DNS: the names to look up");
+  else if (spec.by_dns())
+    t.fault(assignment, fmt::format("is required for type {}: {} to look up", Cluster::DiscoveryType_Name(from.type()),
+                                    spec.discovery == ClusterSpec::Discovery::kStrictDns ? "the names" : "the name"));
+  const auto& localities = from.load_assignment().endpoints();
+  if (spec.discovery == ClusterSpec::Discovery::kLogicalDns && from.has_load_assignment() &&
+      (localities.size() != 1 || localities[0].lb_endpoints_size() != 1))
+    t.fault(assignment.field("endpoints"), "of type LOGICAL_DNS have one locality with one endpoint");
 }
 
 void load_balancer(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Translation& t) {
@@ -249,6 +275,29 @@ void dns(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Translat
   spec.dns_family = static_cast<ClusterSpec::DnsFamily>(from.dns_lookup_family());
 }
 
+void connections(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Translation& t) {
+  spec.socket_options = upstream_socket_options(from, path, t);
+  if (from.upstream_connection_options().has_happy_eyeballs_config()) {
+    const auto& order = from.upstream_connection_options().happy_eyeballs_config();
+    const FieldPath options = path.field("upstream_connection_options");
+    const FieldPath at = options.field("happy_eyeballs_config");
+    spec.first_family = static_cast<ClusterSpec::FirstFamily>(order.first_address_family_version());
+    if (order.has_first_address_family_count()) spec.first_family_count = order.first_address_family_count().value();
+    if (spec.first_family_count == 0) t.fault(at.field("first_address_family_count"), "must be at least 1");
+  }
+  const auto ratio = [&](bool given, double value, std::string_view field) {
+    if (!given) return 1.0F;
+    if (!(value >= 1 && value <= 3))
+      t.fault(path.field("preconnect_policy").field(field), fmt::format("is {}, must be from 1 to 3", value));
+    return static_cast<float>(value);
+  };
+  const Cluster::PreconnectPolicy& policy = from.preconnect_policy();
+  spec.preconnect_ratio = ratio(policy.has_per_upstream_preconnect_ratio(),
+                                policy.per_upstream_preconnect_ratio().value(), "per_upstream_preconnect_ratio");
+  spec.predictive_preconnect_ratio = ratio(policy.has_predictive_preconnect_ratio(),
+                                           policy.predictive_preconnect_ratio().value(), "predictive_preconnect_ratio");
+}
+
 // After all that says what the cluster is and speaks.
 void health(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Translation& t) {
   const FieldPath checks = path.field("health_checks");
@@ -319,7 +368,7 @@ ClusterSpec cluster_spec(const Cluster& from, const FieldPath& path, Translation
   spec.max_requests_per_connection = from.max_requests_per_connection().value();
   protocol(from, spec, path, t);
   dns(from, spec, path, t);
-  spec.socket_options = upstream_socket_options(from, path, t);
+  connections(from, spec, path, t);
   if (from.has_transport_socket()) upstream_transport(from.transport_socket(), spec, path.field("transport_socket"), t);
   if (spec.codec == ClusterSpec::Codec::kByAlpn && !spec.tls)
     t.fault(path.field("transport_socket"), "is required with auto_config: ALPN, which decides, is part of TLS");

@@ -123,7 +123,7 @@ SourceTargets source_targets(const envoy::config::bootstrap::v3::Bootstrap& boot
     std::string& problem = targets.clusters[cluster.name()];
     const auto& localities = cluster.load_assignment().endpoints();
     if (cluster.type() == Cluster::EDS)
-      problem = "is of type EDS; the way to a control plane needs STATIC or STRICT_DNS";
+      problem = "is of type EDS; the way to a control plane needs STATIC, STRICT_DNS or LOGICAL_DNS";
     else if (std::all_of(localities.begin(), localities.end(), [](const auto& l) { return l.lb_endpoints().empty(); }))
       problem = "has no endpoints";
   }

@@ -75,9 +75,10 @@ void socket_address(const core::SocketAddress& socket, AddressUse use, AddressSp
     if (spec.host.empty()) {
       t.fault(path.field("address"), "must not be empty");
     } else if (use != AddressUse::kDnsHost) {
-      t.fault(path.field("address"),
-              fmt::format("\"{}\" is not an IPv4 or IPv6 address{}", spec.host,
-                          use == AddressUse::kStaticHost ? "; a host name needs a cluster of type STRICT_DNS" : ""));
+      t.fault(path.field("address"), fmt::format("\"{}\" is not an IPv4 or IPv6 address{}", spec.host,
+                                                 use == AddressUse::kStaticHost
+                                                     ? "; a host name needs a cluster of type STRICT_DNS or LOGICAL_DNS"
+                                                     : ""));
     } else if (!is_dns_name(spec.host)) {
       t.fault(path.field("address"), fmt::format("\"{}\" is neither an IP address nor a host name", spec.host));
     }
@@ -96,7 +97,7 @@ void pipe_address(const core::Pipe& pipe, AddressUse use, AddressSpec& spec, con
   spec.kind = AddressSpec::Kind::kPipe;
   spec.host = pipe.path();
   spec.mode = pipe.mode();
-  if (use == AddressUse::kDnsHost) t.fault(path, "a STRICT_DNS cluster cannot have Unix sockets; use type STATIC");
+  if (use == AddressUse::kDnsHost) t.fault(path, "a cluster by DNS cannot have Unix sockets; use type STATIC");
   if (spec.host.empty() || spec.host == "@") t.fault(path.field("path"), "must not be empty");
   if (spec.host.size() > kMaxUnixPathBytes)
     t.fault(path.field("path"), fmt::format("is longer than {} bytes", kMaxUnixPathBytes));

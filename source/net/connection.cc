@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "base/check.h"
-#include "net/socket_options.h"
+#include "net/connect_race.h"
 #include "net/system_error.h"
 #include "net/tls_session.h"
 
@@ -211,20 +211,38 @@ Connection* Connection::accept(event::Loop& loop, int fd, const Address& local, 
   return c;
 }
 
-Connection* Connection::connect(event::Loop& loop, const Address& remote, ConnectionHandler& handler,
-                                const ConnectionOptions& options, TlsSessionPtr tls) {
+Connection* Connection::begin(event::Loop& loop, const Address& remote, ConnectionHandler& handler,
+                              const ConnectionOptions& options, TlsSessionPtr tls) {
   auto* c = new Connection(loop, handler, options, Origin::kUpstream, std::move(tls));
   c->state_ = State::kConnecting;
   c->remote_ = remote;
   if (options.connect_timeout_ms != 0) loop.timers().arm(c->timer_, options.connect_timeout_ms);
-  const int status = c->start_connect();
-  if (status == kPending) return c;
-  c->connect_status_ = status;
-  loop.at_turn_end(*c);
   return c;
 }
 
-// kPending: on_connect will come.
+Connection* Connection::connect(event::Loop& loop, const Address& remote, ConnectionHandler& handler,
+                                const ConnectionOptions& options, TlsSessionPtr tls) {
+  Connection* c = begin(loop, remote, handler, options, std::move(tls));
+  c->started(c->start_connect());
+  return c;
+}
+
+Connection* Connection::connect(event::Loop& loop, std::span<const Address> remotes, ConnectionHandler& handler,
+                                const ConnectionOptions& options, TlsSessionPtr tls) {
+  CHECK(!remotes.empty());
+  Connection* c = begin(loop, remotes.front(), handler, options, std::move(tls));
+  c->started(remotes.size() == 1 ? c->start_connect() : c->start_race(remotes));
+  return c;
+}
+
+// kPending: the end of the attempt will come from libuv.
+void Connection::started(int status) {
+  options_.socket_options = {};
+  if (status == kPending) return;
+  connect_status_ = status;
+  loop_.at_turn_end(*this);
+}
+
 int Connection::start_connect() {
   if (!remote_.valid()) return UV_EINVAL;
   if (remote_.is_unix()) return connect_unix();
@@ -239,15 +257,30 @@ int Connection::start_connect() {
 
 // They are there before the first packet.
 int Connection::open_with_options() {
-  const int fd = socket(remote_.get()->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return -errno;
-  int rc = 0;
-  for (const SocketOption& option : std::exchange(options_.socket_options, {})) {
-    if (rc == 0 && concerns(option, remote_)) rc = set_socket_option(fd, option);
-  }
-  if (rc == 0) rc = uv_tcp_open(&tcp_, fd);
+  const int fd = open_socket(remote_, options_.socket_options);
+  if (fd < 0) return fd;
+  const int rc = uv_tcp_open(&tcp_, fd);
   if (rc < 0) ::close(fd);
   return rc;
+}
+
+int Connection::start_race(std::span<const Address> remotes) {
+  race_ = std::make_unique<ConnectRace>(
+      loop_, remotes, options_.socket_options,
+      [](void* self, int status) { static_cast<Connection*>(self)->on_connect_result(status); }, this);
+  return race_->start();
+}
+
+// The winner's socket becomes this connection's.
+int Connection::end_race(int status) {
+  remote_ = race_->address();
+  if (status == 0) {
+    const int fd = race_->take();
+    status = uv_tcp_open(&tcp_, fd);
+    if (status < 0) ::close(fd);
+  }
+  race_ = nullptr;
+  return status;
 }
 
 // A Unix socket connects at once or not at all. (libuv 1.44 knows no abstract names.)
@@ -262,6 +295,7 @@ int Connection::connect_unix() {
 
 void Connection::on_connect_result(int status) {
   if (state_ != State::kConnecting) return;
+  if (race_ != nullptr) status = end_race(status);
   if (status < 0) {
     end(status, "connecting");
     return;
@@ -609,7 +643,7 @@ void Connection::close(Close how) {
 void Connection::on_timer() {
   if (state_ <= State::kHandshaking) {
     end(Error{Errc::kTimeout, origin_, true,
-              "connecting to " + remote_.str() + ": " +
+              "connecting to " + remote_.str() + (race_ == nullptr ? "" : " and its other addresses") + ": " +
                   (state_ == State::kConnecting ? "no answer within " : "no end of the TLS handshake within ") +
                   std::to_string(options_.connect_timeout_ms) + " ms"});
   } else if (state_ == State::kFlushing && linger_until_ns_ == 0) {
@@ -662,6 +696,7 @@ void Connection::begin_close() {
   wire_->clear();
   drop_held();
   timer_.disarm();
+  race_ = nullptr;
   loop_.at_turn_end(*this);
 }
 

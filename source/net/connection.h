@@ -53,7 +53,8 @@ enum class Close : uint8_t {
 };
 
 class Connection;
-class TlsSession;  // net/tls_session.h
+class ConnectRace;  // net/connect_race.h
+class TlsSession;   // net/tls_session.h
 struct DeleteTlsSession {
   void operator()(TlsSession* session) const;
 };
@@ -98,6 +99,10 @@ class Connection final : public event::Deferred, public event::TurnEnd {
   // sent once connected.
   static Connection* connect(event::Loop& loop, const Address& remote, ConnectionHandler& handler,
                              const ConnectionOptions& options, TlsSessionPtr tls = nullptr);
+  // To a host that has several addresses (at least one; if more, IP): the first that connects is taken, see
+  // ConnectRace; the handshake comes after that. connect_timeout_ms is for all of it. Until then remote() is the first.
+  static Connection* connect(event::Loop& loop, std::span<const Address> remotes, ConnectionHandler& handler,
+                             const ConnectionOptions& options, TlsSessionPtr tls = nullptr);
   // Right after connect(): bytes that go first and as they are, before TLS (a header of the PROXY protocol).
   void precede(Buffer&& bytes) { wire_->append(std::move(bytes)); }
 
@@ -138,9 +143,9 @@ class Connection final : public event::Deferred, public event::TurnEnd {
   // end.
   bool above_watermark() const { return above_ || write_queue_bytes() > options_.write_high_watermark; }
   uint32_t high_watermark() const { return options_.write_high_watermark; }
-  const Address& local() const { return local_; }  // of connect(): known once connected
-  const Address& remote() const { return remote_; }
-  uint64_t id() const { return id_; }  // unique in the process
+  const Address& local() const { return local_; }    // of connect(): known once connected
+  const Address& remote() const { return remote_; }  // of connect(): the one that was taken
+  uint64_t id() const { return id_; }                // unique in the process
   event::Loop& loop() { return loop_; }
   uint64_t bytes_read() const { return bytes_read_; }
   uint64_t bytes_written() const { return bytes_written_; }
@@ -161,7 +166,12 @@ class Connection final : public event::Deferred, public event::TurnEnd {
   Waiting& waiting();
   void drop_held();
   void drop_in_flight();
+  static Connection* begin(event::Loop& loop, const Address& remote, ConnectionHandler& handler,
+                           const ConnectionOptions& options, TlsSessionPtr tls);
+  void started(int status);
   int start_connect();
+  int start_race(std::span<const Address> remotes);
+  int end_race(int status);
   int connect_unix();
   int open_with_options();
   void on_connect_result(int status);
@@ -197,6 +207,7 @@ class Connection final : public event::Deferred, public event::TurnEnd {
   uv_tcp_t tcp_;          // Unix sockets too: libuv only needs a stream descriptor
   event::Timeout timer_;  // connect, delayed close
   TlsSessionPtr tls_;
+  std::unique_ptr<ConnectRace> race_;  // kConnecting, to several addresses
   Buffer output_;            // plain bytes, not yet sealed or given to the kernel or libuv
   Buffer* wire_ = &output_;  // what the kernel gets next: output_ itself, or of tls_
   std::unique_ptr<Waiting, GiveBack> waiting_;

@@ -163,7 +163,8 @@ void Resolver::Impl::start(Request* request) {
   ares_addrinfo_hints hints{};
   hints.ai_family = request->family;
   hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = ARES_AI_NOSORT;
+  // Of both families the preferred address is first (RFC 6724), not that of the answer that came first.
+  hints.ai_flags = request->family == AF_UNSPEC ? 0 : ARES_AI_NOSORT;
   ares_getaddrinfo(channel, request->name.c_str(), nullptr, &hints, on_result, request);
   arm_timer();
 }

@@ -19,7 +19,7 @@
 namespace outrigger::net {
 
 struct Resolved {
-  std::vector<Address> addresses;  // port 0; in the server's order
+  std::vector<Address> addresses;  // port 0; in the server's order, kAll: in that of RFC 6724
   uint64_t ttl_ms = 0;             // smallest of the answer's; 0: unknown (/etc/hosts, literals)
 };
 

@@ -5,6 +5,7 @@
 #include "base/give_back.h"
 #include "net/tls_session.h"
 #include "upstream/client_pools.h"
+#include "upstream/connect_host.h"
 
 namespace outrigger::proxy {
 
@@ -20,27 +21,24 @@ ConnectUpstream::ConnectUpstream(WorkerState& worker, upstream::WorkerCluster& c
 }
 
 ConnectUpstream* ConnectUpstream::begin(WorkerState& worker, upstream::WorkerCluster& cluster,
-                                        const std::shared_ptr<upstream::Host>& host, http::StreamSink& sink,
+                                        const upstream::HostSet::Entry& host, http::StreamSink& sink,
                                         upstream::PoolClient& waiting, const Client& client) {
   if (!upstream::take(cluster.cluster().state().connections, cluster.cluster().spec().max_connections)) {
     worker.shard().add(cluster.stats().cx_overflow);
     waiting.on_pool_failure(upstream::PoolFailure::kOverflow, "upstream_overflow");
     return nullptr;
   }
-  auto* made = new ConnectUpstream(worker, cluster, host, sink, waiting);
-  made->connect(client);
+  auto* made = new ConnectUpstream(worker, cluster, host.host, sink, waiting);
+  made->connect(client, host.addresses.get());
   return made;
 }
 
-void ConnectUpstream::connect(const Client& client) {
+void ConnectUpstream::connect(const Client& client, const upstream::HostAddresses* addresses) {
   const config::ClusterSpec& spec = cluster_.cluster().spec();
   started_ns_ = worker_.loop().now_ns();
   tls_ = cluster_.cluster().tls();
-  connection_ = net::Connection::connect(
-      worker_.loop(), host_->address, *this,
-      {.write_high_watermark = spec.per_connection_buffer_limit_bytes,
-       .connect_timeout_ms = spec.connect_timeout_ms,
-       .socket_options = spec.socket_options},
+  connection_ = upstream::connect_host(
+      worker_.loop(), *host_, addresses, spec, *this,
       tls_ == nullptr ? net::TlsSessionPtr() : tls_->client_session(host_->hostname, {}, nullptr));
   if (spec.proxy_header != config::ProxyHeaderVersion::kNone)
     upstream::tell_client(*connection_, spec.proxy_header, client.remote, client.local);

@@ -33,7 +33,7 @@ class ConnectUpstream final : public http::CodecStream,
   };
   // nullptr: the cluster has as many connections as it may, and `waiting` has been told so.
   static ConnectUpstream* begin(WorkerState& worker, upstream::WorkerCluster& cluster,
-                                const std::shared_ptr<upstream::Host>& host, http::StreamSink& sink,
+                                const upstream::HostSet::Entry& host, http::StreamSink& sink,
                                 upstream::PoolClient& waiting, const Client& client);
   // Closes at once: the worker ends.
   void cut() { connection_->close(net::Close::kNow); }
@@ -51,7 +51,7 @@ class ConnectUpstream final : public http::CodecStream,
  private:
   ConnectUpstream(WorkerState& worker, upstream::WorkerCluster& cluster, std::shared_ptr<upstream::Host> host,
                   http::StreamSink& sink, upstream::PoolClient& waiting);
-  void connect(const Client& client);
+  void connect(const Client& client, const upstream::HostAddresses* addresses);
   void on_connected(net::Connection&) override;
   void on_read(net::Connection&, Block* block, const char* data, size_t size) override;
   void on_eof(net::Connection&) override;

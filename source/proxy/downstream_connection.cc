@@ -151,7 +151,9 @@ http::StreamSink& DownstreamConnection::on_new_stream(http::CodecStream& codec_s
   idle_timeout_.disarm();
   head_timeout_.disarm();
   ++requests_;
-  const bool last = hcm().max_requests_per_connection != 0 && requests_ >= hcm().max_requests_per_connection;
+  const uint32_t most = hcm().max_requests_per_connection;
+  const bool last = most != 0 && requests_ >= most;
+  if (last && requests_ == most) worker_.shard().add(stats().cx_max_requests_reached);
   if (draining_ || last || worker_.draining) codec_->drain();
   PinnedSnapshot* pin = chain_.kept != nullptr ? chain_.kept : worker_.current();
   ++pin->pins;

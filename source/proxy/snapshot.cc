@@ -24,6 +24,7 @@ HttpHandles::HttpHandles(stats::Layout& layout) : http2(layout, "http.{http}.htt
   rq_idle_timeout = counter("downstream_rq_idle_timeout");
   rq_ws_on_non_ws_route = counter("downstream_rq_ws_on_non_ws_route");
   cx_max_duration_reached = counter("downstream_cx_max_duration_reached");
+  cx_max_requests_reached = counter("downstream_cx_max_requests_reached");
   cx_upgrades_total = counter("downstream_cx_upgrades_total");
   cx_upgrades_active = gauge("downstream_cx_upgrades_active");
   rq_max_duration_reached = counter("downstream_rq_max_duration_reached");

@@ -32,7 +32,7 @@ struct HttpHandles {
   stats::Counter rq_total, rq_completed, rq_class[6], rq_rx_reset, rq_tx_reset, rq_timeout, rq_idle_timeout,
       rq_max_duration_reached, rq_ws_on_non_ws_route, cx_upgrades_total, cx_max_duration_reached, rq_header_timeout,
       rq_too_large, rq_non_relative_path, no_route, no_cluster, rq_redirect, rq_direct_response, rs_too_large,
-      failed_path_normalization;
+      failed_path_normalization, cx_max_requests_reached;
   stats::Gauge rq_active;
   stats::Histogram rq_time;
   http::H2Stats http2;

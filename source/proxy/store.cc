@@ -72,13 +72,19 @@ void note_table_holds(ListenerVersion& version) {
 }
 
 // Endpoints must be addresses: HostSet::compile takes that for granted.
+Result<void> check_address(const config::AddressSpec& address) {
+  const auto parsed = address.kind == config::AddressSpec::Kind::kPipe
+                          ? net::Address::unix_path(address.host)
+                          : net::Address::parse(address.host, address.port);
+  if (!parsed) return fail(Errc::kInvalidArgument, "endpoints: \"" + address.host + "\": " + parsed.error().detail);
+  return {};
+}
+
 Result<void> check_addresses_of(const std::vector<config::EndpointSpec>& endpoints) {
   for (const config::EndpointSpec& endpoint : endpoints) {
-    const config::AddressSpec& address = endpoint.address;
-    const auto parsed = address.kind == config::AddressSpec::Kind::kPipe
-                            ? net::Address::unix_path(address.host)
-                            : net::Address::parse(address.host, address.port);
-    if (!parsed) return fail(Errc::kInvalidArgument, "endpoints: \"" + address.host + "\": " + parsed.error().detail);
+    TRY_VOID(check_address(endpoint.address));
+    if (!endpoint.addresses) continue;
+    for (const config::AddressSpec& more : endpoint.addresses->more) TRY_VOID(check_address(more));
   }
   return {};
 }

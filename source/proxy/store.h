@@ -126,7 +126,7 @@ class Store {
   // SotW for listeners and clusters: everything of that source that is not named is removed. Call it before accept() of
   // the response's resources: then a listener may take over the address (and sockets) of one that goes.
   void retain_only(config::ResourceType type, Source source, const std::vector<std::string>& names);
-  // DNS: the addresses that a kStrictDns cluster's names resolve to now (IP literals); marks it warm.
+  // The addresses that the names of a cluster by DNS resolve to now (IP literals); marks it warm.
   void set_resolved(std::string_view cluster, std::vector<config::EndpointSpec> endpoints);
 
   // What the next version of a route table may keep pieces of: the newest accepted one, if it can be told apart.
@@ -151,7 +151,7 @@ class Store {
   std::vector<upstream::HealthTarget> take_health_targets();
   // Checks have found out something of a host of this cluster: ask for another snapshot.
   void health_changed(std::string_view cluster);
-  // Clusters to resolve: names and specs of all kStrictDns clusters staged or live.
+  // Clusters to resolve: names and specs of all by DNS, staged or live.
   std::vector<std::shared_ptr<const config::ClusterSpec>> dns_clusters() const;
   // When assemble() should run again though nothing new came: the next hold's expiry, or now if the last snapshot was
   // one of several (steady ms); -1: never.

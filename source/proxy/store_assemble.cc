@@ -16,6 +16,8 @@ upstream::HostSetOptions host_options(const ClusterSpec& spec) {
   const bool checked = static_cast<bool>(spec.health_check);
   return {.checked = checked,
           .keep_healthy = checked && discovered && !spec.ignore_health_on_host_removal,
+          .order = {.first = static_cast<net::AttemptOrder::First>(spec.first_family),
+                    .first_count = spec.first_family_count},
           .subsets = spec.subsets};
 }
 
@@ -80,6 +82,7 @@ Store::Impl::HostSource Store::Impl::host_source(const ClusterVersion& version) 
     case ClusterSpec::Discovery::kStatic:
       return {version.part, &version.spec().endpoints.endpoints};
     case ClusterSpec::Discovery::kStrictDns:
+    case ClusterSpec::Discovery::kLogicalDns:
       return {version.resolved, version.resolved.get()};
     case ClusterSpec::Discovery::kEds:
       if (const auto* known = endpoints.find(version.service()); known != nullptr && known->staged != nullptr)
@@ -170,7 +173,7 @@ std::vector<upstream::HealthTarget> Store::Impl::take_health_targets() {
     const auto add = [&](const upstream::HostSet* hosts) {
       if (hosts == nullptr) return;
       for (const auto& one : hosts->all())
-        if (one.checked && seen.insert(one.host.get()).second) target.hosts.push_back(one.host);
+        if (one.checked && seen.insert(one.host.get()).second) target.hosts.push_back({one.host, one.check_address()});
     };
     if (coming) add(entry->next_hosts.get());
     add(entry->hosts.get());  // the live version goes on serving until then

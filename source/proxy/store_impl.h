@@ -51,12 +51,12 @@ struct TableVersion : NamingVersion {
 };
 struct ClusterVersion : NamingVersion {
   std::shared_ptr<const upstream::Cluster> part;
-  std::shared_ptr<const std::vector<config::EndpointSpec>> resolved;  // kStrictDns: nullptr until the first answer
+  std::shared_ptr<const std::vector<config::EndpointSpec>> resolved;  // by DNS: nullptr until the first answer
   std::vector<std::string> secrets = {};                              // all that it names (scoped_name), sorted
   SharedText scoped_service;                                          // kEds, if its source has a scope
   const config::ClusterSpec& spec() const { return part->spec(); }
   bool is_eds() const { return spec().discovery == config::ClusterSpec::Discovery::kEds; }
-  bool is_dns() const { return spec().discovery == config::ClusterSpec::Discovery::kStrictDns; }
+  bool is_dns() const { return spec().by_dns(); }
   bool is_aggregate() const { return spec().discovery == config::ClusterSpec::Discovery::kAggregate; }
   bool same_service(const ClusterVersion& other) const {
     return is_eds() == other.is_eds() && (!is_eds() || service() == other.service());

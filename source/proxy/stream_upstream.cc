@@ -274,7 +274,8 @@ void Stream::start_attempt() {
   if (!enter(*picked.cluster)) return;
   if (match_.route->forward()->auto_host_rewrite && !host->host->hostname.empty())
     route::rewrite_host(*headers_[kRequest], host->host->hostname, match_.route->forward()->append_x_forwarded_host);
-  info_.upstream_host = arena_.copy(host->host->text);
+  info_.upstream_host = arena_.copy(host->text());
+  info_.upstream_remote_address = {};
   upstream_metadata_ = member_->metadata(*host);
   worker_.shard().add(member_->stats().rq_total);
   worker_.shard().inc(member_->stats().rq_active);
@@ -283,7 +284,7 @@ void Stream::start_attempt() {
     worker_.loop().timers().arm(per_try_timeout_, retry_->per_try_timeout_ms);
   if (const route::Upgrade* const end = termination(); end != nullptr) {
     head_sent_ = true;
-    upstream_ = ConnectUpstream::begin(worker_, *member_, host->host, upstream_sink_, *this,
+    upstream_ = ConnectUpstream::begin(worker_, *member_, *host, upstream_sink_, *this,
                                        {connection_.remote(), connection_.local(), end->proxy_header});
     return;
   }
@@ -302,6 +303,8 @@ const route::Upgrade* Stream::termination() const {
 
 void Stream::on_pool_ready(upstream::PooledConnection& connection) {
   pool_ = nullptr;
+  const std::string_view remote = connection.remote_text();
+  info_.upstream_remote_address = remote.empty() ? info_.upstream_host : arena_.copy(remote);
   upstream_ = &connection.start(upstream_sink_);
   upstream_end_sent_ = router_end_ && to_upstream_.empty() && upstream_trailers_ == nullptr && !upgrade_;
   head_sent_ = true;

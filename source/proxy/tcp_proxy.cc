@@ -6,6 +6,7 @@
 #include "base/give_back.h"
 #include "net/tls_session.h"
 #include "proxy/aggregate.h"
+#include "upstream/connect_host.h"
 
 namespace outrigger::proxy {
 
@@ -111,6 +112,8 @@ bool TcpProxy::take_target() {
   cluster_->hold();
   cluster_->add_user(*this);
   target_ = picked.host->host;
+  addresses_ = picked.host->addresses;
+  upstream_text_ = picked.host->text();
   target_->active_requests.fetch_add(1, std::memory_order_relaxed);
   target_metadata_ = cluster_->metadata(*picked.host);
   return true;
@@ -120,18 +123,14 @@ void TcpProxy::connect() {
   if (!take_target()) return;
   ++attempts_;
   info_.upstream_attempts = attempts_;
-  upstream_text_ = target_->text;
   info_.upstream_host = upstream_text_;
   worker_.shard().add(cluster_->stats().cx_total);
   worker_.shard().inc(cluster_->stats().cx_active);
   connect_started_ns_ = worker_.loop().now_ns();
   const config::ClusterSpec& spec = cluster_->cluster().spec();
   host_tls_ = cluster_->cluster().tls();
-  host_.connection = net::Connection::connect(
-      worker_.loop(), target_->address, host_,
-      {.write_high_watermark = spec.per_connection_buffer_limit_bytes,
-       .connect_timeout_ms = spec.connect_timeout_ms,
-       .socket_options = spec.socket_options},
+  host_.connection = upstream::connect_host(
+      worker_.loop(), *target_, addresses_.get(), spec, host_,
       host_tls_ == nullptr ? net::TlsSessionPtr() : host_tls_->client_session(target_->hostname, {}, nullptr));
   if (spec.proxy_header != config::ProxyHeaderVersion::kNone)
     upstream::tell_client(*host_.connection, spec.proxy_header, client_.connection->remote(),
@@ -144,6 +143,8 @@ void TcpProxy::on_upstream_connected() {
     cluster_->stats().tls->count_handshake(worker_.shard(), *tls);
   worker_.shard().record(cluster_->stats().cx_connect_ms,
                          static_cast<double>(worker_.loop().now_ns() - connect_started_ns_) / 1e6);
+  upstream_remote_text_ = host_.connection->remote().str();
+  info_.upstream_remote_address = upstream_remote_text_;
   upstream_local_text_ = host_.connection->local().str();
   info_.upstream_local_address = upstream_local_text_;
   client_.connection->resume_read(net::Pause::kBuffer);
@@ -158,6 +159,7 @@ void TcpProxy::leave_host() {
   worker_.shard().dec(cluster_->stats().cx_active);
   target_->active_requests.fetch_sub(1, std::memory_order_relaxed);
   target_ = nullptr;
+  if (addresses_ != nullptr) cluster_->release(std::move(addresses_));
   ListNode<upstream::HostUserTag>::unlink();
   std::exchange(cluster_, nullptr)->drop();
 }

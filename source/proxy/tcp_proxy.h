@@ -67,17 +67,19 @@ class TcpProxy final : public ChainConnection, public upstream::HostUser, public
   WorkerState& worker_;
   ActiveChain& chain_;
   Side client_{*this, host_}, host_{*this, client_};
-  upstream::WorkerCluster* cluster_ = nullptr;  // held; an aggregate's member
-  std::shared_ptr<upstream::Host> target_;      // counted
-  upstream::MetadataHold target_metadata_;      // of the last one
-  upstream::WorkerCluster* named_ = nullptr;    // held: the cluster that the config names
+  upstream::WorkerCluster* cluster_ = nullptr;                // held; an aggregate's member
+  std::shared_ptr<upstream::Host> target_;                    // counted
+  std::shared_ptr<const upstream::HostAddresses> addresses_;  // of target_'s entry
+  upstream::MetadataHold target_metadata_;                    // of the last one
+  upstream::WorkerCluster* named_ = nullptr;                  // held: the cluster that the config names
   std::shared_ptr<const upstream::TlsContext> client_tls_, host_tls_;
   event::Timeout idle_, age_;
   StreamInfo info_;
   TlsInfo tls_info_;  // of the client's connection, once it is gone
   std::function<void()> on_gone_;
   const bool original_;  // the client's connection was redirected here: its local address is where it wanted to go
-  std::string remote_text_, direct_text_, local_text_, upstream_text_, upstream_local_text_, cluster_name_;
+  std::string remote_text_, direct_text_, local_text_, upstream_text_, upstream_local_text_, upstream_remote_text_,
+      cluster_name_;
   int64_t connect_started_ns_ = 0;
   uint32_t attempts_ = 0;
   bool connected_ = false;

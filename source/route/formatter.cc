@@ -254,6 +254,10 @@ bool append_info(const config::FormatOperator& op, const StreamInfo& info, TextO
       return append_text(info.upstream_host, out);
     case Kind::kUpstreamCluster:
       return append_text(info.cluster, out);
+    case Kind::kUpstreamRemoteAddress:
+      return append_text(info.upstream_remote_address, out);
+    case Kind::kUpstreamRemoteAddressWithoutPort:
+      return append_text(without_port(info.upstream_remote_address), out);
     case Kind::kUpstreamLocalAddress:
       return append_text(info.upstream_local_address, out);
     case Kind::kUpstreamRequestAttemptCount:

@@ -100,15 +100,28 @@ void text_row(const Row& row, std::string& out) {
   });
   for (const upstream::HostSet::Entry& entry : row.linked.hosts->all()) {
     const auto host_line = [&](std::string_view what, const auto& value) {
-      fmt::format_to(std::back_inserter(out), "{}::{}::{}::{}\n", row.name, entry.host->text, what, value);
+      fmt::format_to(std::back_inserter(out), "{}::{}::{}::{}\n", row.name, entry.text(), what, value);
     };
     host_line("rq_active", entry.host->active_requests.load(std::memory_order_relaxed));
     host_line("hostname", entry.host->hostname);
     host_line("health_flags", health_flags(entry));
     host_line("weight", entry.weight);
+    if (entry.addresses != nullptr)
+      for (const net::Address& address : entry.addresses->attempts) host_line("address", address.str());
     if (const Metadata* metadata = row.linked.hosts->metadata(entry); metadata != nullptr)
       host_line("metadata", to_json(metadata->namespaces));
   }
+}
+
+void json_address(const net::Address& address, JsonWriter& json) {
+  json.open('{');
+  if (address.is_unix()) {
+    json.key("pipe").open('{').key("path").string(address.str()).close('}');
+  } else {
+    json.key("socket_address").open('{').key("address").string(address.ip());
+    json.key("port_value").number(uint32_t{address.port()}).close('}');
+  }
+  json.close('}');
 }
 
 void json_row(const Row& row, JsonWriter& json) {
@@ -136,15 +149,14 @@ void json_row(const Row& row, JsonWriter& json) {
   }
   json.key("host_statuses").open('[');
   for (const upstream::HostSet::Entry& entry : row.linked.hosts->all()) {
-    const net::Address& address = entry.host->address;
-    json.open('{').key("address").open('{');
-    if (address.is_unix()) {
-      json.key("pipe").open('{').key("path").string(address.str()).close('}');
-    } else {
-      json.key("socket_address").open('{').key("address").string(address.ip());
-      json.key("port_value").number(uint32_t{address.port()}).close('}');
+    json.open('{').key("address");
+    json_address(entry.address(), json);
+    if (entry.addresses != nullptr) {
+      json.key("addresses").open('[');  // ours: Envoy shows the first only
+      for (const net::Address& address : entry.addresses->attempts) json_address(address, json);
+      json.close(']');
     }
-    json.close('}').key("hostname").string(entry.host->hostname);
+    json.key("hostname").string(entry.host->hostname);
     json.key("stats").open('[').open('{').key("name").string("rq_active").key("type").string("GAUGE").key("value");
     json.string(std::to_string(entry.host->active_requests.load(std::memory_order_relaxed))).close('}').close(']');
     json_health(entry, json);

@@ -126,7 +126,8 @@ DnsTarget dns_target(const config::ClusterSpec& spec) {
           .endpoints = spec.endpoints.endpoints,
           .family = spec.dns_family,
           .refresh_ms = spec.dns_refresh_rate_ms,
-          .respect_ttl = spec.respect_dns_ttl};
+          .respect_ttl = spec.respect_dns_ttl,
+          .logical = spec.discovery == config::ClusterSpec::Discovery::kLogicalDns};
 }
 
 // Gives back what large batches have left behind. malloc_trim() looks at the free chunks of every arena, but of this

@@ -52,6 +52,7 @@ struct DnsTarget {
   config::ClusterSpec::DnsFamily family = config::ClusterSpec::DnsFamily::kAuto;
   uint64_t refresh_ms = 5'000;
   bool respect_ttl = false;
+  bool logical = false;  // LOGICAL_DNS: all addresses of its name are one host's
   bool operator==(const DnsTarget&) const = default;
 };
 

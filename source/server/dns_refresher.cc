@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "event/timer.h"
+#include "net/connect_race.h"
 
 namespace outrigger::server {
 namespace {
@@ -27,6 +28,21 @@ net::Resolver::Family family(config::ClusterSpec::DnsFamily from) {
       return To::kAll;
   }
   return To::kAuto;
+}
+
+AddressSpec literal(const net::Address& address, uint16_t port) {
+  return {.kind = AddressSpec::Kind::kIp, .host = address.ip(), .port = port};
+}
+
+// One host with all the addresses of its name, in the order of the answer.
+EndpointSpec logical_host(const EndpointSpec& from, const std::vector<net::Address>& addresses) {
+  EndpointSpec to = from;
+  to.address = literal(addresses.front(), from.address.port);
+  config::EndpointAddressesSpec all{.more = {}, .name = from.address.host + ':' + std::to_string(from.address.port)};
+  const size_t count = std::min(addresses.size(), net::kMaxAttempts);
+  for (size_t i = 1; i < count; ++i) all.more.push_back(literal(addresses[i], from.address.port));
+  to.addresses = std::move(all);
+  return to;
 }
 
 }  // namespace
@@ -113,11 +129,15 @@ void DnsRefresher::tell(Target& target) {
       endpoints.push_back(from);
       continue;
     }
-    for (const net::Address& address : target.addresses[i]) {
-      EndpointSpec& to = endpoints.emplace_back(from);
-      to.address = {.kind = AddressSpec::Kind::kIp, .host = address.ip(), .port = from.address.port};
-      if (to.hostname.empty()) to.hostname = from.address.host;
+    const size_t first = endpoints.size();
+    if (target.spec.logical) {
+      if (!target.addresses[i].empty()) endpoints.push_back(logical_host(from, target.addresses[i]));
+    } else {
+      for (const net::Address& address : target.addresses[i])
+        endpoints.emplace_back(from).address = literal(address, from.address.port);
     }
+    for (size_t at = first; at < endpoints.size(); ++at)
+      if (endpoints[at].hostname.empty()) endpoints[at].hostname = from.address.host;
   }
   const bool use_ttl = target.spec.respect_ttl && target.ttl_ms != 0;
   loop_.timers().arm(target.timer, std::max<uint64_t>(1, use_ttl ? target.ttl_ms : target.spec.refresh_ms));

@@ -1,4 +1,4 @@
-// DnsRefresher: keeps the addresses of STRICT_DNS clusters current. Each name is looked up at once and again after its
+// DnsRefresher: keeps the addresses of clusters by DNS current. Each name is looked up at once and again after its
 // cluster's dns_refresh_rate (or the answer's TTL, with respect_dns_ttl); a name that fails keeps its last addresses.
 // A cluster is told when all its names have been tried; the first time in any case, so that it warms.
 //

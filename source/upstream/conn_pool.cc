@@ -3,9 +3,15 @@
 #include "base/check.h"
 #include "base/give_back.h"
 #include "upstream/client_codec.h"
+#include "upstream/connect_host.h"
 #include "upstream/worker_clusters.h"
 
 namespace outrigger::upstream {
+namespace {
+
+constexpr int kMaxAheadAtOnce = 3;  // as Envoy
+
+}  // namespace
 
 // --- PooledConnection
 // --------------------------------------------------------------------------------------------------
@@ -36,6 +42,8 @@ http::CodecStream& PooledConnection::start(http::StreamSink& sink) {
   idle_timeout_.disarm();
   ++streams_;
   ++requests_;
+  ++pool_.streams_;
+  ++pool_.cluster().demand.streams;
   if (spec.max_requests_per_connection != 0 && requests_ >= spec.max_requests_per_connection) {
     pool_.cluster().shard().add(pool_.cluster().stats().cx_max_requests);
     last_ = true;
@@ -50,6 +58,8 @@ uint32_t PooledConnection::room() const { return last_ ? 0 : codec_->capacity();
 
 void PooledConnection::end_streams(uint32_t count) {
   streams_ -= count;
+  pool_.streams_ -= count;
+  pool_.cluster().demand.streams -= count;
   pool_.host_->active_requests.fetch_sub(count, std::memory_order_relaxed);
 }
 
@@ -66,6 +76,7 @@ void PooledConnection::on_connected(net::Connection&) {
                          static_cast<double>(cluster.loop().now_ns() - started_ns_) / 1e6);
   if (const uint64_t ms = cluster.cluster().spec().max_connection_duration_ms; ms != 0)
     cluster.loop().timers().arm(age_, ms);
+  if (pool_.addresses_ != nullptr) remote_text_ = connection_->remote().str();
   make_codec();
   pool_.settle(*this);
 }
@@ -103,7 +114,7 @@ void PooledConnection::on_stream_end(bool reusable) {
 
 // SETTINGS and GOAWAY of the peer's.
 void PooledConnection::on_capacity_change() {
-  if (!last_ && codec_->capacity() != 0) pool_.streams_per_connection_ = codec_->capacity() + streams_;
+  if (!last_ && codec_->capacity() != 0) pool_.expect_streams(codec_->capacity() + streams_);
   pool_.settle(*this);
 }
 
@@ -132,6 +143,7 @@ HostPool::HostPool(WorkerCluster& cluster, std::shared_ptr<Host> host, PoolProto
 HostPool::~HostPool() {
   CHECK(empty());
   if (counted_in_ != nullptr) cluster_.release(std::move(counted_in_));
+  if (addresses_ != nullptr) cluster_.release(std::move(addresses_));
 }
 
 // What a connection has room for can go without a word (its session has failed and closes at the turn's end).
@@ -149,6 +161,7 @@ PooledConnection* HostPool::with_room() {
 void HostPool::acquire(PoolClient& client) {
   if (PooledConnection* const connection = with_room(); connection != nullptr) {
     client.on_pool_ready(*connection);
+    connect_ahead(cluster_.cluster().spec().preconnect_ratio, 0, kMaxAheadAtOnce);
     return;
   }
   const config::ClusterSpec& spec = cluster_.cluster().spec();
@@ -162,7 +175,11 @@ void HostPool::acquire(PoolClient& client) {
   cluster_.shard().inc(cluster_.stats().rq_pending_active);
   waiting_.push_back(client);
   ++waiting_count_;
-  if (enough_connecting()) return;
+  ++cluster_.demand.waiting;
+  if (enough_connecting()) {
+    connect_ahead(spec.preconnect_ratio, 0, kMaxAheadAtOnce);
+    return;
+  }
   // A pool without any connection may always make one, or its waiters would wait for nobody (as Envoy).
   if (take(state.connections, spec.max_connections)) {
     connect();
@@ -172,13 +189,30 @@ void HostPool::acquire(PoolClient& client) {
       state.connections.fetch_add(1, std::memory_order_relaxed);
       connect();
     }
+    return;
   }
+  connect_ahead(spec.preconnect_ratio, 0, kMaxAheadAtOnce);
+}
+
+bool HostPool::connect_ahead(float ratio, uint32_t coming, int most) {
+  if (ratio <= 1 || !ahead_ || draining_) return false;
+  int made = 0;
+  for (; made < most; ++made) {
+    const uint64_t needed = uint64_t{waiting_count_} + streams_ + coming;
+    const uint64_t have = uint64_t{connections_} * streams_per_connection_;
+    if (static_cast<double>(needed) * ratio <= static_cast<double>(have)) break;
+    if (connect_more()) continue;
+    cluster_.shard().add(cluster_.stats().cx_overflow);
+    break;
+  }
+  return made != 0;
 }
 
 PoolClient* HostPool::pop_waiter() {
   PoolClient* client = waiting_.pop_front();
   if (client == nullptr) return nullptr;
   --waiting_count_;
+  --cluster_.demand.waiting;
   give(cluster_.cluster().state().pending);
   cluster_.shard().dec(cluster_.stats().rq_pending_active);
   return client;
@@ -188,6 +222,7 @@ void HostPool::cancel(PoolClient& client) {
   if (!client.linked()) return;
   client.unlink();
   --waiting_count_;
+  --cluster_.demand.waiting;
   give(cluster_.cluster().state().pending);
   cluster_.shard().dec(cluster_.stats().rq_pending_active);
   cluster_.maybe_remove(*this);
@@ -198,6 +233,7 @@ void HostPool::connect() {
   others_.push_back(*pooled);
   ++connecting_;
   ++connections_;
+  cluster_.demand.room += streams_per_connection_;
   pooled->started_ns_ = cluster_.loop().now_ns();
   cluster_.shard().add(cluster_.stats().cx_total);
   cluster_.shard().inc(cluster_.stats().cx_active);
@@ -205,11 +241,7 @@ void HostPool::connect() {
   net::TlsSessionPtr session;
   pooled->tls_ = cluster_.cluster().tls();
   if (pooled->tls_ != nullptr) session = pooled->tls_->client_session(host_->hostname, alpn(), &sessions_);
-  pooled->connection_ = net::Connection::connect(cluster_.loop(), host_->address, *pooled,
-                                                 {.write_high_watermark = spec.per_connection_buffer_limit_bytes,
-                                                  .connect_timeout_ms = spec.connect_timeout_ms,
-                                                  .socket_options = spec.socket_options},
-                                                 std::move(session));
+  pooled->connection_ = connect_host(cluster_.loop(), *host_, addresses_.get(), spec, *pooled, std::move(session));
   if (spec.proxy_header == config::ProxyHeaderVersion::kNone) return;
   const net::Address nobody;
   tell_client(*pooled->connection_, spec.proxy_header, client_ == nullptr ? nobody : client_->remote(),
@@ -231,7 +263,18 @@ std::string_view HostPool::alpn() const {
 // ALPN has decided. Who counted on a share of a connection may need one of his own.
 void HostPool::learn(bool http2) {
   if (std::exchange(http2_, http2) == http2) return;
-  streams_per_connection_ = http2 ? cluster_.cluster().spec().http2.max_concurrent_streams : 1;
+  expect_streams(http2 ? cluster_.cluster().spec().http2.max_concurrent_streams : 1);
+}
+
+void HostPool::expect_streams(uint32_t per_connection) {
+  cluster_.demand.room -= uint64_t{connections_} * streams_per_connection_;
+  streams_per_connection_ = per_connection;
+  cluster_.demand.room += uint64_t{connections_} * streams_per_connection_;
+}
+
+void HostPool::move_to(std::shared_ptr<const HostAddresses> addresses) {
+  addresses_.swap(addresses);
+  if (addresses != nullptr) cluster_.release(std::move(addresses));
 }
 
 void HostPool::settle(PooledConnection& connection) {
@@ -268,6 +311,7 @@ void HostPool::place(PooledConnection& connection) {
 void HostPool::on_gone(PooledConnection& connection, const Error* error) {
   connection.unlink();
   --connections_;
+  cluster_.demand.room -= streams_per_connection_;
   give(cluster_.cluster().state().connections);
   cluster_.shard().dec(cluster_.stats().cx_active);
   cluster_.shard().add(error != nullptr ? cluster_.stats().cx_destroy_remote : cluster_.stats().cx_destroy_local);

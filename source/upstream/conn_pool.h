@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "base/list.h"
@@ -59,6 +60,8 @@ class PooledConnection final : public net::ConnectionHandler,
   http::CodecStream& start(http::StreamSink& sink);
   const Host& host() const;
   const net::Address& local() const { return connection_->local(); }
+  // Which of its host's addresses it has; empty: the host has one.
+  std::string_view remote_text() const { return remote_text_; }
 
  private:
   friend class HostPool;
@@ -81,6 +84,7 @@ class PooledConnection final : public net::ConnectionHandler,
   std::unique_ptr<http::Codec> codec_;
   std::shared_ptr<const TlsContext> tls_;
   event::Timeout idle_timeout_, age_;
+  std::string remote_text_;
   int64_t started_ns_ = 0;
   uint32_t requests_ = 0;  // ever begun
   uint32_t streams_ = 0;   // begun and not over
@@ -100,7 +104,16 @@ class HostPool : public ListNode<ClientPoolTag> {
   HostPool& operator=(const HostPool&) = delete;
   ~HostPool();  // every connection is gone (empty())
 
+  // What is known now of where the host is, and whether connections may be made ahead of what is needed.
+  void know(const HostSet::Entry& entry) {
+    if (addresses_ != entry.addresses) [[unlikely]]
+      move_to(entry.addresses);
+    ahead_ = entry.usable();
+  }
   void acquire(PoolClient& client);
+  // Makes connections until there are `ratio` times as many as the host's requests and `coming` more would need, at
+  // most `most`, within the cluster's limits. Whether it made any.
+  bool connect_ahead(float ratio, uint32_t coming, int most);
   // The client does not want a connection any more.
   void cancel(PoolClient& client);
   // The host left its cluster: idle connections close now, busy ones after their request. Waiters are still served.
@@ -125,6 +138,8 @@ class HostPool : public ListNode<ClientPoolTag> {
   void connect();
   bool connect_more();
   void learn(bool http2);
+  void expect_streams(uint32_t per_connection);
+  void move_to(std::shared_ptr<const HostAddresses> addresses);
   std::string_view alpn() const;
   PooledConnection* with_room();
   // After its room has changed: serves those who wait, then puts it where it belongs.
@@ -137,19 +152,22 @@ class HostPool : public ListNode<ClientPoolTag> {
 
   WorkerCluster& cluster_;
   std::shared_ptr<Host> host_;
-  std::shared_ptr<const Cluster> counted_in_;  // HTTP/2: its codecs count in this version's stats
+  std::shared_ptr<const HostAddresses> addresses_;  // nullptr: the host's own
+  std::shared_ptr<const Cluster> counted_in_;       // HTTP/2: its codecs count in this version's stats
   // With room: no stream, some streams. others_: connecting, full, ending.
   List<PooledConnection, PoolTag> idle_, open_, others_;
   List<PoolClient, PoolWaitTag> waiting_;
   uint32_t waiting_count_ = 0;
   uint32_t connecting_ = 0;
   uint32_t connections_ = 0;
+  uint32_t streams_ = 0;             // under way
   uint32_t streams_per_connection_;  // what a new connection is expected to take
   net::TlsSessionCache sessions_{0};
   ClientPools* client_;  // nullptr: everybody's, or the client is gone
   const uint64_t client_id_;
   const PoolProtocol protocol_;
   bool http2_;  // kByAlpn: as the last connection had it, at first expected
+  bool ahead_ = false;
   bool draining_ = false;
 };
 

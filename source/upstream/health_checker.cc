@@ -26,8 +26,12 @@ struct HealthChecker::Checked {
 //   idle --due--> (too many are running: waiting -->) running --result, or due: timed out--> idle
 class HealthChecker::Session final : public ProbeOwner, public ListNode<HealthChecker::WaitTag> {
  public:
-  Session(HealthChecker& checker, Checked& cluster, std::shared_ptr<Host> host)
-      : checker_(checker), cluster_(cluster), host_(std::move(host)), state_(known_state(*host_)) {
+  Session(HealthChecker& checker, Checked& cluster, CheckedHost host)
+      : checker_(checker),
+        cluster_(cluster),
+        host_(std::move(host.host)),
+        address_(host.address),
+        state_(known_state(*host_)) {
     if (state_.healthy()) count_healthy(1);
     const uint64_t jitter = cluster_.spec().initial_jitter_ms;
     arm(jitter == 0 ? 0 : checker_.loop_.random() % jitter);
@@ -38,6 +42,9 @@ class HealthChecker::Session final : public ProbeOwner, public ListNode<HealthCh
     if (probe_ != nullptr) probe_->abandon();
     if (state_.healthy()) count_healthy(-1);
   }
+
+  // Of the connections that it makes from now on.
+  void move_to(const net::Address& address) { address_ = address; }
 
   void on_due() {
     if (running_) {
@@ -65,7 +72,7 @@ class HealthChecker::Session final : public ProbeOwner, public ListNode<HealthCh
     arm(cluster_.spec().timeout_ms);
     if (probe_ != nullptr && !probe_->ready()) drop_probe();
     if (probe_ != nullptr) return probe_->check();
-    probe_ = HealthProbe::connect(checker_.loop_, cluster_.part, host_, checker_.uncounted_, *this);
+    probe_ = HealthProbe::connect(checker_.loop_, cluster_.part, host_, address_, checker_.uncounted_, *this);
     checker_.probes_.push_back(*probe_);
   }
 
@@ -139,6 +146,7 @@ class HealthChecker::Session final : public ProbeOwner, public ListNode<HealthCh
   HealthChecker& checker_;
   Checked& cluster_;
   const std::shared_ptr<Host> host_;
+  net::Address address_;
   HealthState state_;
   HealthProbe* probe_ = nullptr;
   int64_t due_ns_ = 0;  // 0: not armed
@@ -175,11 +183,14 @@ void HealthChecker::want(HealthTarget target) {
   }
   checked->part = std::move(target.part);
   std::unordered_set<const Host*> wanted;
-  for (const std::shared_ptr<Host>& host : target.hosts) wanted.insert(host.get());
+  for (const CheckedHost& one : target.hosts) wanted.insert(one.host.get());
   std::erase_if(checked->sessions, [&](const auto& one) { return !wanted.contains(one.first); });
-  for (std::shared_ptr<Host>& host : target.hosts) {
-    std::unique_ptr<Session>& session = checked->sessions[host.get()];
-    if (session == nullptr) session = std::make_unique<Session>(*this, *checked, std::move(host));
+  for (CheckedHost& one : target.hosts) {
+    std::unique_ptr<Session>& session = checked->sessions[one.host.get()];
+    if (session == nullptr)
+      session = std::make_unique<Session>(*this, *checked, std::move(one));
+    else
+      session->move_to(one.address);
   }
 }
 

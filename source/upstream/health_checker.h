@@ -25,11 +25,16 @@
 
 namespace outrigger::upstream {
 
+struct CheckedHost {
+  std::shared_ptr<Host> host;
+  net::Address address;  // where its checks go
+};
+
 // The hosts of one cluster that are to be checked. No part: it is not checked any more.
 struct HealthTarget {
   std::string cluster;
   std::shared_ptr<const Cluster> part;
-  std::vector<std::shared_ptr<Host>> hosts;
+  std::vector<CheckedHost> hosts;
 };
 
 class HealthChecker {

@@ -10,6 +10,7 @@
 #include "http/grpc_frames.h"
 #include "upstream/client_codec.h"
 #include "upstream/client_pools.h"
+#include "upstream/connect_host.h"
 
 namespace outrigger::upstream {
 namespace {
@@ -61,15 +62,10 @@ HealthProbe::HealthProbe(std::shared_ptr<const Cluster> cluster, std::shared_ptr
     : cluster_(std::move(cluster)), host_(std::move(host)), uncounted_(uncounted), owner_(&owner) {}
 
 HealthProbe* HealthProbe::connect(event::Loop& loop, std::shared_ptr<const Cluster> cluster, std::shared_ptr<Host> host,
-                                  stats::Shard& uncounted, ProbeOwner& owner) {
+                                  const net::Address& address, stats::Shard& uncounted, ProbeOwner& owner) {
   auto* probe = new HealthProbe(std::move(cluster), std::move(host), uncounted, owner);
   const config::ClusterSpec& spec = probe->cluster_->spec();
-  const net::Address& address = probe->host_->check == nullptr ? probe->host_->address : probe->host_->check->address;
-  probe->connection_ = net::Connection::connect(loop, address, *probe,
-                                                {.write_high_watermark = spec.per_connection_buffer_limit_bytes,
-                                                 .connect_timeout_ms = spec.connect_timeout_ms,
-                                                 .socket_options = spec.socket_options},
-                                                probe->tls_session());
+  probe->connection_ = net::Connection::connect(loop, address, *probe, connection_options(spec), probe->tls_session());
   if (spec.proxy_header != config::ProxyHeaderVersion::kNone)
     tell_client(*probe->connection_, spec.proxy_header, {}, {});
   return probe;

@@ -55,10 +55,10 @@ class HealthProbe final : public net::ConnectionHandler,
                           public event::Deferred,
                           public ListNode<ProbeTag> {
  public:
-  // Connects and makes the first check, whose end is never told from inside this call. `uncounted`: where codecs count
-  // what nobody reads.
+  // Connects to `address` and makes the first check, whose end is never told from inside this call. `uncounted`: where
+  // codecs count what nobody reads.
   static HealthProbe* connect(event::Loop& loop, std::shared_ptr<const Cluster> cluster, std::shared_ptr<Host> host,
-                              stats::Shard& uncounted, ProbeOwner& owner);
+                              const net::Address& address, stats::Shard& uncounted, ProbeOwner& owner);
   // Another check may be made here.
   bool ready() const { return connected_ && !checking_ && !stream_open_; }
   void check();

@@ -24,8 +24,30 @@ std::unique_ptr<const HostCheck> host_check(const config::EndpointSpec& endpoint
   HostCheck check{.address = address, .hostname = endpoint.check->hostname};
   if (endpoint.check->address) check.address = to_address(*endpoint.check->address);
   if (endpoint.check->port != 0 && address.is_ip()) check.address = address.with_port(endpoint.check->port);
-  if (check.address == address && check.hostname.empty()) return nullptr;
+  if (endpoint.addresses && !endpoint.check->address) {
+    if (check.hostname.empty()) return nullptr;
+    check.address = {};
+  } else if (check.address == address && check.hostname.empty()) {
+    return nullptr;
+  }
   return std::make_unique<const HostCheck>(std::move(check));
+}
+
+// Those that the host had before, if they are the same.
+std::shared_ptr<const HostAddresses> host_addresses(const config::EndpointSpec& endpoint, const net::Address& main,
+                                                    const net::AttemptOrder& order,
+                                                    std::shared_ptr<const HostAddresses> before) {
+  if (!endpoint.addresses) return nullptr;
+  HostAddresses now{.attempts = {main}, .main = main, .check = main, .text = main.str()};
+  for (const config::AddressSpec& more : endpoint.addresses->more) {
+    const net::Address address = to_address(more);
+    if (std::find(now.attempts.begin(), now.attempts.end(), address) == now.attempts.end())
+      now.attempts.push_back(address);
+  }
+  now.attempts = net::attempt_order(now.attempts, order);
+  if (endpoint.check && endpoint.check->port != 0) now.check = main.with_port(endpoint.check->port);
+  if (before != nullptr && *before == now) return before;
+  return std::make_shared<const HostAddresses>(std::move(now));
 }
 
 std::string identity(const std::string& text, const std::string& hostname, const HostCheck* check) {
@@ -34,7 +56,7 @@ std::string identity(const std::string& text, const std::string& hostname, const
   return key;
 }
 
-static_assert(sizeof(HostEntry) == 24);  // metadata costs nothing where there is none
+static_assert(sizeof(HostEntry) == 40);  // metadata costs nothing where there is none
 
 // Gives each different value a number.
 class MetadataTable {
@@ -60,10 +82,15 @@ HostSet::~HostSet() = default;
 
 std::shared_ptr<const HostSet> HostSet::compile(const std::vector<config::EndpointSpec>& endpoints,
                                                 const HostSet* previous, const HostSetOptions& options) {
-  std::unordered_map<std::string, std::shared_ptr<Host>> known;
+  struct Known {
+    std::shared_ptr<Host> host;
+    std::shared_ptr<const HostAddresses> addresses;
+  };
+  std::unordered_map<std::string, Known> known;
   if (previous != nullptr)
     for (const Entry& entry : previous->all())
-      known.emplace(identity(entry.host->text, entry.host->hostname, entry.host->check.get()), entry.host);
+      known.emplace(identity(entry.host->text, entry.host->hostname, entry.host->check.get()),
+                    Known{entry.host, entry.addresses});
 
   auto set = std::make_shared<HostSet>();
   set->options_ = options;
@@ -74,13 +101,15 @@ std::shared_ptr<const HostSet> HostSet::compile(const std::vector<config::Endpoi
   std::unordered_set<std::string> draining;
   for (const config::EndpointSpec& endpoint : endpoints) {
     const net::Address address = to_address(endpoint.address);
-    const std::string text = address.str();
+    const bool named = endpoint.addresses && !endpoint.addresses->name.empty();
+    const std::string text = named ? endpoint.addresses->name : address.str();
     if (endpoint.draining) {
       draining.insert(text);
       continue;
     }
     std::unique_ptr<const HostCheck> check = host_check(endpoint, address);
-    std::shared_ptr<Host>& host = known[identity(text, endpoint.hostname, check.get())];
+    auto& [host, addresses] = known[identity(text, endpoint.hostname, check.get())];
+    addresses = host_addresses(endpoint, address, options.order, std::move(addresses));
     if (host == nullptr) {
       host = std::make_shared<Host>();
       host->address = address;
@@ -93,7 +122,8 @@ std::shared_ptr<const HostSet> HostSet::compile(const std::vector<config::Endpoi
                       .weight = std::max(1u, endpoint.weight),
                       .healthy = endpoint.healthy,
                       .checked = options.checked && !disabled,
-                      .metadata = metadata.number(endpoint.metadata)};
+                      .metadata = metadata.number(endpoint.metadata),
+                      .addresses = addresses};
     const auto [at, fresh] = position.emplace(text, all.size());
     if (fresh) {
       all.push_back(entry);
@@ -121,6 +151,11 @@ std::shared_ptr<const HostSet> HostSet::of_members(std::vector<Name> members) {
   auto set = std::make_shared<HostSet>();
   set->members_ = std::move(members);
   return set;
+}
+
+const net::Address& HostEntry::check_address() const {
+  if (host->check != nullptr && host->check->address.valid()) return host->check->address;
+  return addresses == nullptr ? host->address : addresses->check;
 }
 
 void HostChoices::weigh() {

@@ -17,7 +17,7 @@
 #include "base/by_value.h"
 #include "base/name.h"
 #include "config/spec.h"
-#include "net/address.h"
+#include "net/connect_race.h"
 
 namespace outrigger::upstream {
 
@@ -30,14 +30,23 @@ enum HostHealth : uint8_t {
 
 // How a host is checked, where that differs from the rest of its cluster. Part of its identity.
 struct HostCheck {
-  net::Address address;  // where checks go
+  net::Address address;  // where checks go; invalid: HostAddresses has it
   std::string hostname;  // what they call the host; empty: as the cluster's health check says
   bool operator==(const HostCheck&) const = default;
 };
 
+// Where a host with several addresses is (Endpoint.additional_addresses, LOGICAL_DNS). They are no part of who it is:
+// they may change while it stays.
+struct HostAddresses {
+  std::vector<net::Address> attempts;  // in the order in which connections try them (net/connect_race.h)
+  net::Address main, check;            // the first that it was given; where health checks go
+  std::string text;                    // of `main`
+  bool operator==(const HostAddresses&) const = default;
+};
+
 struct Host {
-  net::Address address;
-  std::string text;                        // "1.2.3.4:80"
+  net::Address address;                    // where it is, unless its entry has addresses
+  std::string text;                        // "1.2.3.4:80"; of LOGICAL_DNS "name:port"
   std::string hostname;                    // for auto_host_rewrite; may be empty
   std::unique_ptr<const HostCheck> check;  // nullptr: nothing differs
   // Requests under way from all workers, for least request. Relaxed: an estimate is enough.
@@ -54,7 +63,11 @@ struct HostEntry {
   bool checked : 1 = false;    // and active checks have a say
   bool removed : 1 = false;    // named no longer, kept until it fails
   uint32_t metadata : 24 = 0;  // HostSet::metadata() knows; 0: none
+  std::shared_ptr<const HostAddresses> addresses = nullptr;  // nullptr: the host's own and no other
   bool operator==(const HostEntry&) const = default;
+  const net::Address& address() const { return addresses == nullptr ? host->address : addresses->main; }
+  const std::string& text() const { return addresses == nullptr ? host->text : addresses->text; }
+  const net::Address& check_address() const;
   bool usable() const { return healthy && !(checked && host->failed_check()); }
 };
 
@@ -71,6 +84,7 @@ struct HostChoices {
 struct HostSetOptions {
   bool checked = false;       // it has health checks
   bool keep_healthy = false;  // a host that is named no longer stays until it fails its check
+  net::AttemptOrder order;    // of the addresses of a host that has several
   ByValue<config::SubsetSpec> subsets = {};
   bool operator==(const HostSetOptions&) const = default;
 };

@@ -5,6 +5,9 @@
 namespace outrigger::upstream {
 namespace {
 
+constexpr size_t kMaxNextPicks = 64;
+constexpr int kMaxHostsAhead = 3;  // at once, as Envoy
+
 using Codec = config::ClusterSpec::Codec;
 
 PoolProtocol protocol_of(Codec codec, bool http2_client) {
@@ -83,6 +86,7 @@ void WorkerCluster::look(uint32_t epoch) {
   seen_epoch_ = epoch;
   seen_hosts_ = hosts_.get();
   view_.look(*hosts_);
+  next_picks_.clear();
   for (SubsetRun& run : subset_runs_) run.seen = false;
 }
 
@@ -94,10 +98,19 @@ const HostSet::Entry* WorkerCluster::pick_from(const HostView& now, LoadBalancer
 }
 
 const HostSet::Entry* WorkerCluster::pick(uint8_t panic_percent, const config::MetadataMatch* match) {
-  const HostView& now = view();
+  view();
   if (const Subsets* subsets = hosts_->subsets(); subsets != nullptr) [[unlikely]]
     return pick_subset(*subsets, panic_percent, match);
-  return pick_from(now, *balancer_, panic_percent);
+  if (next_picks_.empty()) [[likely]]
+    return choose(panic_percent);
+  const HostSet::Entry* const next = next_picks_.front();
+  next_picks_.erase(next_picks_.begin());
+  return next;
+}
+
+// By what was seen last: what pick() has given stays good.
+const HostSet::Entry* WorkerCluster::choose(uint8_t panic_percent) {
+  return pick_from(view_, *balancer_, panic_percent);
 }
 
 const HostSet::Entry* WorkerCluster::pick_subset(const Subsets& subsets, uint8_t panic_percent,
@@ -166,15 +179,46 @@ const HostSet::Entry* WorkerCluster::pick_original(const net::Address& address) 
 void WorkerCluster::release(std::shared_ptr<const void> part) { owner_.release_(std::move(part)); }
 
 HostPool& WorkerCluster::pool(const HostSet::Entry& entry, bool http2_client, ClientPools* client) {
-  const PoolProtocol protocol = protocol_of(cluster_->spec().codec, http2_client);
   if (client != nullptr && tells_clients()) {
+    const PoolProtocol protocol = protocol_of(cluster_->spec().codec, http2_client);
     std::unique_ptr<HostPool>& pool = client_pools_[{client->id(), entry.host.get(), protocol}];
     if (pool == nullptr) pool = std::make_unique<HostPool>(*this, entry.host, protocol, client);
+    pool->know(entry);
     return *pool;
   }
+  HostPool& pool = common_pool(entry, http2_client);
+  if (cluster_->spec().predictive_preconnect_ratio > 1) [[unlikely]]
+    connect_ahead(http2_client);
+  return pool;
+}
+
+HostPool& WorkerCluster::common_pool(const HostSet::Entry& entry, bool http2_client) {
+  const PoolProtocol protocol = protocol_of(cluster_->spec().codec, http2_client);
   std::unique_ptr<HostPool>& pool = pools_[static_cast<size_t>(protocol)][entry.host.get()];
   if (pool == nullptr) pool = std::make_unique<HostPool>(*this, entry.host, protocol);
+  pool->know(entry);
   return *pool;
+}
+
+// The host after those that are chosen already; nullptr: that is known only when it is asked for.
+const HostSet::Entry* WorkerCluster::look_ahead() {
+  if (cluster_->spec().lb == config::ClusterSpec::Lb::kLeastRequest || takes_original()) return nullptr;
+  if (hosts_->subsets() != nullptr) return nullptr;  // which one comes next is the requests' choice
+  if (seen_hosts_ == nullptr || next_picks_.size() >= std::min(kMaxNextPicks, view_.healthy_count())) return nullptr;
+  const HostSet::Entry* const next = choose(cluster_->spec().healthy_panic_percent);
+  if (next != nullptr) next_picks_.push_back(next);
+  return next;
+}
+
+// As Envoy: while the cluster has less than predictive_preconnect_ratio asks for, one more request counted, the hosts
+// that come next are connected, a few at a time.
+void WorkerCluster::connect_ahead(bool http2_client) {
+  const float ratio = cluster_->spec().predictive_preconnect_ratio;
+  for (int i = 0; i < kMaxHostsAhead; ++i) {
+    if (static_cast<double>(demand.waiting + demand.streams + 1) * ratio <= static_cast<double>(demand.room)) return;
+    const HostSet::Entry* const next = look_ahead();
+    if (next == nullptr || !common_pool(*next, http2_client).connect_ahead(ratio, 1, 1)) return;
+  }
 }
 
 bool WorkerCluster::wanted(const HostPool& pool) const {
@@ -204,6 +248,7 @@ void WorkerCluster::update(std::shared_ptr<const Cluster> cluster, std::shared_p
   }
   if (!changed) return;
   seen_hosts_ = nullptr;
+  next_picks_.clear();
   forget_held_hosts();
   if (const Subsets* subsets = hosts->subsets(); subsets == nullptr || subsets->size() < subset_runs_.size())
     subset_runs_.clear();

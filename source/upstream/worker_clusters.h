@@ -93,6 +93,12 @@ class WorkerCluster {
   // Of a cluster of type ORIGINAL_DST: the host of that address.
   const HostSet::Entry* pick_original(const net::Address& address);
   bool takes_original() const { return cluster_->spec().discovery == config::ClusterSpec::Discovery::kOriginalDst; }
+  // What the requests of this worker need, and what the connections that there are (or come) can take.
+  struct Demand {
+    uint64_t waiting = 0, streams = 0, room = 0;
+  };
+  Demand demand;  // kept by the pools
+
   // Of the version of HTTP that the cluster speaks; `http2_client` decides where it speaks the client's. Of `client`
   // alone, if there is one and the hosts are told of it.
   HostPool& pool(const HostSet::Entry& entry, bool http2_client, ClientPools* client = nullptr);
@@ -123,6 +129,10 @@ class WorkerCluster {
   void for_each_pool(F&& f);
   void drain_unwanted();
   void look(uint32_t epoch);
+  const HostSet::Entry* choose(uint8_t panic_percent);
+  const HostSet::Entry* look_ahead();
+  void connect_ahead(bool http2_client);
+  HostPool& common_pool(const HostSet::Entry& entry, bool http2_client);
   MetadataHold hold_metadata(const HostSet::Entry& entry);
   const HostSet::Entry* pick_subset(const Subsets& subsets, uint8_t panic_percent, const config::MetadataMatch* match);
   const HostSet::Entry* pick_of(const Subsets& subsets, uint32_t subset, uint8_t panic_percent);
@@ -136,6 +146,9 @@ class WorkerCluster {
   const HostSet* seen_hosts_ = nullptr;  // nullptr: never looked
   uint32_t seen_epoch_ = 0;
   std::unique_ptr<LoadBalancer> balancer_;
+  // predictive_preconnect_ratio: the hosts that pick() has chosen already for those who come next, the first one first.
+  // Of seen_hosts_ and view_.
+  std::vector<const HostSet::Entry*> next_picks_;
   struct SubsetRun {
     std::unique_ptr<LoadBalancer> balancer;  // nullptr: never used
     HostView view;

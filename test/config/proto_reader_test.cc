@@ -186,13 +186,13 @@ TEST(ProtoReader, DuplicatesAndOneofs) {
 TEST(ProtoReader, Enums) {
   EXPECT_EQ(read<Cluster>("type: 3"), "type: EDS");
   EXPECT_EQ(read<Cluster>("type: EDS"), "type: EDS");
-  EXPECT_EQ(read<Cluster>("type: 2"),
-            "f:1: type: envoy.config.cluster.v3.Cluster.DiscoveryType has no supported value \"2\"; there are STATIC, "
-            "STRICT_DNS, EDS, ORIGINAL_DST\n");
+  EXPECT_EQ(read<Cluster>("type: 5"),
+            "f:1: type: envoy.config.cluster.v3.Cluster.DiscoveryType has no supported value \"5\"; there are STATIC, "
+            "STRICT_DNS, LOGICAL_DNS, EDS, ORIGINAL_DST\n");
   EXPECT_EQ(
       read<Cluster>("type: 99999999999"),
       "f:1: type: envoy.config.cluster.v3.Cluster.DiscoveryType has no supported value \"99999999999\"; there are "
-      "STATIC, STRICT_DNS, EDS, ORIGINAL_DST\n");
+      "STATIC, STRICT_DNS, LOGICAL_DNS, EDS, ORIGINAL_DST\n");
 }
 
 TEST(ProtoReader, BytesAreBase64AndNotShownWhenWrong) {

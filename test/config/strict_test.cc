@@ -49,10 +49,10 @@ TEST(Strict, UnknownFieldsAtAnyDepth) {
 
 TEST(Strict, UnknownEnumNumbers) {
   Cluster cluster;
-  cluster.set_type(static_cast<Cluster::DiscoveryType>(2));
+  cluster.set_type(static_cast<Cluster::DiscoveryType>(7));
   cluster.set_lb_policy(static_cast<Cluster::LbPolicy>(2));
   EXPECT_EQ(check(cluster),
-            "resources[0].type: envoy.config.cluster.v3.Cluster.DiscoveryType has no supported value 2\n"
+            "resources[0].type: envoy.config.cluster.v3.Cluster.DiscoveryType has no supported value 7\n"
             "resources[0].lb_policy: envoy.config.cluster.v3.Cluster.LbPolicy has no supported value 2\n");
 }
 
@@ -105,7 +105,7 @@ TEST(Strict, OptionalFiltersMayBeOfUnknownType) {
 TEST(Strict, WarnModeCounts) {
   Cluster cluster;
   add_unknown(cluster, 999);
-  cluster.set_type(static_cast<Cluster::DiscoveryType>(2));
+  cluster.set_type(static_cast<Cluster::DiscoveryType>(7));
   Faults faults;
   EXPECT_EQ(check_strict(cluster, FieldPath("c"), faults, UnknownFields::kWarn), 2U);
   EXPECT_TRUE(faults.ok());

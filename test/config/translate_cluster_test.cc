@@ -215,14 +215,14 @@ transport_socket: {name: tls}
             {"common_http_protocol_options.idle_timeout", "negative"},
             {"dns_refresh_rate", "above 1 ms"},
             {"transport_socket.typed_config", "is required"}});
-  bad_with("lb_policy: RING_HASH\ntype: LOGICAL_DNS\noutlier_detection: {}\n",
-           {{"lb_policy", "RING_HASH"}, {"type", "LOGICAL_DNS"}, {"outlier_detection", "no supported field"}});
+  bad_with("lb_policy: RING_HASH\ntype: NEXT_DOOR\noutlier_detection: {}\n",
+           {{"lb_policy", "RING_HASH"}, {"type", "NEXT_DOOR"}, {"outlier_detection", "no supported field"}});
 }
 
 TEST(Cluster, HostsFitTheType) {
   const std::string at(kEndpoint);
   bad(with(kCluster, "127.0.0.1", "backend.example"),
-      {{at + ".address.socket_address.address", "needs a cluster of type STRICT_DNS"}});
+      {{at + ".address.socket_address.address", "needs a cluster of type STRICT_DNS or LOGICAL_DNS"}});
   bad(with(kCluster, "port_value: 80", "port_value: 0"),
       {{at + ".address.socket_address.port_value", "from 1 to 65535"}});
   bad(with(kCluster, "{address: {socket_address: {address: 127.0.0.1, port_value: 80}}}", "{}"),
@@ -242,6 +242,69 @@ TEST(Cluster, HostsFitTheType) {
                 .endpoints.endpoints.at(0)
                 .address,
             (AddressSpec{.kind = AddressSpec::Kind::kPipe, .host = "/a"}));
+}
+
+TEST(Cluster, LogicalDnsIsOneName) {
+  const std::string dns = with(with(kCluster, "name: c\n", "name: c\ntype: LOGICAL_DNS\ndns_lookup_family: ALL\n"),
+                               "127.0.0.1", "one.example");
+  const ClusterSpec spec = good(dns);
+  EXPECT_EQ(spec.discovery, ClusterSpec::Discovery::kLogicalDns);
+  EXPECT_TRUE(spec.by_dns());
+  EXPECT_EQ(spec.endpoints.endpoints.at(0).address.host, "one.example");
+  const std::string two = dns + "    - endpoint: {address: {socket_address: {address: two.example, port_value: 80}}}\n";
+  bad(two, {{"load_assignment.endpoints", "one locality with one endpoint"}});
+  bad(dns + "  - {}\n", {{"load_assignment.endpoints", "one locality with one endpoint"}});
+  bad("\"@type\": envoy.config.cluster.v3.Cluster\nname: c\ntype: LOGICAL_DNS\n",
+      {{"load_assignment", "is required for type LOGICAL_DNS"}});
+  bad(with(dns, "port_value: 80}}",
+           "port_value: 80}}, additional_addresses: [{address: {socket_address: {address: "
+           "::1, port_value: 80}}}]"),
+      {{std::string(kEndpoint) + ".additional_addresses", "type STATIC or EDS"}});
+}
+
+TEST(Cluster, AHostMayHaveOtherAddresses) {
+  const std::string at = std::string(kEndpoint) + ".additional_addresses";
+  const auto more = [](const std::string& list) {
+    return with(kCluster, "port_value: 80}}", "port_value: 80}}, additional_addresses: [" + list + "]");
+  };
+  const std::string six = "{address: {socket_address: {address: '::1', port_value: 81}}}";
+  const ClusterSpec spec = good(more(six + ", {address: {socket_address: {address: 127.0.0.2, port_value: 82}}}"));
+  const EndpointSpec& endpoint = spec.endpoints.endpoints.at(0);
+  ASSERT_TRUE(endpoint.addresses);
+  EXPECT_EQ(endpoint.addresses->more,
+            (std::vector<AddressSpec>{{.host = "::1", .port = 81}, {.host = "127.0.0.2", .port = 82}}));
+  EXPECT_EQ(endpoint.addresses->name, "");
+  EXPECT_FALSE(good(kCluster).endpoints.endpoints.at(0).addresses);
+  bad(more("{}"), {{at + "[0].address", "needs socket_address or pipe"}});
+  bad(more("{address: {pipe: {path: /a}}}"), {{at + "[0].address.pipe", "must be an IP address"}});
+  bad(more("{address: {socket_address: {address: a.example, port_value: 1}}}"),
+      {{at + "[0].address.socket_address.address", "is not an IPv4 or IPv6 address"}});
+  std::string many = six;
+  for (int i = 0; i < 31; ++i) many += ", " + six;
+  bad(more(many), {{at, "has 32 entries, may have 31"}});
+  bad(with(more(six), "socket_address: {address: 127.0.0.1, port_value: 80}", "pipe: {path: /a}"),
+      {{at, "a host at a Unix socket"}});
+}
+
+TEST(Cluster, TheOrderOfAddressesAndPreconnecting) {
+  const ClusterSpec spec = good_with(R"(upstream_connection_options:
+  happy_eyeballs_config: {first_address_family_version: V6, first_address_family_count: 2}
+preconnect_policy: {per_upstream_preconnect_ratio: 1.5, predictive_preconnect_ratio: 3}
+)");
+  EXPECT_EQ(spec.first_family, ClusterSpec::FirstFamily::kV6);
+  EXPECT_EQ(spec.first_family_count, 2u);
+  EXPECT_EQ(spec.preconnect_ratio, 1.5F);
+  EXPECT_EQ(spec.predictive_preconnect_ratio, 3.0F);
+  EXPECT_EQ(good_with("preconnect_policy: {}\nupstream_connection_options: {happy_eyeballs_config: {}}\n"),
+            good(kCluster));
+  bad_with(R"(upstream_connection_options: {happy_eyeballs_config: {first_address_family_count: 0}}
+preconnect_policy: {per_upstream_preconnect_ratio: 0.5, predictive_preconnect_ratio: 3.5}
+)",
+           {{"upstream_connection_options.happy_eyeballs_config.first_address_family_count", "at least 1"},
+            {"preconnect_policy.per_upstream_preconnect_ratio", "is 0.5, must be from 1 to 3"},
+            {"preconnect_policy.predictive_preconnect_ratio", "is 3.5, must be from 1 to 3"}});
+  bad_with("preconnect_policy: {predictive_preconnect_ratio: .nan}\n",
+           {{"preconnect_policy.predictive_preconnect_ratio", "must be from 1 to 3"}});
 }
 
 TEST(Endpoints, HealthWeightsAndDuplicates) {
@@ -280,7 +343,8 @@ endpoints:
 )",
       {{"cluster_name", "must not be empty"},
        {"endpoints[0].priority", "only priority 0"},
-       {"endpoints[0].lb_endpoints[0].endpoint.address.socket_address.address", "needs a cluster of type STRICT_DNS"},
+       {"endpoints[0].lb_endpoints[0].endpoint.address.socket_address.address",
+        "needs a cluster of type STRICT_DNS or LOGICAL_DNS"},
        {"endpoints", "the weights sum to 4294967296"}});
 }
 

@@ -99,5 +99,44 @@ TEST_F(Connections, AcceptedOnesAreKeptAlive) {
   EXPECT_NE(seen.find("timer:(keepalive,4min"), std::string::npos) << seen;
 }
 
+// The other example: a server that listens on one of the two loopback addresses only.
+TEST(DualStack, TheAddressThatAnswersIsTakenAndLogged) {
+  for (const char* ip : {"127.0.0.1", "::1"}) {
+    ListenSocket server(128, ip);
+    std::string yaml = read_file(OUTRIGGER_SOURCE_DIR "/source/docs/guide/examples/connections/dual_stack.yaml");
+    yaml.erase(0, yaml.find("admin:"));
+    for (const auto& [from, to] : std::vector<std::pair<std::string, std::string>>{
+             {"9901", "0"}, {"10003", "0"}, {"8080", std::to_string(server.port())}})
+      for (size_t at = 0; (at = yaml.find("port_value: " + from, at)) != std::string::npos; at += 12)
+        yaml.replace(at + 12, from.size(), to);
+    ProxyProcess proxy(yaml);
+    ASSERT_TRUE(proxy.started()) << proxy.output();
+    ASSERT_TRUE(proxy.wait_ready()) << proxy.output();
+    const std::string port = std::to_string(server.port());
+    const std::string four = "127.0.0.1:" + port, six = "[::1]:" + port;
+    const std::string clusters = proxy.admin("/clusters");
+    EXPECT_NE(clusters.find("name::" + six + "::address::" + six + "\nname::" + six + "::address::" + four),
+              std::string::npos)
+        << clusters;
+    EXPECT_NE(clusters.find("pair::" + six + "::address::" + four + "\npair::" + six + "::address::" + six),
+              std::string::npos)
+        << clusters;
+    const std::string winner = std::string(ip) == "::1" ? six : four;
+    for (const char* path : {"/name", "/pair"}) {
+      HttpClient client(proxy.listener_port("web"));
+      client.send(std::string("GET ") + path + " HTTP/1.1\r\nhost: x\r\n\r\n");
+      Socket host;
+      do {  // of those made ahead, too
+        host = server.accept();
+        ASSERT_TRUE(host.valid());
+      } while (host.recv_until("\r\n\r\n", 500).empty());
+      host.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+      EXPECT_EQ(client.read_response().status(), 200);
+      const std::string line = std::string(path) + " 200 host " + six + " at " + winner + "\n";
+      EXPECT_TRUE(wait_until([&] { return proxy.output().find(line) != std::string::npos; })) << line << proxy.output();
+    }
+  }
+}
+
 }  // namespace
 }  // namespace outrigger::test

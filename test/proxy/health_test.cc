@@ -1,9 +1,11 @@
 // What the data plane does when a host's health changes or the host goes: whom requests go to, which connections end.
 #include <map>
+#include <optional>
 
 #include "proxy/data_plane.h"
 #include "proxy/specs.h"
 #include "support/fake_upstream.h"
+#include "support/h2_peer.h"
 #include "support/http_client.h"
 #include "support/socket.h"
 
@@ -40,7 +42,7 @@ class HealthOfHosts : public ::testing::Test {
   // As the health checker does; the host is known once the checks are asked for.
   void find(uint16_t port, uint8_t health) {
     for (const upstream::HealthTarget& target : plane.store().take_health_targets())
-      for (const auto& host : target.hosts) hosts[host->address.port()] = {target.part, host};
+      for (const auto& one : target.hosts) hosts[one.host->address.port()] = {target.part, one.host};
     const auto& [part, host] = hosts.at(port);
     host->health = health;
     part->state().health_epoch.fetch_add(1);
@@ -117,6 +119,87 @@ TEST_F(HealthOfHosts, ARemovedHostsIdleConnectionsCloseAndBusyOnesFinish) {
   a.release();
   EXPECT_EQ(slow.read_response().body, "whole");
   EXPECT_TRUE(a.wait_for_open(0));
+}
+
+// A host that speaks HTTP/2: one connection of the proxy's, one stream of which is under way.
+struct BusyH2Host {
+  void take() {
+    peer.emplace(listener.accept());
+    EXPECT_EQ(peer->socket.recv_exactly(24), test::h2::preface());
+    peer->socket.send(test::h2::settings());
+    EXPECT_TRUE(peer->read_head(1));
+  }
+  void answer(uint32_t stream) { peer->socket.send(test::h2::headers(stream, {{":status", "200"}})); }
+  // The connection ends, with a goodbye and without having seen another stream than the first.
+  void expect_end() {
+    peer->read_until([] { return false; });
+    EXPECT_EQ(peer->socket.end(), Socket::End::kEof);
+    EXPECT_EQ(peer->reader.code(0), 0);
+    EXPECT_EQ(peer->reader.find(test::h2::kHeaders, 3), nullptr);
+  }
+  uint16_t port() const { return listener.port(); }
+  ListenSocket listener;
+  std::optional<test::H2Peer> peer;
+};
+
+config::ClusterSpec h2(config::ClusterSpec cluster) {
+  cluster.codec = config::ClusterSpec::Codec::kHttp2;
+  return cluster;
+}
+
+TEST_F(HealthOfHosts, ARemovedHostsHttp2StreamsFinishAndNoneComes) {
+  BusyH2Host a, b;
+  serve_http(h2(eds_cluster("up")), {a.port()});
+  test::HttpClient slow(plane.port()), next(plane.port());
+  slow.send("GET /slow HTTP/1.1\r\nhost: x\r\n\r\n");
+  a.take();
+  accept(endpoints("up", {b.port()}));
+  plane.publish();
+  next.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+  b.take();
+  b.answer(1);
+  EXPECT_EQ(next.read_response().status(), 200);
+  a.answer(1);
+  EXPECT_EQ(slow.read_response().status(), 200);
+  a.expect_end();
+  EXPECT_TRUE(wait_until([&] { return plane.stat("cluster.up.upstream_cx_active") == 1; }));
+  // An idle one goes at once.
+  accept(endpoints("up", {}));
+  plane.publish();
+  b.expect_end();
+  EXPECT_EQ(status(), 503);
+  EXPECT_TRUE(wait_until([&] { return plane.stat("cluster.up.upstream_cx_active") == 0; }));
+  EXPECT_EQ(plane.stat("cluster.up.upstream_rq_active"), 0u);
+}
+
+// With and without close_connections_on_host_health_failure, which is about TCP: streams finish in any case.
+TEST_F(HealthOfHosts, AFailedHostsHttp2StreamsFinishAndNoneComes) {
+  for (const bool close : {false, true}) {
+    BusyH2Host a;
+    config::ClusterSpec cluster = h2(checked_cluster());
+    cluster.close_connections_on_host_health_failure = close;
+    serve_http(cluster, {a.port()});
+    find(a.port(), 0);
+    test::HttpClient slow(plane.port()), next(plane.port());
+    slow.send("GET /slow HTTP/1.1\r\nhost: x\r\n\r\n");
+    a.take();
+    find(a.port(), upstream::kFailedCheck);
+    EXPECT_EQ(status(), 503);
+    find(a.port(), 0);
+    // It is well again, and the old connection takes nothing more for all that.
+    next.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+    BusyH2Host again;
+    again.peer.emplace(a.listener.accept());
+    ASSERT_TRUE(again.peer->socket.valid());
+    EXPECT_EQ(again.peer->socket.recv_exactly(24), test::h2::preface());
+    again.peer->socket.send(test::h2::settings());
+    ASSERT_TRUE(again.peer->read_head(1));
+    again.answer(1);
+    EXPECT_EQ(next.read_response().status(), 200);
+    a.answer(1);
+    EXPECT_EQ(slow.read_response().status(), 200);
+    a.expect_end();
+  }
 }
 
 TEST_F(HealthOfHosts, TcpConnectionsToAFailedHostEndIfTheClusterWantsIt) {

@@ -32,6 +32,7 @@ class FormatterTest : public testing::Test {
     info_.route_name = "r";
     info_.cluster = "c";
     info_.upstream_host = "10.0.0.1:80";
+    info_.upstream_remote_address = "[2001:db8::7]:81";
     info_.upstream_local_address = "10.0.0.2:5000";
     info_.downstream_remote_address = "[2001:db8::1]:99";
     info_.downstream_direct_remote_address = "10.0.0.3:1";
@@ -74,6 +75,7 @@ TEST_F(FormatterTest, Values) {
       {"%BYTES_RECEIVED% %BYTES_SENT%", "5 6"},
       {"%DURATION% %REQUEST_DURATION% %RESPONSE_DURATION%", "20 2 10"},
       {"%UPSTREAM_HOST% %UPSTREAM_CLUSTER% %UPSTREAM_LOCAL_ADDRESS%", "10.0.0.1:80 c 10.0.0.2:5000"},
+      {"%UPSTREAM_REMOTE_ADDRESS% %UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "[2001:db8::7]:81 2001:db8::7"},
       {"%UPSTREAM_REQUEST_ATTEMPT_COUNT%", "2"},
       {"%DOWNSTREAM_REMOTE_ADDRESS%", "[2001:db8::1]:99"},
       {"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "2001:db8::1"},

@@ -159,8 +159,14 @@ class Dns : public testing::Test {
           loop_, registry_,
           [this](const std::string& cluster, std::vector<config::EndpointSpec> endpoints) {
             Told told{.cluster = cluster, .addresses = {}};
-            for (const auto& e : endpoints)
-              told.addresses.push_back(e.address.host + ":" + std::to_string(e.address.port));
+            for (const auto& e : endpoints) {
+              std::string address = e.address.host + ":" + std::to_string(e.address.port);
+              if (e.addresses) {
+                for (const auto& more : e.addresses->more) address += " " + more.host;
+                address += " of " + e.addresses->name + " " + e.hostname;
+              }
+              told.addresses.push_back(std::move(address));
+            }
             std::lock_guard lock(mutex_);
             told_.push_back(std::move(told));
           },
@@ -227,6 +233,27 @@ TEST_F(Dns, AFailureKeepsTheLastAddressesAndWarmsTheCluster) {
   const uint64_t failures = registry_.value("dns.resolve_failure");
   EXPECT_TRUE(wait_until([&] { return registry_.value("dns.resolve_failure") > failures + 1; }));
   EXPECT_TRUE(last_told({"c", {"10.0.0.1:80"}}));
+}
+
+TEST_F(Dns, ALogicalHostHasAllAddressesOfItsName) {
+  server_.set("a.test", {"10.0.0.2", "10.0.0.1"});
+  DnsTarget one = target("c", {"a.test"});
+  one.logical = true;
+  want({one});
+  EXPECT_TRUE(last_told({"c", {"10.0.0.2:80 10.0.0.1 of a.test:80 a.test"}}));
+  server_.set("a.test", {"10.0.0.1", "10.0.0.2"});
+  EXPECT_TRUE(last_told({"c", {"10.0.0.1:80 10.0.0.2 of a.test:80 a.test"}})) << "the order counts";
+  server_.set("a.test", {});
+  const uint64_t failures = registry_.value("dns.resolve_failure");
+  EXPECT_TRUE(wait_until([&] { return registry_.value("dns.resolve_failure") > failures + 1; }));
+  EXPECT_TRUE(last_told({"c", {"10.0.0.1:80 10.0.0.2 of a.test:80 a.test"}})) << "it keeps what it had";
+  // Of both families in one order, whichever answer comes first.
+  server_.set("both.test", {"127.0.0.1", "::1"});
+  one = target("d", {"both.test"});
+  one.logical = true;
+  one.family = config::ClusterSpec::DnsFamily::kAll;
+  want({one});
+  EXPECT_TRUE(last_told({"d", {"::1:80 127.0.0.1 of both.test:80 both.test"}}));
 }
 
 TEST_F(Dns, TargetsComeAndGo) {

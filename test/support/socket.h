@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace outrigger::test {
 
@@ -84,6 +85,23 @@ class ListenSocket {
   int fd_ = -1;
   uint16_t port_ = 0;
 };
+
+// An address on loopback that answers no attempt to connect: the queue of a listening socket is full.
+class SilentSocket {
+ public:
+  explicit SilentSocket(const std::string& ip = "127.0.0.1");
+  ~SilentSocket();
+  SilentSocket(const SilentSocket&) = delete;
+  SilentSocket& operator=(const SilentSocket&) = delete;
+  uint16_t port() const { return listener_.port(); }
+
+ private:
+  ListenSocket listener_;
+  std::vector<int> fillers_;
+};
+
+// How many descriptors this process has open.
+size_t open_descriptors();
 
 // A port on loopback on which nobody listens: connecting to it is refused.
 uint16_t refused_port();

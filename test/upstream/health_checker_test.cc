@@ -69,7 +69,7 @@ class Health : public ::testing::Test {
     part = Cluster::compile(cluster, registry, part == nullptr ? nullptr : part->shared_state(), std::move(tls));
     hosts = HostSet::compile(endpoints, hosts.get(), {.checked = true});
     HealthTarget target{.cluster = "c", .part = part, .hosts = {}};
-    for (const auto& entry : hosts->all()) target.hosts.push_back(entry.host);
+    for (const auto& entry : hosts->all()) target.hosts.push_back({entry.host, entry.check_address()});
     event::Turn turn(loop);
     checker.want(std::move(target));
   }
