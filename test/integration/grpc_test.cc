@@ -1,11 +1,14 @@
 // Debian's gRPC C++ library as client and server, with the program between them: all kinds of calls, statuses and
-// deadlines; gRPC-Web by hand to the same server.
+// deadlines, also through two hops of either version, in the clear and over mutual TLS; gRPC-Web by hand to the same
+// server.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <tuple>
 
+#include "support/certificates.h"
 #include "support/grpc_peer.h"
 #include "support/http_client.h"
 #include "support/process.h"
@@ -109,6 +112,119 @@ TEST_F(GrpcThroughTheProxy, EveryKindOfCall) {
   EXPECT_EQ(proxy_->stat("cluster.upstream.grpc.demo.Bytes.Echoes.request_message_count"), 302u);
   EXPECT_EQ(proxy_->stat("cluster.upstream.grpc.demo.Bytes.Scatters.response_message_count"), 100u);
 }
+
+// From the client by way of a second listener, to which the hop speaks either version.
+class GrpcHops : public ::testing::TestWithParam<std::tuple<bool, bool>> {
+ protected:
+  void SetUp() override {
+    const auto [http2, tls] = GetParam();
+    for (const char* name : {"main", "hop", "client"})
+      certificates_.issue(name, {"DNS:" + std::string(name) + ".example"});
+    const std::string socket = "{pipe: {path: " + (dir_ / "hop.sock") + "}}";
+    std::string yaml = "static_resources:\n  listeners:\n";
+    yaml += listener("main", "{socket_address: {address: 127.0.0.1, port_value: 0}}", "hop", tls);
+    yaml += listener("hop", socket, "upstream", tls);
+    yaml += "  clusters:\n" +
+            cluster("upstream",
+                    "{socket_address: {address: 127.0.0.1, port_value: " + std::to_string(service_.port()) + "}}", true,
+                    false);
+    yaml += cluster("hop", socket, http2, tls);
+    proxy_ = std::make_unique<ProxyProcess>(yaml);
+    ASSERT_TRUE(proxy_->started()) << proxy_->output();
+    ASSERT_TRUE(proxy_->wait_ready()) << proxy_->output();
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+    arguments.SetMaxReceiveMessageSize(-1);
+    arguments.SetSslTargetNameOverride("main.example");
+    const grpc::SslCredentialsOptions identity{.pem_root_certs = read_file(certificates_ / "ca.pem"),
+                                               .pem_private_key = read_file(certificates_ / "client.key"),
+                                               .pem_cert_chain = read_file(certificates_ / "client.pem")};
+    channel_ =
+        grpc::CreateCustomChannel("ipv4:127.0.0.1:" + std::to_string(proxy_->listener_port("main")),
+                                  tls ? grpc::SslCredentials(identity) : grpc::InsecureChannelCredentials(), arguments);
+  }
+  std::string socket_of(const std::string& type, const std::string& name, const std::string& more) const {
+    return "transport_socket: {name: tls, typed_config: {\"@type\": "
+           "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3." +
+           type + ", " + more + ", common_tls_context: {tls_certificates: [{certificate_chain: {filename: " +
+           (certificates_ / (name + ".pem")) + "}, private_key: {filename: " + (certificates_ / (name + ".key")) +
+           "}}], validation_context: {trusted_ca: {filename: " + (certificates_ / "ca.pem") + "}}" +
+           (type[0] == 'D' ? ", alpn_protocols: [h2, http/1.1]" : "") + "}}}\n";
+  }
+  std::string listener(const std::string& name, const std::string& address, const std::string& to, bool tls) const {
+    return "  - name: " + name + "\n    address: " + address +
+           "\n    filter_chains:\n    - filters:\n      - name: hcm\n        typed_config:\n"
+           "          \"@type\": type.googleapis.com/"
+           "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n"
+           "          stat_prefix: " +
+           name +
+           "\n          http_protocol_options: {enable_trailers: true}\n"
+           "          route_config: {virtual_hosts: [{name: all, domains: [\"*\"], routes: [{match: {prefix: /}, "
+           "route: "
+           "{cluster: " +
+           to +
+           ", timeout: 0s}}]}]}\n          http_filters: [{name: router, typed_config: {\"@type\": "
+           "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]\n" +
+           (tls ? "      " + socket_of("DownstreamTlsContext", name, "require_client_certificate: true") : "");
+  }
+  std::string cluster(const std::string& name, const std::string& address, bool http2, bool tls) const {
+    return "  - name: " + name + "\n    load_assignment: {cluster_name: " + name +
+           ", endpoints: [{lb_endpoints: [{endpoint: {address: " + address + "}}]}]}\n" +
+           (http2 ? "    typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: "
+                    "{\"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, "
+                    "explicit_http_config: {http2_protocol_options: {}}}}\n"
+                  : "") +
+           (tls ? "    " + socket_of("UpstreamTlsContext", "client", "sni: hop.example, auto_sni_san_validation: true")
+                : "");
+  }
+
+  TempDir dir_;
+  Certificates certificates_{dir_.path().string()};
+  BytesService service_;
+  std::unique_ptr<ProxyProcess> proxy_;
+  std::shared_ptr<grpc::Channel> channel_;
+};
+
+TEST_P(GrpcHops, EveryKindOfCallAndStatus) {
+  EXPECT_EQ(BytesCall(channel_, "Echoes").unary("hello"), "hello");
+  const std::string large(3'000'000, 'L');
+  EXPECT_TRUE(BytesCall(channel_, "Echoes").unary(large) == large);
+  BytesCall up(channel_, "Gathers");
+  for (int i = 0; i < 500; ++i) ASSERT_TRUE(up.write(std::string(i, 'u')));
+  up.writes_done();
+  EXPECT_EQ(up.read(), "500");
+  EXPECT_TRUE(up.finish().ok());
+  BytesCall down(channel_, "Scatters");
+  down.write(std::string(10'000, 'd'));
+  down.writes_done();
+  for (int i = 0; i < 100; ++i) ASSERT_EQ(down.read().value_or("").size(), 10'000u);
+  EXPECT_EQ(down.read(), std::nullopt);
+  EXPECT_TRUE(down.finish().ok());
+  BytesCall both(channel_, "Echoes");
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(both.write(std::to_string(i)));
+    ASSERT_EQ(both.read(), std::to_string(i));
+  }
+  both.writes_done();
+  EXPECT_EQ(both.read(), std::nullopt);
+  EXPECT_TRUE(both.finish().ok());
+  EXPECT_EQ(both.context.GetServerTrailingMetadata().count("x-call"), 1u);
+  EXPECT_EQ(BytesCall(channel_, "Fails").unary("x"), "5: nö such thing");
+  // A cancelled call is cancelled at the server.
+  const int before = service_.calls;
+  BytesCall call(channel_, "Hangs");
+  ASSERT_TRUE(call.write("x"));
+  ASSERT_TRUE(wait_until([&] { return service_.calls == before + 1; }));
+  call.context.TryCancel();
+  EXPECT_EQ(call.finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(wait_until([&] { return service_.cancelled >= 1; }));
+}
+
+INSTANTIATE_TEST_SUITE_P(Versions, GrpcHops, ::testing::Combine(::testing::Bool(), ::testing::Bool()),
+                         [](const auto& info) {
+                           return std::string(std::get<0>(info.param) ? "H2" : "H1") +
+                                  (std::get<1>(info.param) ? "OverTls" : "");
+                         });
 
 TEST_F(GrpcThroughTheProxy, StatusesOfServersAndOfTheProxyItself) {
   EXPECT_EQ(BytesCall(channel_, "Fails").unary("x"), "5: nö such thing");

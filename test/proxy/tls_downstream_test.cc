@@ -137,6 +137,20 @@ TEST_F(TlsDownstream, VersionsAndCiphersAreAsConfigured) {
   expect_counted("connection_error", 2);
 }
 
+TEST_F(TlsDownstream, CurvesAreAsConfigured) {
+  config::DownstreamTlsSpec tls = server_tls({server});
+  EXPECT_EQ(open()->group(), "X25519");
+  tls.common.ecdh_curves = {"P-384", "P-256"};
+  serve(tls);
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    EXPECT_EQ(open({.groups = "P-384:P-256", .max_version = version})->group(), "secp384r1");
+    EXPECT_EQ(open({.groups = "X25519:P-256", .max_version = version})->group(), "prime256v1");
+    EXPECT_NE(open({.groups = "X25519", .max_version = version})->error().find("alert handshake failure"),
+              std::string::npos);
+  }
+  expect_counted("connection_error", 2);
+}
+
 TEST_F(TlsDownstream, AClientCertificateIsRequiredAndVerified) {
   serve(asking(clients.pem()));
   const auto seen = ask({.certificate = client});

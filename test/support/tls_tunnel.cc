@@ -48,6 +48,7 @@ TlsTunnel::TlsTunnel(Socket peer, const TlsSettings& settings) : peer_(std::move
   if (settings.min_version != 0) SSL_CTX_set_min_proto_version(context_, settings.min_version);
   if (settings.max_version != 0) SSL_CTX_set_max_proto_version(context_, settings.max_version);
   if (!settings.ciphers.empty()) CHECK(SSL_CTX_set_cipher_list(context_, settings.ciphers.c_str()) == 1);
+  if (!settings.groups.empty()) CHECK(SSL_CTX_set1_groups_list(context_, settings.groups.c_str()) == 1);
   if (!settings.certificate.pem.empty()) {
     X509* leaf = PEM_read_bio_X509(open_pem(settings.certificate.pem).get(), nullptr, nullptr, nullptr);
     EVP_PKEY* key =
@@ -189,6 +190,7 @@ void TlsTunnel::pump() {
 
 std::string TlsTunnel::version() const { return SSL_get_version(ssl_); }
 std::string TlsTunnel::cipher() const { return SSL_get_cipher_name(ssl_); }
+std::string TlsTunnel::group() const { return OBJ_nid2sn(static_cast<int>(SSL_get_negotiated_group(ssl_))); }
 bool TlsTunnel::resumed() const { return SSL_session_reused(ssl_) == 1; }
 
 std::string TlsTunnel::peer_key_type() const {

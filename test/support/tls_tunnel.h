@@ -27,6 +27,7 @@ struct TlsSettings {
   std::vector<std::string> alpn;
   std::string server_name;               // clients
   std::string ciphers;                   // up to TLS 1.2
+  std::string groups;                    // OpenSSL's names
   int min_version = 0, max_version = 0;  // TLS1_2_VERSION...
   SSL_SESSION* session = nullptr;        // clients: to be resumed
 };
@@ -52,6 +53,7 @@ class TlsTunnel {
   std::string alpn() const { return alpn_; }
   std::string version() const;
   std::string cipher() const;
+  std::string group() const;  // of the key exchange: "X25519", "prime256v1", "secp384r1"
   bool resumed() const;
   // Of the certificate that the peer has shown: "rsaEncryption", "id-ecPublicKey"; empty: none.
   std::string peer_key_type() const;
