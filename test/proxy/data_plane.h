@@ -80,6 +80,7 @@ class DataPlane {
 
   Store& store() { return store_; }
   WorkerProxy& worker() { return *worker_; }
+  event::Loop& loop() { return *loop_; }  // in run() only
   uint64_t stat(std::string_view name) const { return registry.value(name); }
 
   stats::Registry registry{1};
