@@ -90,7 +90,7 @@ nghttp2_data_provider body_of(H2Stream& stream) {
   return provider;
 }
 
-nghttp2_session* make_session(bool server, const H2Options& options, H2Session& self) {
+nghttp2_session* make_session(bool server, const H2Options& options, H2Session& self, H2Memory& memory) {
   static nghttp2_session_callbacks* const callbacks = make_callbacks();
   nghttp2_option* option = nullptr;
   CHECK(nghttp2_option_new(&option) == 0);
@@ -104,8 +104,9 @@ nghttp2_session* make_session(bool server, const H2Options& options, H2Session& 
   // As many frames as the largest head that is allowed may need, and a few for those who send small ones.
   nghttp2_option_set_max_continuations(option, options.max_head_bytes / kFramePayload + 8);
   nghttp2_session* session = nullptr;
-  const int rc = server ? nghttp2_session_server_new3(&session, callbacks, &self, option, h2_memory())
-                        : nghttp2_session_client_new3(&session, callbacks, &self, option, h2_memory());
+  nghttp2_mem functions = memory.functions();
+  const int rc = server ? nghttp2_session_server_new3(&session, callbacks, &self, option, &functions)
+                        : nghttp2_session_client_new3(&session, callbacks, &self, option, &functions);
   nghttp2_option_del(option);
   CHECK(rc == 0);
   nghttp2_settings_entry settings[5];

@@ -63,12 +63,13 @@ H2Session::H2Session(bool server, net::Connection& connection, CodecCallbacks& o
       options_(options),
       counting_(counting),
       keepalive_([](void* self) { static_cast<H2Session*>(self)->on_keepalive(); }, this),
-      drain_round_trip_([](void* self) { static_cast<H2Session*>(self)->final_goaway(); }, this),
+      later_([](void* self) { static_cast<H2Session*>(self)->on_later(); }, this),
       end_details_(kDisconnect[server]),
       control_left_(options.max_control_frames),
       server_(server) {
   control_refilled_ns_ = connection_.loop().now_ns();
-  session_ = make_session(server, options_, *this);
+  const H2Memory::Framing framing(memory_);
+  session_ = make_session(server, options_, *this, memory_);
   connection_.gather_rounds();
   flush();
   arm_keepalive();
@@ -91,6 +92,7 @@ H2Stream& H2Session::make_stream(StreamSink* sink) {
   open_.push_back(*stream);
   ++open_count_;
   ++streams_opened_;
+  if (!later_.armed()) rest_later();
   counting_.shard->inc(counting_.stats->streams_active);
   return *stream;
 }
@@ -248,7 +250,7 @@ int H2Session::on_frame(const nghttp2_frame& frame) {
       if ((frame.hd.flags & NGHTTP2_FLAG_ACK) == 0) return 0;
       ping_out_ = false;
       arm_keepalive();
-      if (drain_round_trip_.armed()) connection_.loop().timers().arm(drain_round_trip_, 0);
+      if (draining_ && later_.armed()) connection_.loop().timers().arm(later_, 0);
       return 0;
     case NGHTTP2_GOAWAY:
       goaway_seen_ = true;
@@ -327,11 +329,11 @@ void H2Session::flush() {
   inside_ = true;
   ssize_t size = 0;
   const size_t before = connection_.write_queue_bytes();
-  for (;;) {
+  {
+    const H2Memory::Framing framing(memory_);
     const uint8_t* data = nullptr;
-    size = nghttp2_session_mem_send(session_, &data);
-    if (size <= 0) break;
-    connection_.output().append(std::string_view(reinterpret_cast<const char*>(data), static_cast<size_t>(size)));
+    while ((size = nghttp2_session_mem_send(session_, &data)) > 0)
+      connection_.output().append(std::string_view(reinterpret_cast<const char*>(data), static_cast<size_t>(size)));
   }
   inside_ = false;
   if (connection_.write_queue_bytes() != before) connection_.written();
@@ -426,15 +428,28 @@ void H2Session::on_keepalive() {
   flush();
 }
 
+void H2Session::on_later() {
+  if (draining_) return final_goaway();  // a client's is not armed then
+  if (opened_before_rest_ != streams_opened_ || !open_.empty() || !memory_.rest()) rest_later();
+}
+
+// So an idle connection costs one system call, and a busy one costs a timeout now and then.
+void H2Session::rest_later() {
+  if (draining_) return;
+  opened_before_rest_ = streams_opened_;
+  connection_.loop().timers().arm(later_, kRestMs);
+}
+
 // RFC 9113 section 6.8: a notice first, and after a round trip, when what was on its way has come, the last stream's
 // id.
 void H2Session::drain() {
   if (draining_ || over()) return;
   draining_ = true;
+  later_.disarm();
   if (!server_) return;
   nghttp2_submit_shutdown_notice(session_);
   nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, nullptr);
-  connection_.loop().timers().arm(drain_round_trip_, kDrainRoundTripMs);
+  connection_.loop().timers().arm(later_, kDrainRoundTripMs);
   flush();
 }
 
@@ -489,14 +504,14 @@ void H2Session::reset_all() {
 void H2Session::close(net::Close how) {
   closing_ = true;
   keepalive_.disarm();
-  drain_round_trip_.disarm();
+  later_.disarm();
   connection_.close(how);
 }
 
 void H2Session::on_close() {
   closing_ = true;
   keepalive_.disarm();
-  drain_round_trip_.disarm();
+  later_.disarm();
   reset_all();
   unlink();
   tell_all();

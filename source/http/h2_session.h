@@ -30,6 +30,7 @@
 #include "event/timer.h"
 #include "http/h2_codec.h"
 #include "http/h2_head.h"
+#include "http/h2_memory.h"
 
 namespace outrigger::http {
 
@@ -122,6 +123,7 @@ class H2Session final : public Codec, public event::TurnEnd {
   static constexpr uint32_t kMaxInterims = 16;
   static constexpr size_t kOutputSlack = 256 * 1024;  // above the socket's mark: heads and control frames
   static constexpr uint64_t kDrainRoundTripMs = 1'000;
+  static constexpr uint64_t kRestMs = 5'000;  // without a new stream
 
   // nghttp2's events (h2_session.cc); below zero: the connection is at fault.
   int on_begin_frame(const nghttp2_frame_hd& head);
@@ -163,6 +165,8 @@ class H2Session final : public Codec, public event::TurnEnd {
   void close(net::Close how);
   void arm_keepalive();
   void on_keepalive();
+  void on_later();
+  void rest_later();
   void final_goaway();
   bool refuses_upgrades() const;
   bool over() const { return closing_ || connection_.closing(); }
@@ -172,14 +176,17 @@ class H2Session final : public Codec, public event::TurnEnd {
   CodecCallbacks& owner_;
   const H2Options options_;
   const H2Counting counting_;
+  H2Memory memory_;
   nghttp2_session* session_ = nullptr;
   List<H2Stream, H2OpenTag> open_;
   List<H2Stream, H2NewsTag> news_;
-  event::Timeout keepalive_, drain_round_trip_;
+  event::Timeout keepalive_;
+  event::Timeout later_;          // draining: a round trip is over; else: time to rest, perhaps
   Block* block_ = nullptr;        // of the read under way
   std::string_view fault_;        // why a callback refused
   std::string_view end_details_;  // what streams are told that the connection's end resets
   ResetReason end_reason_ = ResetReason::kConnectionTermination;
+  uint64_t opened_before_rest_ = 0;  // of streams_opened_
   uint64_t streams_opened_ = 0, data_frames_sent_ = 0, window_updates_ = 0, priorities_ = 0, premature_resets_ = 0;
   int64_t control_refilled_ns_ = 0;
   size_t held_ = 0, owed_ = 0;  // body bytes that streams hold; of the connection's window, not given back

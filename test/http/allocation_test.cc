@@ -3,7 +3,7 @@
 #include "http/h1_fixture.h"
 #include "http/h2_codec.h"
 #include "stats/stats.h"
-#include "support/count_allocations.h"
+#include "support/replace_new.h"
 
 namespace outrigger::http {
 namespace {

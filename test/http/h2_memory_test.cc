@@ -2,69 +2,113 @@
 #include "http/h2_memory.h"
 
 #include <gtest/gtest.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <cstring>
+#include <memory>
+#include <string>
 #include <vector>
 
 namespace outrigger::http {
 namespace {
 
 constexpr size_t kFrameBuffer = 16'394;  // what nghttp2 1.52 asks for, once a session
-constexpr size_t kWritten = 100;         // of it, by control frames and small heads
+constexpr size_t kTable = 4096;          // as 256 buckets of 16 bytes
 
-size_t resident_pages(void* at, size_t bytes) {
-  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-  const auto from = reinterpret_cast<uintptr_t>(at) / page * page;
-  const size_t pages = (reinterpret_cast<uintptr_t>(at) + bytes - from + page - 1) / page;
-  std::vector<unsigned char> in(pages);
-  if (::mincore(reinterpret_cast<void*>(from), pages * page, in.data()) != 0) return 0;
-  size_t count = 0;
-  for (const unsigned char one : in) count += one & 1;
-  return count;
+// As nghttp2 calls it.
+struct Session {
+  H2Memory memory;
+  nghttp2_mem functions = memory.functions();
+  std::vector<char*> held;
+
+  char* allocate(size_t bytes) {
+    return held.emplace_back(static_cast<char*>(functions.malloc(bytes, functions.mem_user_data)));
+  }
+  char* table() {
+    return held.emplace_back(static_cast<char*>(functions.calloc(kTable / 16, 16, functions.mem_user_data)));
+  }
+  void free(char* at) { functions.free(at, functions.mem_user_data); }
+  ~Session() {
+    for (char* const at : held) free(at);
+  }
+};
+
+std::vector<std::unique_ptr<Session>> sessions(size_t count) {
+  std::vector<std::unique_ptr<Session>> all(count);
+  for (auto& one : all) one = std::make_unique<Session>();
+  return all;
 }
 
-TEST(H2Memory, AFrameBufferTakesWhatIsWrittenOfIt) {
-  // What the heap would give again.
-  std::vector<std::vector<char>> large(300, std::vector<char>(kFrameBuffer, 'x'));
-  large.clear();
-  std::vector<void*> held;
-  const auto take = [&] {
-    size_t pages = 0;
-    for (int i = 0; i < 300; ++i) {
-      held.push_back(h2_allocate(kFrameBuffer));
-      std::memset(held.back(), 1, kWritten);
-      pages += resident_pages(held.back(), kFrameBuffer);
+TEST(H2Memory, AllSessionsHaveOneFrameBuffer) {
+  const auto all = sessions(100);
+  for (const auto& one : all) {
+    const H2Memory::Framing framing(one->memory);
+    char* const buffer = one->allocate(kFrameBuffer);
+    EXPECT_EQ(buffer, all[0]->held[0]);
+    std::memset(one->held[0], 1, kFrameBuffer);
+    EXPECT_NE(one->allocate(kFrameBuffer), one->held[0]);  // a head that takes two
+    std::memset(one->held[1], 2, kFrameBuffer);
+  }
+  const H2Memory::Framing framing(all[0]->memory);
+  EXPECT_NE(all[0]->allocate(kFrameBuffer), all[0]->held[0]);  // only what session_new asks for is the buffer
+}
+
+TEST(H2Memory, TheFrameBufferIsOneSessionsAtATime) {
+  Session first, second;
+  EXPECT_DEATH(first.allocate(kFrameBuffer), "");
+  const H2Memory::Framing framing(first.memory);
+  const H2Memory::Framing again(first.memory);
+  first.allocate(kFrameBuffer);
+  EXPECT_DEATH(H2Memory::Framing(second.memory), "");
+  EXPECT_DEATH(second.allocate(kFrameBuffer), "");
+}
+
+TEST(H2Memory, ATableWithNothingInItTakesNoMemoryAtRest) {
+  const auto all = sessions(600);
+  for (const auto& one : all) {
+    char* const table = one->table();
+    for (size_t i = 0; i < kTable; ++i) ASSERT_EQ(table[i], 0);
+    table[2528] = 1;  // stream 1
+  }
+  EXPECT_EQ(h2_resident_tables(), 600u);
+  for (size_t i = 0; i < 600; ++i) {
+    EXPECT_FALSE(all[i]->memory.rest());
+    if (i >= 10) all[i]->held[0][2528] = 0;
+  }
+  for (size_t i = 0; i < 600; ++i) EXPECT_EQ(all[i]->memory.rest(), i >= 10);
+  EXPECT_EQ(h2_resident_tables(), 10u);
+  for (const auto& one : all) EXPECT_EQ(one->held[0][2528], one->memory.rest() ? 0 : 1);
+  for (const auto& one : all) one->held[0][0] = 1;  // and are good for use again
+  EXPECT_EQ(h2_resident_tables(), 600u);
+}
+
+TEST(H2Memory, TablesThatWereUsedAreZeroesAgain) {
+  for (int round = 0; round < 3; ++round) {
+    const auto all = sessions(200);
+    for (const auto& one : all) {
+      char* const table = one->table();
+      for (size_t i = 0; i < kTable; ++i) ASSERT_EQ(table[i], 0);
+      std::memset(table, 7, kTable);
     }
-    return pages;
-  };
-  const auto give = [&](size_t written) {
-    for (void* const one : held) {
-      std::memset(one, 1, written);
-      h2_free(one);
-    }
-    held.clear();
-  };
-  EXPECT_EQ(take(), 300u);
-  give(kFrameBuffer);
-  // Most of those that are free have given their memory back; 64 keep it.
-  EXPECT_LE(take(), 300u + 64 * 4);
-  give(kWritten);
+  }
+  EXPECT_EQ(h2_resident_tables(), 0u);
 }
 
 TEST(H2Memory, ChunksGrowAndKeepWhatTheyHold) {
-  nghttp2_mem* const memory = h2_memory();
-  for (const size_t first : {1u, 32u, 33u, 100u, 4'000u, 4'096u, 5'000u, 11'000u, 16'394u, 20'464u, 20'465u}) {
-    auto* at = static_cast<char*>(memory->malloc(first, nullptr));
+  Session session;
+  for (size_t first = 1; first < 40'000; first += first < 5'000 ? 1 : 997) {
+    const auto again = [&] { return static_cast<char*>(session.functions.calloc(1, first, &session.memory)); };
+    auto* at = static_cast<char*>(session.functions.malloc(first, &session.memory));
     std::memset(at, 7, first);
-    at = static_cast<char*>(memory->realloc(at, 3 * first, nullptr));
+    at = static_cast<char*>(session.functions.realloc(at, 3 * first, &session.memory));
     for (size_t i = 0; i < first; ++i) ASSERT_EQ(at[i], 7) << first;
     std::memset(at, 8, 3 * first);
-    memory->free(at, nullptr);
-    auto* const zeros = static_cast<char*>(memory->calloc(1, first, nullptr));
+    session.free(at);
+    char* zeros = again();
     for (size_t i = 0; i < first; ++i) ASSERT_EQ(zeros[i], 0) << first;
-    memory->free(zeros, nullptr);
+    std::memset(zeros, 9, first);
+    zeros = static_cast<char*>(session.functions.realloc(zeros, first + 1, &session.memory));
+    for (size_t i = 0; i < first; ++i) ASSERT_EQ(zeros[i], 9) << first;
+    session.free(zeros);
   }
 }
 

@@ -9,7 +9,7 @@
 #include <filesystem>
 #include <thread>
 
-#include "support/count_allocations.h"
+#include "support/replace_new.h"
 #include "support/temp_dir.h"
 #include "support/wait.h"
 

@@ -83,6 +83,7 @@ class DataPlane {
   Store& store() { return store_; }
   WorkerProxy& worker() { return *worker_; }
   void flush_logs() { sinks_->flush(); }
+  event::Loop& loop() { return *loop_; }  // in run() only
   uint64_t stat(std::string_view name) const { return registry.value(name); }
 
   stats::Registry registry{1};
