@@ -738,9 +738,11 @@ TEST_F(ClosureTest, AListenerWhoseHoldIsOverTakesATableThatStillWaits) {
   ListenerSpec spec = listener("l", "t");
   spec.filter_chains[0].hcm.rds_source.initial_fetch_timeout_ms = 200;
   accept_or_fail(*store, spec);
+  EXPECT_EQ(store->assemble(), nullptr);
+  now += 150;
   accept_or_fail(*store, table("t", {"missing"}));
   EXPECT_EQ(store->assemble(), nullptr);
-  now += 200;
+  now += 50;
   store->assemble();
   ASSERT_NE(store->live()->listeners.find("l"), nullptr);
   EXPECT_NE(store->live()->listeners.find("l")->chains[0].routes, nullptr);

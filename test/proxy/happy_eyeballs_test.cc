@@ -6,6 +6,7 @@
 #include "proxy/tunnel_end.h"
 #include "support/fake_upstream.h"
 #include "support/http_client.h"
+#include "support/tls_tunnel.h"
 
 namespace outrigger::proxy {
 namespace {
@@ -113,7 +114,7 @@ TEST_F(ManyAddresses, ConnectThatEndsHere) {
   config::RouteTableSpec routes = table("t", {"up"});
   routes.virtual_hosts[0].routes[0].match.path = {.kind = config::PathMatchSpec::Kind::kConnect, .value = {}};
   std::get<config::ForwardSpec>(routes.virtual_hosts[0].routes[0].action).upgrades = {
-      {.type = "CONNECT", .terminate = true}};
+      {.type = "connect", .terminate = true}};
   accept(routes);
   accept(listener("main", "t"));
   plane.publish();
@@ -169,7 +170,7 @@ TEST_F(ManyAddresses, ChecksGoToTheFirst) {
   ASSERT_EQ(targets.size(), 1u);
   ASSERT_EQ(targets[0].hosts.size(), 1u);
   EXPECT_EQ(targets[0].hosts[0].address.str(), "[::1]:" + std::to_string(test::refused_port()));
-  cluster.endpoints.endpoints.front().check->port = 99;
+  cluster.endpoints.endpoints.front().check = config::EndpointCheckSpec{.port = 99};
   accept(cluster);
   plane.publish();
   EXPECT_EQ(plane.store().take_health_targets().at(0).hosts.at(0).address.str(), "[::1]:99");
