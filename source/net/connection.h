@@ -208,8 +208,8 @@ class Connection final : public event::Deferred, public event::TurnEnd {
   event::Timeout timer_;  // connect, delayed close
   TlsSessionPtr tls_;
   std::unique_ptr<ConnectRace> race_;  // kConnecting, to several addresses
-  Buffer output_;            // plain bytes, not yet sealed or given to the kernel or libuv
-  Buffer* wire_ = &output_;  // what the kernel gets next: output_ itself, or of tls_
+  Buffer output_;                      // plain bytes, not yet sealed or given to the kernel or libuv
+  Buffer* wire_ = &output_;            // what the kernel gets next: output_ itself, or of tls_
   std::unique_ptr<Waiting, GiveBack> waiting_;
   size_t in_flight_bytes_ = 0;  // of a uv_write under way
   Address local_, remote_;

@@ -59,10 +59,10 @@ struct Host {
 struct HostEntry {
   std::shared_ptr<Host> host;
   uint32_t weight = 1;
-  bool healthy : 1 = true;     // says its endpoint
-  bool checked : 1 = false;    // and active checks have a say
-  bool removed : 1 = false;    // named no longer, kept until it fails
-  uint32_t metadata : 24 = 0;  // HostSet::metadata() knows; 0: none
+  bool healthy : 1 = true;                                   // says its endpoint
+  bool checked : 1 = false;                                  // and active checks have a say
+  bool removed : 1 = false;                                  // named no longer, kept until it fails
+  uint32_t metadata : 24 = 0;                                // HostSet::metadata() knows; 0: none
   std::shared_ptr<const HostAddresses> addresses = nullptr;  // nullptr: the host's own and no other
   bool operator==(const HostEntry&) const = default;
   const net::Address& address() const { return addresses == nullptr ? host->address : addresses->main; }
