@@ -80,25 +80,26 @@ class GrpcThroughTheProxy : public ::testing::Test {
   std::shared_ptr<grpc::Channel> channel_;
 };
 
-TEST_F(GrpcThroughTheProxy, EveryKindOfCall) {
-  EXPECT_EQ(BytesCall(channel_, "Echoes").unary("hello"), "hello");
+// Unary, small and large, and streaming each way and both.
+void every_kind_of_call(const std::shared_ptr<grpc::Channel>& channel) {
+  EXPECT_EQ(BytesCall(channel, "Echoes").unary("hello"), "hello");
   const std::string large(3'000'000, 'L');
-  EXPECT_TRUE(BytesCall(channel_, "Echoes").unary(large) == large);
+  EXPECT_TRUE(BytesCall(channel, "Echoes").unary(large) == large);
 
-  BytesCall up(channel_, "Gathers");
+  BytesCall up(channel, "Gathers");
   for (int i = 0; i < 500; ++i) ASSERT_TRUE(up.write(std::string(i, 'u')));
   up.writes_done();
   EXPECT_EQ(up.read(), "500");
   EXPECT_TRUE(up.finish().ok());
 
-  BytesCall down(channel_, "Scatters");
+  BytesCall down(channel, "Scatters");
   down.write(std::string(10'000, 'd'));
   down.writes_done();
   for (int i = 0; i < 100; ++i) ASSERT_EQ(down.read().value_or("").size(), 10'000u);
   EXPECT_EQ(down.read(), std::nullopt);
   EXPECT_TRUE(down.finish().ok());
 
-  BytesCall both(channel_, "Echoes");
+  BytesCall both(channel, "Echoes");
   for (int i = 0; i < 300; ++i) {
     ASSERT_TRUE(both.write(std::to_string(i)));
     ASSERT_EQ(both.read(), std::to_string(i));
@@ -107,7 +108,10 @@ TEST_F(GrpcThroughTheProxy, EveryKindOfCall) {
   EXPECT_EQ(both.read(), std::nullopt);
   EXPECT_TRUE(both.finish().ok());
   EXPECT_EQ(both.context.GetServerTrailingMetadata().count("x-call"), 1u);
+}
 
+TEST_F(GrpcThroughTheProxy, EveryKindOfCall) {
+  every_kind_of_call(channel_);
   EXPECT_EQ(proxy_->stat("cluster.upstream.grpc.demo.Bytes.Echoes.success"), 3u);
   EXPECT_EQ(proxy_->stat("cluster.upstream.grpc.demo.Bytes.Echoes.request_message_count"), 302u);
   EXPECT_EQ(proxy_->stat("cluster.upstream.grpc.demo.Bytes.Scatters.response_message_count"), 100u);
@@ -186,29 +190,7 @@ class GrpcHops : public ::testing::TestWithParam<std::tuple<bool, bool>> {
 };
 
 TEST_P(GrpcHops, EveryKindOfCallAndStatus) {
-  EXPECT_EQ(BytesCall(channel_, "Echoes").unary("hello"), "hello");
-  const std::string large(3'000'000, 'L');
-  EXPECT_TRUE(BytesCall(channel_, "Echoes").unary(large) == large);
-  BytesCall up(channel_, "Gathers");
-  for (int i = 0; i < 500; ++i) ASSERT_TRUE(up.write(std::string(i, 'u')));
-  up.writes_done();
-  EXPECT_EQ(up.read(), "500");
-  EXPECT_TRUE(up.finish().ok());
-  BytesCall down(channel_, "Scatters");
-  down.write(std::string(10'000, 'd'));
-  down.writes_done();
-  for (int i = 0; i < 100; ++i) ASSERT_EQ(down.read().value_or("").size(), 10'000u);
-  EXPECT_EQ(down.read(), std::nullopt);
-  EXPECT_TRUE(down.finish().ok());
-  BytesCall both(channel_, "Echoes");
-  for (int i = 0; i < 100; ++i) {
-    ASSERT_TRUE(both.write(std::to_string(i)));
-    ASSERT_EQ(both.read(), std::to_string(i));
-  }
-  both.writes_done();
-  EXPECT_EQ(both.read(), std::nullopt);
-  EXPECT_TRUE(both.finish().ok());
-  EXPECT_EQ(both.context.GetServerTrailingMetadata().count("x-call"), 1u);
+  every_kind_of_call(channel_);
   EXPECT_EQ(BytesCall(channel_, "Fails").unary("x"), "5: nö such thing");
   // A cancelled call is cancelled at the server.
   const int before = service_.calls;
