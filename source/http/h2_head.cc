@@ -192,9 +192,7 @@ void FieldList::add(std::string_view name, std::string_view value, uint8_t flags
 
 // Most values are clean.
 std::string_view FieldList::clean(std::string_view value) {
-  bool bad = false;
-  for (const char c : value) bad |= is_control(c);
-  if (!bad) return value;
+  if (!has_control(value)) return value;
   const size_t at = cleaned_.size();
   for (const char c : value) cleaned_.push_back(is_control(c) ? ' ' : c);
   return {cleaned_.data() + at, value.size()};

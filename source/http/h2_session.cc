@@ -82,8 +82,10 @@ H2Session::~H2Session() {
 
 // --- streams' memory -------------------------------------------------------------------------------------------------
 
+// nghttp2 calls for the same stream many times in a row.
 H2Stream* H2Session::find(int32_t id) const {
-  return static_cast<H2Stream*>(nghttp2_session_get_stream_user_data(session_, id));
+  if (last_found_ != nullptr && last_found_->id_ == id) return last_found_;
+  return last_found_ = static_cast<H2Stream*>(nghttp2_session_get_stream_user_data(session_, id));
 }
 
 H2Stream& H2Session::make_stream(StreamSink* sink) {
@@ -100,6 +102,7 @@ H2Stream& H2Session::make_stream(StreamSink* sink) {
 void H2Session::destroy(H2Stream& stream) {
   counting_.shard->dec(counting_.stats->streams_active);
   --open_count_;
+  if (last_found_ == &stream) last_found_ = nullptr;
   stream.~H2Stream();
   h2_free(&stream);
 }
@@ -337,7 +340,8 @@ void H2Session::flush() {
   }
   inside_ = false;
   if (connection_.write_queue_bytes() != before) connection_.written();
-  if (data_waits_) connection_.loop().at_round_end(*this);  // behind the connection's own write
+  // Behind the connection's own write; when that has been tried already, its watermark says when to go on.
+  if (data_waits_ && connection_.flush_pending()) connection_.loop().at_round_end(*this);
   if (!news_.empty()) connection_.loop().at_turn_end(*this);
   if (size < 0) return fail(NGHTTP2_INTERNAL_ERROR, "http2.session_failed", ResetReason::kLocalReset);
   if (!fault_.empty() && !closing_) return fail(NGHTTP2_ENHANCE_YOUR_CALM, fault_, ResetReason::kOverflow);
@@ -372,7 +376,6 @@ void H2Session::resume_data() {
 
 void H2Session::on_turn_end() {
   if (data_waits_ && !connection_.above_watermark()) resume_data();
-  if (data_waits_ && connection_.flush_pending()) connection_.loop().at_round_end(*this);
   tell_all();
   if (std::exchange(capacity_changed_, false) && !over()) owner_.on_capacity_change();
   if (!over()) flush();

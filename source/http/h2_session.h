@@ -178,6 +178,7 @@ class H2Session final : public Codec, public event::TurnEnd {
   const H2Counting counting_;
   H2Memory memory_;
   nghttp2_session* session_ = nullptr;
+  mutable H2Stream* last_found_ = nullptr;
   List<H2Stream, H2OpenTag> open_;
   List<H2Stream, H2NewsTag> news_;
   event::Timeout keepalive_;

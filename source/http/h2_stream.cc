@@ -48,6 +48,7 @@ void H2Session::note(H2Stream& stream) {
 
 void H2Session::on_stream_closed(H2Stream& stream, uint32_t error_code) {
   stream.closed_ = true;
+  last_found_ = nullptr;  // nghttp2 knows it no longer
   if (head_of_ == stream.id_) head_of_ = 0;
   const bool sent = stream.sending_ == H2Stream::Sending::kEnd;
   const bool whole = stream.tunnel_ ? sent && stream.ended_ : server_ ? sent : stream.ended_;

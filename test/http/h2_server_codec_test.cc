@@ -293,6 +293,32 @@ TEST_F(H2CodecTest, AWriterHearsOfAStreamThatThePeerDoesNotTake) {
   EXPECT_NE(owner.sinks[0]->log.find("below "), std::string::npos);
 }
 
+// A peer whose windows are wide and who does not read: the socket holds the body back, and the loop rests meanwhile.
+TEST_F(H2CodecTest, AFullSocketHoldsDataBackAndTheLoopRests) {
+  constexpr size_t kBody = 32 * 1024 * 1024;
+  TestOwner& owner = serve_h2();
+  send(peer, h2::window(0, 2 * kBody) + h2::headers(1, h2::get("/")) + h2::window(1, 2 * kBody));
+  Fields head{{":status", "200"}};
+  CodecStream& stream = *owner.sinks.at(0)->stream;
+  stream.encode_headers(head.map, false);
+  stream.encode_data(Buffer(std::string(kBody, 'a')), true);
+  run_ready();
+  EXPECT_LT(owner.connection->write_queue_bytes(), 4u << 20);
+  bool late = false, woken = false;
+  event::Timeout timer([](void* flag) { *static_cast<bool*>(flag) = true; }, &late);
+  loop.timers().arm(timer, 100);
+  loop.run_once();
+  EXPECT_TRUE(late) << "nothing happens while the peer does not read";
+  loop.post([&] { woken = true; });
+  run_ready();
+  EXPECT_TRUE(woken);
+  for (int i = 0; !reader.ended(1) && i < 10'000; ++i) {
+    run_ready(1);
+    reader.feed(peer.recv_some(1 << 20, 0));
+  }
+  EXPECT_EQ(reader.body(1).size(), kBody);
+}
+
 TEST_F(H2CodecTest, ResetsInBothDirections) {
   TestOwner& owner = serve_h2();
   send(peer, h2::headers(1, h2::get("/")) + h2::headers(3, h2::get("/")) +
