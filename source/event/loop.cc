@@ -31,6 +31,8 @@ Loop::Loop() : thread_(pthread_self()) {
   round_.data = this;
   uv_prepare_start(&round_, [](uv_prepare_t* handle) { static_cast<Loop*>(handle->data)->end_round(); });
   uv_unref(reinterpret_cast<uv_handle_t*>(&round_));
+  CHECK(uv_idle_init(&uv_, &leisure_) == 0);
+  leisure_.data = this;
   CHECK(getrandom(random_, sizeof(random_), 0) == static_cast<ssize_t>(sizeof(random_)));
   random_[0] |= 1;  // xoshiro's state must not be all zero
   refresh_time();
@@ -51,6 +53,7 @@ Loop::~Loop() {
   end_round();
   uv_close(reinterpret_cast<uv_handle_t*>(&wake_), nullptr);
   uv_close(reinterpret_cast<uv_handle_t*>(&round_), nullptr);
+  uv_close(reinterpret_cast<uv_handle_t*>(&leisure_), nullptr);
   int rc;
   while ((rc = uv_loop_close(&uv_)) == UV_EBUSY) {
     uv_walk(
@@ -131,7 +134,25 @@ void Loop::run_posted(std::vector<std::function<void()>>& tasks) {
   }
 }
 
+void Loop::at_leisure(TurnEnd& object) {
+  if (object.linked()) return;
+  waits_for_leisure_.push_back(object);
+  uv_idle_start(&leisure_, [](uv_idle_t* handle) { static_cast<Loop*>(handle->data)->on_leisure(); });
+}
+
+// libuv comes here right before it prepares: with what a round's long work has left of its time.
+void Loop::on_leisure() {
+  do {
+    TurnEnd* const object = waits_for_leisure_.pop_front();
+    if (object == nullptr) break;
+    Turn turn(*this);
+    object->on_turn_end();
+  } while (long_ns_ < kLongNs);
+  if (waits_for_leisure_.empty()) uv_idle_stop(&leisure_);
+}
+
 void Loop::end_round() {
+  long_ns_ = 0;
   while (TurnEnd* object = round_ends_.pop_front()) {
     Turn turn(*this);
     object->on_turn_end();

@@ -5,7 +5,8 @@
 // what was given to defer_delete; both may ask for more, until nothing is left. So a request's head and body leave in
 // one gathered write, and no object dies under its caller. What is asked for outside a turn (before run()) is done when
 // run() begins. A *round* is all the turns between two waits for events: what many turns give to one connection
-// (HTTP/2) leaves in one write at its end.
+// (HTTP/2) leaves in one write at its end. What takes long and may wait (a TLS handshake) has a share of each round, so
+// that however many come at once the others' turns come between.
 //
 // Thread rule: one thread at a time: it may be made on one thread, run on another and be destroyed after run() has
 // returned; post() and stop() from any.
@@ -71,10 +72,19 @@ class Loop {
     if (!object.linked()) turn_ends_.push_back(object);
   }
 
-  // The same, at the end of this round: before the loop waits for events again. An object waits for one of the two.
+  // The same, at the end of this round: before the loop waits for events again.
   void at_round_end(TurnEnd& object) {
     if (!object.linked()) round_ends_.push_back(object);
   }
+
+  // Long work: about kLongNs of it in each round, one piece at least. Whether there is time for some now; if not,
+  // at_leisure(). The worker of it tells how long it took.
+  static constexpr int64_t kLongNs = 1'000'000;
+  bool has_leisure() const { return long_ns_ < kLongNs && waits_for_leisure_.empty(); }
+  void took_long(int64_t ns) { long_ns_ += ns; }
+  // object.on_turn_end() in a turn of its own when there is time for it, in order of asking. An object waits for one of
+  // the three.
+  void at_leisure(TurnEnd& object);
 
   // Steady time in ns, read once per turn: cheap, the same for all that a turn does.
   int64_t now_ns() const { return now_ns_; }
@@ -109,11 +119,13 @@ class Loop {
   void run_posted(std::vector<std::function<void()>>& tasks);
   void on_wake();
   void end_round();
+  void on_leisure();
   void refresh_time();
 
   uv_loop_t uv_;
   uv_async_t wake_;
   uv_prepare_t round_;
+  uv_idle_t leisure_;  // runs while somebody waits: then the loop does not wait for events
   std::unique_ptr<TimerWheel> timers_;
   std::mutex post_mutex_;
   std::vector<std::function<void()>> posted_;   // under post_mutex_
@@ -124,7 +136,8 @@ class Loop {
   int depth_ = 0;
   uint32_t turns_ = 0, waits_after_ = 0;
   bool once_ = false;  // in run_once(): waits only if turns_ is waits_after_ still
-  List<TurnEnd, TurnEndTag> turn_ends_, round_ends_;
+  List<TurnEnd, TurnEndTag> turn_ends_, round_ends_, waits_for_leisure_;
+  int64_t long_ns_ = 0;  // in this round
   std::vector<std::unique_ptr<Deferred>> deferred_;
   int64_t now_ns_ = 0;
   int64_t wall_offset_us_ = 0;

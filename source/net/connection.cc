@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "event/clock.h"
 #include "net/connect_race.h"
 #include "net/system_error.h"
 #include "net/tls_session.h"
@@ -206,7 +207,11 @@ Connection* Connection::accept(event::Loop& loop, int fd, const Address& local, 
   } else {
     c->bytes_read_ = first.size();
     c->waiting().held = std::move(first);
-    loop.at_turn_end(*c);
+    if (c->state_ == State::kHandshaking && !loop.has_leisure()) {
+      loop.at_leisure(*c);
+    } else {
+      loop.at_turn_end(*c);
+    }
   }
   return c;
 }
@@ -313,7 +318,9 @@ void Connection::on_connect_result(int status) {
 bool Connection::shake_hands() {
   loop_.at_turn_end(*this);
   if (tls_ != nullptr) {
+    const int64_t begin = event::steady_ns();
     const TlsSession::Step step = tls_->handshake();
+    loop_.took_long(event::steady_ns() - begin);
     if (step == TlsSession::Step::kFailed) on_tls_failed();
     if (step != TlsSession::Step::kDone) return false;
   }
@@ -347,10 +354,12 @@ void Connection::take(Block* block, const char* data, size_t size) {
     return;
   }
   if (state_ != State::kOpen && state_ != State::kHandshaking) return;
-  if (tls_ != nullptr && (paused_ == 0 || state_ == State::kHandshaking)) return take_sealed(block, data, size);
-  if (paused_ == 0) {
-    handler_->on_read(*this, block, data, size);
-    return;
+  if (state_ == State::kHandshaking && !loop_.has_leisure()) {
+    loop_.at_leisure(*this);
+  } else if (tls_ != nullptr && (paused_ == 0 || state_ == State::kHandshaking)) {
+    return take_sealed(block, data, size);
+  } else if (paused_ == 0) {
+    return handler_->on_read(*this, block, data, size);
   }
   if (write_failed_) {
     end(UV_EPIPE, "writing");
@@ -697,6 +706,7 @@ void Connection::begin_close() {
   drop_held();
   timer_.disarm();
   race_ = nullptr;
+  unlink();  // its end waits for no leisure
   loop_.at_turn_end(*this);
 }
 

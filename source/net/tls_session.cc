@@ -216,7 +216,8 @@ TlsSession::Step TlsSession::read(char* to, size_t room, size_t& got) {
 bool TlsSession::seal(Buffer& plain) {
   static thread_local char scratch[kMaxRecord];
   // With the first bytes of ours tickets need no write of their own, and a client that waits for no answer costs none.
-  for (; owed_tickets_ > 0 && !plain.empty(); --owed_tickets_) SSL_new_session_ticket(ssl_);
+  const bool with_tickets = owed_tickets_ != 0 && !plain.empty();
+  for (; with_tickets && owed_tickets_ != 0; --owed_tickets_) SSL_new_session_ticket(ssl_);
   for (size_t sealed = 0; !plain.empty() && sealed < kSealAtOnce;) {
     const Buffer::Slice& first = *plain.begin();
     const char* data = first.data;
@@ -240,7 +241,17 @@ bool TlsSession::seal(Buffer& plain) {
     plain.consume(size);
     sealed += size;
   }
+  if (with_tickets) drop_read_buffer();
   return true;
+}
+
+// OpenSSL makes itself one for the tickets, 17 KB, and lets go of it only when it looks for a record and finds nothing.
+void TlsSession::drop_read_buffer() {
+  if (!in_.empty() || SSL_has_pending(ssl_) == 1) return;
+  char none;
+  size_t got = 0;
+  SSL_peek_ex(ssl_, &none, 1, &got);
+  ERR_clear_error();
 }
 
 void TlsSession::close_notify() {

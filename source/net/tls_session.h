@@ -123,6 +123,7 @@ class TlsSession {
   friend struct TlsBio;
   Step failed();
   void fill_info();
+  void drop_read_buffer();
 
   SSL* ssl_;
   Options options_;

@@ -235,6 +235,50 @@ TEST(Loop, WhatIsAskedForOutsideATurnIsDoneWhenTheLoopRuns) {
   EXPECT_EQ(log, (std::vector<std::string>{"end", "~object"}));
 }
 
+TEST(Loop, LongWorkHasAShareOfEachRound) {
+  struct Long final : TurnEnd {
+    void on_turn_end() override {
+      EXPECT_TRUE(loop->in_turn());
+      done->push_back(name);
+      loop->took_long(ns);
+    }
+    Loop* loop = nullptr;
+    std::vector<int>* done = nullptr;
+    int name = 0;
+    int64_t ns = 0;
+  };
+  Loop loop;
+  std::vector<int> done;
+  Long all[6];
+  const int64_t half = Loop::kLongNs / 2;
+  const int64_t takes[] = {2 * half, half, half, 4 * half, half, 1};
+  for (int i = 0; i < 6; ++i) {
+    all[i].loop = &loop;
+    all[i].done = &done;
+    all[i].name = i;
+    all[i].ns = takes[i];
+  }
+  EXPECT_TRUE(loop.has_leisure());
+  for (Long& one : all) loop.at_leisure(one);
+  loop.at_leisure(all[5]);
+  EXPECT_FALSE(loop.has_leisure());
+  const std::vector<std::vector<int>> rounds = {{0}, {0, 1, 2}, {0, 1, 2, 3}, {0, 1, 2, 3, 4, 5}};
+  for (const auto& expected : rounds) {
+    loop.run_once();
+    EXPECT_EQ(done, expected);
+  }
+  EXPECT_TRUE(loop.has_leisure());
+  // What a round has spent on its own leaves nothing, and who is gone waits for nothing.
+  loop.took_long(Loop::kLongNs);
+  EXPECT_FALSE(loop.has_leisure());
+  {
+    Long gone;
+    loop.at_leisure(gone);
+  }
+  loop.run_once();
+  EXPECT_TRUE(loop.has_leisure());
+}
+
 TEST(Loop, TheDestructorDestroysDeferredObjects) {
   std::vector<std::string> log;
   {

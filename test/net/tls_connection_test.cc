@@ -2,8 +2,11 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
+#include <atomic>
+#include <ctime>
 #include <future>
 
+#include "event/clock.h"
 #include "net/tls_fixture.h"
 #include "support/tls_tunnel.h"
 
@@ -276,6 +279,62 @@ TEST_F(TlsConnection, GarbageAndClosersInTheHandshake) {
     ASSERT_TRUE(handler.error);
     EXPECT_EQ(handler.error->code, garbage ? Errc::kProtocol : Errc::kReset) << handler.error->detail;
   }
+}
+
+// Each handshake "takes" more than a round's share.
+TEST_F(TlsConnection, ManyHandshakesAtOnceLeaveTimeForOthers) {
+  static std::atomic<int64_t> skipped{0};
+  static std::atomic<int> begun{0};
+  event::set_clock_for_test([] {
+    timespec real{};
+    clock_gettime(CLOCK_MONOTONIC, &real);
+    return real.tv_sec * 1'000'000'000 + real.tv_nsec + skipped;
+  });
+  SSL_CTX_set_info_callback(server_.get(), [](const SSL*, int where, int) {
+    if ((where & SSL_CB_HANDSHAKE_START) == 0) return;
+    ++begun;
+    skipped += event::Loop::kLongNs;
+  });
+  constexpr int kMany = 8;
+  Recorder plain;
+  plain.eof = [](Connection& c) { c.close(Close::kNow); };
+  std::vector<std::unique_ptr<Recorder>> handlers;
+  std::vector<Connection*> connections;
+  {
+    auto sealed_set = SocketSet::create(*Address::parse("127.0.0.1", 0), 1, 0);
+    Acceptor sealed(loop, *sealed_set, 0, [&](int fd, const Address& local, const Address& remote) {
+      handlers.push_back(std::make_unique<Recorder>());
+      connections.push_back(Connection::accept(loop, fd, local, remote, *handlers.back(), {}, server_.server()));
+    });
+    auto plain_set = SocketSet::create(*Address::parse("127.0.0.1", 0), 1, 0);
+    Acceptor open(loop, *plain_set, 0, [&](int fd, const Address& local, const Address& remote) {
+      Connection::accept(loop, fd, local, remote, plain, {});
+    });
+    std::vector<Socket> peers;
+    for (int i = 0; i < kMany; ++i) {
+      const TlsSessionPtr client = client_.client();
+      client->handshake();
+      peers.push_back(Socket::connect((*sealed_set)->address().port()));
+      peers.back().send(client->wire().to_string());
+    }
+    Socket other = Socket::connect((*plain_set)->address().port());
+    other.send("hello");
+    run_until([&] { return plain.text == "hello"; });
+    EXPECT_LE(begun, kMany / 2);
+    // One that ends while it waits for its turn does not wait for its end.
+    ASSERT_EQ(connections.size(), size_t{kMany});
+    connections.back()->close(Close::kNow);
+    loop.run_once();
+    EXPECT_TRUE(handlers.back()->closed());
+    EXPECT_LT(begun, kMany - 1);
+    run_until([&] { return begun == kMany - 1; });
+    run_ready();
+    for (int i = 0; i < kMany - 1; ++i) EXPECT_FALSE(peers[i].recv_some().empty()) << i;
+  }
+  run_until([&] {
+    return plain.closed() && std::all_of(handlers.begin(), handlers.end(), [](const auto& h) { return h->closed(); });
+  });
+  event::set_clock_for_test(nullptr);
 }
 
 TEST_F(TlsConnection, APeerThatAsksForKeysAndReadsNothingIsBounded) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "net/tls_fixture.h"
+#include "support/heap.h"
 
 namespace outrigger::net {
 namespace {
@@ -85,6 +86,23 @@ TEST_F(TlsInMemory, TicketsComeWithTheFirstBytes) {
   give(*client, say("again"));
   EXPECT_EQ(read(*client), "again");
   EXPECT_EQ(cache.size(), 2u);
+}
+
+TEST_F(TlsInMemory, TicketsLeaveNoBufferBehind) {
+  const auto held_by_server = [&](size_t tickets) {
+    start(tickets);
+    shake_hands();
+    EXPECT_EQ(read(*server), "");
+    give(*client, say("hello"));
+    EXPECT_EQ(read(*client), "hello");
+    const size_t with = test::heap_in_use();
+    server = nullptr;
+    return with - test::heap_in_use();
+  };
+  held_by_server(2);  // what OpenSSL keeps for itself
+  const size_t without = held_by_server(0), with = held_by_server(2);
+  EXPECT_GT(without, 1024u);
+  EXPECT_LT(with, without + 4096);
 }
 
 TEST_F(TlsInMemory, NoTicketsWhereNoneAreAskedFor) {
