@@ -1,12 +1,14 @@
-// SharedText: an immutable string whose copies share it.
+// SharedText: an immutable string whose copies share it; 8 bytes while it is empty.
 //
 // Thread rule: a value; the text may be read from any thread.
 // Use:  SharedText bytes(std::move(string));  SharedText same = bytes;  same.text().size()
 #pragma once
 
-#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
+
+#include "base/by_value.h"
 
 namespace outrigger {
 
@@ -14,18 +16,18 @@ class SharedText {
  public:
   SharedText() = default;
   SharedText(std::string text)  // NOLINT: a string is one
-      : text_(text.empty() ? nullptr : std::make_shared<const std::string>(std::move(text))) {}
+      : text_(text.empty() ? ByValue<std::string>() : ByValue<std::string>(std::move(text))) {}
   const std::string& text() const {
     static const std::string kEmpty;
-    return text_ == nullptr ? kEmpty : *text_;
+    return text_ ? *text_ : kEmpty;
   }
   operator const std::string&() const { return text(); }  // NOLINT: likewise
-  bool empty() const { return text_ == nullptr; }
+  bool empty() const { return !text_; }
   bool operator==(std::string_view other) const { return text() == other; }
-  bool operator==(const SharedText& other) const { return text_ == other.text_ || text() == other.text(); }
+  bool operator==(const SharedText&) const = default;
 
  private:
-  std::shared_ptr<const std::string> text_;
+  ByValue<std::string> text_;
 };
 
 }  // namespace outrigger

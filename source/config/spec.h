@@ -19,6 +19,7 @@
 
 #include "base/boxed.h"
 #include "base/by_value.h"
+#include "base/shared_text.h"
 #include "base/socket_option.h"
 #include "config/extension.h"
 #include "config/health_spec.h"
@@ -237,7 +238,7 @@ struct EndpointAddressesSpec {
 
 struct EndpointSpec {
   AddressSpec address;
-  std::string hostname;
+  SharedText hostname;
   ByValue<EndpointCheckSpec> check;
   ByValue<EndpointAddressesSpec> addresses;
   ByValue<Metadata> metadata;

@@ -54,6 +54,7 @@ void ConnectUpstream::on_connected(net::Connection&) {
   worker_.shard().record(cluster_.stats().cx_connect_ms,
                          static_cast<double>(worker_.loop().now_ns() - started_ns_) / 1e6);
   if (sink_ == nullptr) return;
+  waiting_.on_addresses(connection_->remote().str(), connection_->local().str());
   Arena& arena = sink_->arena();
   auto* const head = arena.make<HeaderMap>(arena);
   if (head == nullptr) {

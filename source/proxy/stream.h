@@ -127,6 +127,7 @@ class Stream final : public StreamHandle,
   void leave();
   void on_pool_ready(upstream::PooledConnection& connection) override;
   void on_pool_failure(upstream::PoolFailure why, std::string_view details) override;
+  void on_addresses(std::string_view remote, std::string_view local) override;
   void send_upstream();
   void request_complete();
   // Why an attempt is over: the connection could not be made; the host reset it, and said that it had done nothing; it

@@ -273,9 +273,10 @@ void Stream::start_attempt() {
   }
   if (!enter(*picked.cluster)) return;
   if (match_.route->forward()->auto_host_rewrite && !host->host->hostname.empty())
-    route::rewrite_host(*headers_[kRequest], host->host->hostname, match_.route->forward()->append_x_forwarded_host);
+    route::rewrite_host(*headers_[kRequest], host->host->hostname.text(),
+                        match_.route->forward()->append_x_forwarded_host);
   info_.upstream_host = arena_.copy(host->text());
-  info_.upstream_remote_address = {};
+  info_.upstream_remote_address = info_.upstream_local_address = {};
   upstream_metadata_ = member_->metadata(*host);
   worker_.shard().add(member_->stats().rq_total);
   worker_.shard().inc(member_->stats().rq_active);
@@ -303,8 +304,7 @@ const route::Upgrade* Stream::termination() const {
 
 void Stream::on_pool_ready(upstream::PooledConnection& connection) {
   pool_ = nullptr;
-  const std::string_view remote = connection.remote_text();
-  info_.upstream_remote_address = remote.empty() ? info_.upstream_host : arena_.copy(remote);
+  on_addresses(connection.remote_text(), connection.local_text());
   upstream_ = &connection.start(upstream_sink_);
   upstream_end_sent_ = router_end_ && to_upstream_.empty() && upstream_trailers_ == nullptr && !upgrade_;
   head_sent_ = true;
@@ -313,6 +313,11 @@ void Stream::on_pool_ready(upstream::PooledConnection& connection) {
     add_websocket_key(*headers_[kRequest], worker_.loop());
   upstream_->encode_headers(*headers_[kRequest], upstream_end_sent_);
   if (!upstream_end_sent_ && upstream_ != nullptr) send_upstream();
+}
+
+void Stream::on_addresses(std::string_view remote, std::string_view local) {
+  info_.upstream_remote_address = remote.empty() ? info_.upstream_host : arena_.copy(remote);
+  info_.upstream_local_address = arena_.copy(local);
 }
 
 void Stream::on_pool_failure(upstream::PoolFailure why, std::string_view details) {

@@ -103,7 +103,7 @@ void text_row(const Row& row, std::string& out) {
       fmt::format_to(std::back_inserter(out), "{}::{}::{}::{}\n", row.name, entry.text(), what, value);
     };
     host_line("rq_active", entry.host->active_requests.load(std::memory_order_relaxed));
-    host_line("hostname", entry.host->hostname);
+    host_line("hostname", entry.host->hostname.text());
     host_line("health_flags", health_flags(entry));
     host_line("weight", entry.weight);
     if (entry.addresses != nullptr)
@@ -156,7 +156,7 @@ void json_row(const Row& row, JsonWriter& json) {
       for (const net::Address& address : entry.addresses->attempts) json_address(address, json);
       json.close(']');
     }
-    json.key("hostname").string(entry.host->hostname);
+    json.key("hostname").string(entry.host->hostname.text());
     json.key("stats").open('[').open('{').key("name").string("rq_active").key("type").string("GAUGE").key("value");
     json.string(std::to_string(entry.host->active_requests.load(std::memory_order_relaxed))).close('}').close(']');
     json_health(entry, json);

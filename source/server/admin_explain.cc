@@ -158,7 +158,7 @@ void write_hosts(const Explained& told, const proxy::LinkedCluster& linked, Json
   const std::vector<upstream::HostSet::Entry>& entries = hosts_of(told, hosts);
   for (size_t i = 0; i < std::min(entries.size(), kMaxHostsNamed); ++i) {
     const upstream::HostSet::Entry& entry = entries[i];
-    json.open('{').key("address").string(entry.text()).key("hostname").string(entry.host->hostname);
+    json.open('{').key("address").string(entry.text()).key("hostname").string(entry.host->hostname.text());
     json.key("healthy").boolean(entry.usable()).key("weight").number(entry.weight);
     json.key("active_requests").number(entry.host->active_requests.load(std::memory_order_relaxed));
     if (const Metadata* metadata = hosts.metadata(entry); metadata != nullptr)

@@ -77,6 +77,7 @@ void PooledConnection::on_connected(net::Connection&) {
   if (const uint64_t ms = cluster.cluster().spec().max_connection_duration_ms; ms != 0)
     cluster.loop().timers().arm(age_, ms);
   if (pool_.addresses_ != nullptr) remote_text_ = connection_->remote().str();
+  local_text_ = connection_->local().str();
   make_codec();
   pool_.settle(*this);
 }

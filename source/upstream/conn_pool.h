@@ -44,6 +44,8 @@ class PoolClient : public ListNode<PoolWaitTag> {
   // kOverflow comes from inside acquire(). `details`: of kOverflow what the log says, else why TLS failed, if it did;
   // valid for the call.
   virtual void on_pool_failure(PoolFailure why, std::string_view details) = 0;
+  // "ip:port" of the connection that it has got, for logs; valid for the call. `remote` empty: the host's only one.
+  virtual void on_addresses(std::string_view /*remote*/, std::string_view /*local*/) {}
 
  protected:
   ~PoolClient() = default;
@@ -59,9 +61,9 @@ class PooledConnection final : public net::ConnectionHandler,
   // Begins a stream; once per hand-out. Its end gives its room back.
   http::CodecStream& start(http::StreamSink& sink);
   const Host& host() const;
-  const net::Address& local() const { return connection_->local(); }
   // Which of its host's addresses it has; empty: the host has one.
   std::string_view remote_text() const { return remote_text_; }
+  std::string_view local_text() const { return local_text_; }
 
  private:
   friend class HostPool;
@@ -84,7 +86,7 @@ class PooledConnection final : public net::ConnectionHandler,
   std::unique_ptr<http::Codec> codec_;
   std::shared_ptr<const TlsContext> tls_;
   event::Timeout idle_timeout_, age_;
-  std::string remote_text_;
+  std::string remote_text_, local_text_;
   int64_t started_ns_ = 0;
   uint32_t requests_ = 0;  // ever begun
   uint32_t streams_ = 0;   // begun and not over

@@ -16,6 +16,7 @@
 
 #include "base/by_value.h"
 #include "base/name.h"
+#include "base/shared_text.h"
 #include "config/spec.h"
 #include "net/connect_race.h"
 
@@ -47,7 +48,7 @@ struct HostAddresses {
 struct Host {
   net::Address address;                    // where it is, unless its entry has addresses
   std::string text;                        // "1.2.3.4:80"; of LOGICAL_DNS "name:port"
-  std::string hostname;                    // for auto_host_rewrite; may be empty
+  SharedText hostname;                     // for auto_host_rewrite; may be empty
   std::unique_ptr<const HostCheck> check;  // nullptr: nothing differs
   // Requests under way from all workers, for least request. Relaxed: an estimate is enough.
   std::atomic<uint32_t> active_requests{0};

@@ -84,8 +84,9 @@ load_assignment:
   want.discovery = ClusterSpec::Discovery::kStrictDns;
   want.endpoints = {
       .cluster_name = "names",
-      .endpoints = {{.address = {AddressSpec::Kind::kHostname, "backend.example", 80}, .hostname = "h", .weight = 7},
-                    {.address = {.host = "::1", .port = 80}}}};
+      .endpoints = {
+          {.address = {AddressSpec::Kind::kHostname, "backend.example", 80}, .hostname = std::string("h"), .weight = 7},
+          {.address = {.host = "::1", .port = 80}}}};
   want.lb = ClusterSpec::Lb::kLeastRequest;
   want.least_request_choice_count = 3;
   want.connect_timeout_ms = 250;

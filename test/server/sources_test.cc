@@ -163,7 +163,7 @@ class Dns : public testing::Test {
               std::string address = e.address.host + ":" + std::to_string(e.address.port);
               if (e.addresses) {
                 for (const auto& more : e.addresses->more) address += " " + more.host;
-                address += " of " + e.addresses->name + " " + e.hostname;
+                address += " of " + e.addresses->name + " " + e.hostname.text();
               }
               told.addresses.push_back(std::move(address));
             }

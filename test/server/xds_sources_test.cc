@@ -220,9 +220,13 @@ TEST_P(XdsSources, ANameIsAnotherResourceInEachSource) {
     EXPECT_TRUE(answer(proxy, "main", "blue"));
     two("1", "1");
     EXPECT_TRUE(answer(proxy, "other", "green"));
-    const std::string dump = proxy.admin("/config_dump").body;
-    EXPECT_NE(dump.find("\"config_source\": \"xds_a\""), std::string::npos) << dump;
-    EXPECT_NE(dump.find("\"config_source\": \"xds_b\""), std::string::npos) << dump;
+    std::string dump;
+    const auto told = [&] {  // the status comes apart from the routes
+      dump = proxy.admin("/config_dump").body;
+      return dump.find("\"config_source\": \"xds_a\"") != std::string::npos &&
+             dump.find("\"config_source\": \"xds_b\"") != std::string::npos;
+    };
+    EXPECT_TRUE(wait_until(told)) << dump;
   }
   // And so they are remembered.
   a_.stop();

@@ -340,7 +340,7 @@ TEST(Subsets, MatchesAreMergedByKeyAndTheSecondWins) {
 
 TEST(Subsets, AnEndpointWithoutMetadataIsNoLargerThanItWas) {
   EXPECT_EQ(sizeof(HostEntry), 24u + sizeof(HostEntry::addresses));
-  EXPECT_EQ(sizeof(config::EndpointSpec), 104u + sizeof(config::EndpointSpec::addresses));
+  EXPECT_EQ(sizeof(config::EndpointSpec), 80u + sizeof(config::EndpointSpec::addresses));
 }
 
 }  // namespace
