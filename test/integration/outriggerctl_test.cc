@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "support/certificates.h"
 #include "support/fake_upstream.h"
@@ -213,6 +214,27 @@ TEST_F(Ctl, DiffComparesFilesAndRunningProxies) {
   const Json moved = ctl({"diff", "-o", "json", kQuickstart + "/config", same}).json();
   EXPECT_EQ(moved["equal"], false);
   EXPECT_GT(moved["resources"].size(), 4u);
+}
+
+TEST_F(Ctl, DiffKeepsTheSameNameOfTwoSourcesApart) {
+  std::string text = "static_resources:\n  clusters:\n";
+  for (const std::string source : {"a", "b"}) {
+    const std::string path =
+        file(source + ".yaml",
+             "resources: [{'@type': type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment, cluster_name: "
+             "e}]\n");
+    text += "  - {name: " + source +
+            ", type: EDS, connect_timeout: 1s, eds_cluster_config: {service_name: e, eds_config: " +
+            "{resource_api_version: V3, path_config_source: {path: " + path + "}}}}\n";
+  }
+  ProxyProcess proxy(text);
+  ASSERT_TRUE(proxy.started() && proxy.wait_ready()) << proxy.output();
+  const std::string running = "http://127.0.0.1:" + std::to_string(proxy.admin_port());
+  const Json differs = ctl({"diff", "-o", "json", running, file("none.yaml", "static_resources: {}\n")}).json();
+  std::set<std::string> names;
+  for (const Json& one : differs["resources"]) names.insert(one["resource"].get<std::string>());
+  const std::string eds = "ClusterLoadAssignment/e from ";
+  EXPECT_EQ(names, (std::set<std::string>{"Cluster/a", "Cluster/b", eds + (dir_ / "a.yaml"), eds + (dir_ / "b.yaml")}));
 }
 
 TEST_F(Ctl, DumpIsATableOrAllOfIt) {

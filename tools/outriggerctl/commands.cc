@@ -277,7 +277,8 @@ int explain(const Output& out, const ExplainOptions& options) {
 
 namespace {
 
-// By "Cluster/backend". `bytes` tell apart what only differs in what is not shown.
+// By "Cluster/backend", or "ClusterLoadAssignment/backend from SOURCE" where another source has one of that name too.
+// `bytes` tell apart what only differs in what is not shown.
 struct Side {
   struct One {
     Json shown;
@@ -292,6 +293,7 @@ bool read_running(const std::string& admin, Side& side, int& code) {
   Json dump;
   if (!get_json(admin, "/config_dump", dump, code)) return false;
   static constexpr const char* kFields[] = {"cluster", "listener", "route_config", "endpoint_config", "secret"};
+  std::map<std::string, std::map<std::string, Json>> by_source;  // each name may be another resource in each source
   for_each_resource(dump, [&](const Json&, const std::string&, const Json& entry, const Json& live) {
     for (const char* field : kFields) {
       if (!live.contains(field) || !live[field].is_object()) continue;
@@ -299,9 +301,12 @@ bool read_running(const std::string& admin, Side& side, int& code) {
       const std::string type_url = text_of(shown, "@type");
       shown.erase("@type");
       const std::string name = fmt::format("{}/{}", config::short_type(type_url), text_of(entry, "name"));
-      side.resources[name].shown = std::move(shown);
+      by_source[name][text_of(entry, "config_source")] = std::move(shown);
     }
   });
+  for (auto& [name, sources] : by_source)
+    for (auto& [source, shown] : sources)
+      side.resources[sources.size() == 1 || source.empty() ? name : name + " from " + source].shown = std::move(shown);
   return true;
 }
 
