@@ -29,25 +29,15 @@ config::RetryPolicySpec retries(uint32_t count) {
 class Aggregate : public ::testing::Test {
  protected:
   void serve(config::ClusterSpec p = eds_cluster("p")) {
-    RouteTableSpec routes = table("t", {"g"});
-    routes.virtual_hosts[0].routes[0].match.path.value = "/";
+    RouteTableSpec routes = all_to("g");
     std::get<config::ForwardSpec>(routes.virtual_hosts[0].routes[0].action).retry = retries(1);
-    accept(std::move(p));
-    accept(endpoints("p", {primary.port()}));
-    accept(static_cluster("s", secondary.port()));
-    accept(aggregate_cluster("g", {"p", "s"}));
-    accept(std::move(routes));
-    accept(listener("main", "t"));
-    plane.publish();
+    plane.accept(std::move(p));
+    plane.accept(endpoints("p", {primary.port()}));
+    plane.accept(static_cluster("s", secondary.port()));
+    plane.accept(aggregate_cluster("g", {"p", "s"}));
+    plane.accept(std::move(routes));
+    plane.update(listener("main", "t"));
     ASSERT_NE(plane.port(), 0);
-  }
-  void accept(config::Spec spec) {
-    const auto verdict = plane.accept(std::move(spec));
-    ASSERT_TRUE(verdict.has_value()) << verdict.error().detail;
-  }
-  void update(config::Spec spec) {
-    accept(std::move(spec));
-    plane.publish();
   }
 
   FakeUpstream primary{answers("primary")}, secondary{answers("secondary")};
@@ -57,19 +47,19 @@ class Aggregate : public ::testing::Test {
 TEST_F(Aggregate, TheFirstMemberWithHostsTakesTheRequests) {
   serve();
   for (int i = 0; i < 5; ++i) EXPECT_EQ(http_get(plane.port(), "/").body, "primary");
-  update(endpoints("p", {}));
+  plane.update(endpoints("p", {}));
   EXPECT_EQ(http_get(plane.port(), "/").body, "secondary");
-  update(endpoints("p", {primary.port()}));
+  plane.update(endpoints("p", {primary.port()}));
   EXPECT_EQ(http_get(plane.port(), "/").body, "primary");
   // Stats are the members'.
   EXPECT_EQ(plane.stat("cluster.p.upstream_rq_total"), 6u);
   EXPECT_EQ(plane.stat("cluster.p.upstream_rq_2xx"), 6u);
   EXPECT_EQ(plane.stat("cluster.s.upstream_rq_total"), 1u);
   EXPECT_EQ(plane.stat("cluster.g.upstream_rq_total"), 0u);
-  update(endpoints("p", {}));
+  plane.update(endpoints("p", {}));
   config::ClusterSpec empty = static_cluster("s");
   empty.endpoints.endpoints.clear();
-  update(empty);
+  plane.update(empty);
   EXPECT_EQ(http_get(plane.port(), "/").status(), 503);
   EXPECT_EQ(plane.stat("cluster.g.upstream_cx_none_healthy"), 1u);
 }
@@ -79,7 +69,7 @@ TEST_F(Aggregate, WhatTheHealthyHostsCannotBearGoesOnAndNothingToTheUnhealthy) {
   FakeUpstream sick(answers("sick"));
   EndpointsSpec half = endpoints("p", {primary.port(), sick.port()});
   half.endpoints[1].healthy = false;
-  update(half);
+  plane.update(half);
   std::map<std::string, int> counts;
   test::HttpClient client(plane.port());
   for (int i = 0; i < 400; ++i) ++counts[client.get("/").body];
@@ -88,24 +78,23 @@ TEST_F(Aggregate, WhatTheHealthyHostsCannotBearGoesOnAndNothingToTheUnhealthy) {
   EXPECT_NEAR(counts["secondary"], 120, 60);
   // All of the first are unhealthy: the second takes everything, and no panic sends any to the first.
   half.endpoints[0].healthy = false;
-  update(half);
+  plane.update(half);
   for (int i = 0; i < 20; ++i) EXPECT_EQ(client.get("/").body, "secondary");
 }
 
 TEST_F(Aggregate, NestedAggregatesAndAMemberThatBecomesOne) {
   serve();
-  update(aggregate_cluster("outer", {"g"}));
-  RouteTableSpec routes = table("t", {"outer"});
-  routes.virtual_hosts[0].routes[0].match.path.value = "/";
-  update(routes);
+  plane.update(aggregate_cluster("outer", {"g"}));
+  RouteTableSpec routes = all_to("outer");
+  plane.update(routes);
   EXPECT_EQ(http_get(plane.port(), "/").body, "primary");
-  update(endpoints("p", {}));
+  plane.update(endpoints("p", {}));
   EXPECT_EQ(http_get(plane.port(), "/").body, "secondary");
   FakeUpstream third(answers("third"));
-  accept(static_cluster("third", third.port()));
-  update(aggregate_cluster("p", {"third"}));
+  plane.accept(static_cluster("third", third.port()));
+  plane.update(aggregate_cluster("p", {"third"}));
   EXPECT_EQ(http_get(plane.port(), "/").body, "third");
-  update(aggregate_cluster("g", {"s", "p"}));
+  plane.update(aggregate_cluster("g", {"s", "p"}));
   EXPECT_EQ(http_get(plane.port(), "/").body, "secondary");
 }
 
@@ -118,7 +107,7 @@ TEST_F(Aggregate, ARetryGoesWhereTheHostsAreThenAndCountsWithTheAggregate) {
   test::HttpClient client(plane.port());
   client.send(test::request_bytes("GET", "/", {{"host", "h"}}));
   ASSERT_TRUE(primary.wait_for_requests(1));
-  update(endpoints("p", {}));
+  plane.update(endpoints("p", {}));
   primary.release();
   EXPECT_EQ(client.read_response().body, "secondary");
   EXPECT_EQ(plane.stat("cluster.g.upstream_rq_retry"), 1u);
@@ -133,7 +122,7 @@ TEST_F(Aggregate, ARetryIntoAFullMemberIsToldSoAndTheBudgetsAreGivenBack) {
   serve();
   config::ClusterSpec full = static_cluster("s", secondary.port());
   full.max_requests = 0;
-  update(full);
+  plane.update(full);
   std::atomic<bool> broken{true};
   primary.set_handler([&](Exchange& e) {
     if (broken) e.stall();
@@ -142,14 +131,14 @@ TEST_F(Aggregate, ARetryIntoAFullMemberIsToldSoAndTheBudgetsAreGivenBack) {
   test::HttpClient client(plane.port());
   client.send(test::request_bytes("GET", "/", {{"host", "h"}}));
   ASSERT_TRUE(primary.wait_for_requests(1));
-  update(endpoints("p", {}));
+  plane.update(endpoints("p", {}));
   primary.release();
   const HttpMessage answer = client.read_response();
   EXPECT_EQ(answer.status(), 503);
   EXPECT_EQ(answer.header("x-envoy-overloaded"), "true");
   EXPECT_EQ(plane.stat("cluster.s.upstream_rq_pending_overflow"), 1u);
   broken = false;
-  update(endpoints("p", {primary.port()}));
+  plane.update(endpoints("p", {primary.port()}));
   EXPECT_EQ(client.get("/").body, "primary");
 }
 
@@ -171,7 +160,7 @@ TEST_F(Aggregate, BreakersAreTheMembersAndRetriesTheAggregates) {
 
   config::ClusterSpec group = aggregate_cluster("g", {"p", "s"});
   group.max_retries = 0;
-  update(group);
+  plane.update(group);
   primary.set_handler([](Exchange& e) { e.respond(503); });
   EXPECT_EQ(http_get(plane.port(), "/").status(), 503);
   EXPECT_EQ(plane.stat("cluster.g.upstream_rq_retry_overflow"), 1u);
@@ -186,7 +175,7 @@ TEST_F(Aggregate, ARequestUnderWayOutlivesTheAggregateAndItsMembers) {
   test::HttpClient client(plane.port());
   client.send(test::request_bytes("GET", "/", {{"host", "h"}}));
   ASSERT_TRUE(primary.wait_for_requests(1));
-  accept(table("t", {}));
+  plane.accept(table("t", {}));
   for (const char* name : {"g", "p", "s"}) plane.remove(config::ResourceType::kCluster, name);
   plane.publish();
   primary.release();

@@ -19,13 +19,10 @@ class ConnectionLife : public ::testing::Test {
  protected:
   void serve(const std::function<void(config::HcmSpec&, config::ClusterSpec&)>& more) {
     config::ClusterSpec cluster = static_cluster("up", host.port());
-    config::RouteTableSpec all = table("t", {"up"});
-    all.virtual_hosts[0].routes[0].match.path.value = "/";
+    config::RouteTableSpec all = all_to("up");
     config::ListenerSpec front = listener("main", "t");
     more(front.filter_chains[0].hcm, cluster);
-    for (const config::Spec& spec : std::initializer_list<config::Spec>{cluster, all, front})
-      ASSERT_TRUE(plane.accept(spec).has_value());
-    plane.publish();
+    for (const config::Spec& spec : std::initializer_list<config::Spec>{cluster, all, front}) plane.update(spec);
   }
   test::H2Peer h2_client() {
     test::H2Peer client(Socket::connect(plane.port()));

@@ -65,10 +65,8 @@ class Limits : public ::testing::Test {
     return spec;
   }
   void serve(ListenerSpec front) {
-    ASSERT_TRUE(plane.accept(static_cluster("up", upstream.port())));
-    const auto verdict = plane.accept(std::move(front));
-    ASSERT_TRUE(verdict.has_value()) << verdict.error().detail;
-    plane.publish();
+    plane.accept(static_cluster("up", upstream.port()));
+    plane.update(std::move(front));
   }
   // A client that has been let through to the host.
   std::pair<Socket, Socket> through() {
@@ -108,8 +106,7 @@ TEST_F(Limits, ConnectionsOfOldVersionsCountAndAreCutByNobody) {
   auto first = through(), second = through();
   ListenerSpec changed = tcp(1);
   changed.filter_chains[0].tcp->idle_timeout_ms = 1'234'000;
-  ASSERT_TRUE(plane.accept(changed));
-  plane.publish();
+  plane.update(changed);
   first.first.send("on");
   EXPECT_EQ(first.second.recv_exactly(2), "on");
   first.first.close();
@@ -117,8 +114,7 @@ TEST_F(Limits, ConnectionsOfOldVersionsCountAndAreCutByNobody) {
   EXPECT_TRUE(counted(kActive, 1));
   EXPECT_EQ(Socket::connect(plane.port()).recv_to_eof(), "");  // one is there still, and one may be
   EXPECT_TRUE(counted(kLimited, 1));
-  ASSERT_TRUE(plane.accept(tcp(2)));
-  plane.publish();
+  plane.update(tcp(2));
   auto third = through();
   EXPECT_EQ(plane.stat(kActive), 2u);
 }
@@ -134,16 +130,15 @@ TEST_F(Limits, ARefusedConnectionIsKeptForItsDelayAndNotRead) {
   EXPECT_NE(refused.end(), Socket::End::kTimeout);  // FIN, or RST since nobody has read it
   EXPECT_EQ(plane.stat(kActive), 1u);
   // The worker's end does not wait for it.
-  ASSERT_TRUE(plane.accept(tcp(1, 3'600'000)));
-  plane.publish();
+  plane.update(tcp(1, 3'600'000));
   Socket last = Socket::connect(plane.port());
   EXPECT_TRUE(counted(kLimited, 2));
 }
 
 TEST_F(Limits, ComesBeforeHttpToo) {
   test::FakeUpstream http_upstream([](test::Exchange& exchange) { exchange.respond(200, "ok"); });
-  ASSERT_TRUE(plane.accept(static_cluster("web", http_upstream.port())));
-  ASSERT_TRUE(plane.accept(table("t", {"web"})));
+  plane.accept(static_cluster("web", http_upstream.port()));
+  plane.accept(table("t", {"web"}));
   ListenerSpec front = listener("main", "t");
   front.filter_chains[0].connection_limit = {.stat_prefix = "few", .max_connections = 1};
   serve(front);

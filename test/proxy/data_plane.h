@@ -5,6 +5,8 @@
 //       plane.accept(new_table);  plane.publish();    // returns when the worker has it
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <future>
 #include <memory>
 #include <thread>
@@ -47,8 +49,11 @@ class DataPlane {
     released_.clear();
   }
 
-  // Stages a resource; the Store's own answer.
-  Result<void> accept(config::Spec spec) { return store_.accept(std::move(spec), {}, Source::kXds); }
+  // Stages a resource, which must be good.
+  void accept(config::Spec spec) {
+    const auto verdict = store_.accept(std::move(spec), {}, Source::kXds);
+    if (!verdict.has_value()) ADD_FAILURE() << verdict.error().detail;
+  }
   void remove(config::ResourceType type, std::string_view name) { store_.remove(type, name, Source::kXds); }
 
   // Assembles and hands the snapshot to the worker, as the builder does.
@@ -58,6 +63,11 @@ class DataPlane {
     run([&] { worker_->adopt(snapshot); });
     const std::lock_guard lock(mutex_);
     released_.clear();
+  }
+
+  void update(config::Spec spec) {
+    accept(std::move(spec));
+    publish();
   }
 
   uint16_t port(std::string_view listener = "main") {

@@ -53,10 +53,9 @@ class GrpcProxy : public ::testing::Test {
     chain.hcm.enable_trailers = true;
     if (hcm) hcm(chain.hcm);
     listener.filter_chains.push_back(chain);
-    ASSERT_TRUE(plane.accept(cluster).has_value());
-    ASSERT_TRUE(plane.accept(table).has_value());
-    ASSERT_TRUE(plane.accept(listener).has_value());
-    plane.publish();
+    plane.accept(cluster);
+    plane.accept(table);
+    plane.update(listener);
   }
   H2Peer accept() {
     H2Peer peer(upstream.accept());
@@ -231,8 +230,7 @@ TEST_F(GrpcProxy, RoutesForGrpcOnly) {
   other.action = config::DirectResponseSpec{.status = 200, .body = "other"};
   host.routes = {grpc, other};
   table.virtual_hosts = {host};
-  ASSERT_TRUE(plane.accept(table).has_value());
-  plane.publish();
+  plane.update(table);
   test::HttpClient http(plane.port());
   http.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
   EXPECT_EQ(http.read_response().body, "other");

@@ -44,10 +44,9 @@ class H2Downstream : public ::testing::Test {
     chain.hcm.codec = codec;
     if (more) more(chain.hcm);
     listener.filter_chains.push_back(chain);
-    ASSERT_TRUE(plane.accept(cluster).has_value());
-    ASSERT_TRUE(plane.accept(table).has_value());
-    ASSERT_TRUE(plane.accept(listener).has_value());
-    plane.publish();
+    plane.accept(cluster);
+    plane.accept(table);
+    plane.update(listener);
   }
 
   test::FakeUpstream upstream{

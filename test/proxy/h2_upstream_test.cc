@@ -60,10 +60,9 @@ class H2Upstream : public ::testing::Test {
              std::optional<config::RetryPolicySpec> retry = {}) {
     config::ClusterSpec cluster = cluster_to("up", listener.port(), Upstream::kHttp2);
     if (more) more(cluster);
-    ASSERT_TRUE(plane.accept(cluster).has_value());
-    ASSERT_TRUE(plane.accept(table_to("up", std::move(retry))).has_value());
-    ASSERT_TRUE(plane.accept(listener_with("main", "up")).has_value());
-    plane.publish();
+    plane.accept(cluster);
+    plane.accept(table_to("up", std::move(retry)));
+    plane.update(listener_with("main", "up"));
   }
   // The proxy's connection; it has been given SETTINGS.
   H2Peer accept(const std::string& settings = h2::settings()) {
@@ -257,8 +256,7 @@ TEST_F(H2Upstream, ConnectionsEndByAgeAndByRequests) {
   EXPECT_EQ(plane.stat("cluster.up.upstream_cx_max_requests"), 2u);
   config::ClusterSpec aging = cluster_to("up", listener.port(), Upstream::kHttp2);
   aging.max_connection_duration_ms = 20;
-  ASSERT_TRUE(plane.accept(aging).has_value());
-  plane.publish();
+  plane.update(aging);
   client.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
   H2Peer peer = accept();
   ASSERT_TRUE(peer.read_head(1));
@@ -308,8 +306,7 @@ TEST_F(H2Upstream, TheVersionChangesInPlace) {
   client.socket.send(h2::headers(1, h2::get("/1")));
   H2Peer old = accept();
   ASSERT_TRUE(old.read_head(1));
-  ASSERT_TRUE(plane.accept(cluster_to("up", listener.port(), Upstream::kHttp1)).has_value());
-  plane.publish();
+  plane.update(cluster_to("up", listener.port(), Upstream::kHttp1));
   client.socket.send(h2::headers(3, h2::get("/3")));
   test::Socket http1 = listener.accept();
   EXPECT_EQ(http1.recv_until("\r\n"), "GET /3 HTTP/1.1\r\n");
@@ -327,13 +324,12 @@ class EveryPair : public ::testing::TestWithParam<std::tuple<bool, bool, bool>> 
   bool http2_client() const { return std::get<0>(GetParam()); }
   bool tls() const { return std::get<2>(GetParam()); }
   void SetUp() override {
-    ASSERT_TRUE(plane.accept(cluster_to("end", upstream.port(), Upstream::kHttp1)).has_value());
-    ASSERT_TRUE(plane.accept(table_to("end")).has_value());
+    plane.accept(cluster_to("end", upstream.port(), Upstream::kHttp1));
+    plane.accept(table_to("end"));
     const auto serve = [&](const std::string& name, const std::string& table) {
       config::ListenerSpec listener = listener_with(name, table);
       if (tls()) listener.filter_chains[0].tls = server_tls({ca.issue(name, {"DNS:" + name + ".example"})});
-      ASSERT_TRUE(plane.accept(listener).has_value());
-      plane.publish();
+      plane.update(listener);
     };
     serve("hop", "end");
     const bool http2 = std::get<1>(GetParam());
@@ -342,8 +338,8 @@ class EveryPair : public ::testing::TestWithParam<std::tuple<bool, bool, bool>> 
       hop.tls = client_tls(ca.pem(), "hop.example");
       hop.tls->auto_sni_san_validation = true;
     }
-    ASSERT_TRUE(plane.accept(hop).has_value());
-    ASSERT_TRUE(plane.accept(table_to("hop")).has_value());
+    plane.accept(hop);
+    plane.accept(table_to("hop"));
     serve("main", "hop");
   }
   test::Socket connect() {

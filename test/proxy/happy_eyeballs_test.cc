@@ -6,6 +6,7 @@
 #include "proxy/tunnel_end.h"
 #include "support/fake_upstream.h"
 #include "support/http_client.h"
+#include "support/temp_dir.h"
 #include "support/tls_tunnel.h"
 
 namespace outrigger::proxy {
@@ -38,22 +39,25 @@ class ManyAddresses : public ::testing::Test {
     spec.endpoints.endpoints = {host_at({at(test::refused_port(), "::1"), at(port)})};
     return spec;
   }
-  void accept(config::Spec spec) {
-    const auto verdict = plane.accept(std::move(spec));
-    ASSERT_TRUE(verdict.has_value()) << verdict.error().detail;
+  void serve(config::ClusterSpec cluster, config::ListenerSpec front = listener("main", "t")) {
+    plane.accept(std::move(cluster));
+    serve(all_to("up"), std::move(front));
   }
-  void serve(config::ClusterSpec cluster) {
-    accept(std::move(cluster));
-    config::RouteTableSpec all = table("t", {"up"});
-    all.virtual_hosts[0].routes[0].match.path.value = "/";
-    accept(all);
-    accept(listener("main", "t"));
-    plane.publish();
+  void serve(config::RouteTableSpec routes, config::ListenerSpec front = listener("main", "t")) {
+    plane.accept(std::move(routes));
+    plane.update(std::move(front));
+  }
+  static config::RouteTableSpec connect_ends_here() {
+    config::RouteTableSpec routes = table("t", {"up"});
+    routes.virtual_hosts[0].routes[0].match.path = {.kind = config::PathMatchSpec::Kind::kConnect, .value = {}};
+    std::get<config::ForwardSpec>(routes.virtual_hosts[0].routes[0].action).upgrades = {
+        {.type = "connect", .terminate = true}};
+    return routes;
   }
   int status() { return test::http_get(plane.port(), "/").status(); }
   uint64_t stat(const std::string& name) { return plane.stat("cluster.up." + name); }
 
-  DataPlane plane;
+  DataPlane plane{true};
 };
 
 TEST_F(ManyAddresses, Http1) {
@@ -95,13 +99,12 @@ TEST_F(ManyAddresses, Tls) {
 
 TEST_F(ManyAddresses, TcpProxy) {
   ListenSocket host;
-  accept(cluster_to(host.port()));
+  plane.accept(cluster_to(host.port()));
   config::ListenerSpec front = listener("main", "");
   front.filter_chains[0].tcp.emplace();
   front.filter_chains[0].tcp->stat_prefix = "t";
   front.filter_chains[0].tcp->targets = {{"up", 1}};
-  accept(front);
-  plane.publish();
+  plane.update(front);
   Socket client = Socket::connect(plane.port());
   client.send("hello");
   EXPECT_EQ(host.accept().recv_exactly(5), "hello");
@@ -110,18 +113,47 @@ TEST_F(ManyAddresses, TcpProxy) {
 
 TEST_F(ManyAddresses, ConnectThatEndsHere) {
   ListenSocket host;
-  accept(cluster_to(host.port()));
-  config::RouteTableSpec routes = table("t", {"up"});
-  routes.virtual_hosts[0].routes[0].match.path = {.kind = config::PathMatchSpec::Kind::kConnect, .value = {}};
-  std::get<config::ForwardSpec>(routes.virtual_hosts[0].routes[0].action).upgrades = {
-      {.type = "connect", .terminate = true}};
-  accept(routes);
-  accept(listener("main", "t"));
-  plane.publish();
+  plane.accept(cluster_to(host.port()));
+  serve(connect_ends_here());
   Socket client = Socket::connect(plane.port());
   client.send("CONNECT far:1 HTTP/1.1\r\nhost: far:1\r\n\r\nhello");
   EXPECT_EQ(client.recv_until("\r\n\r\n").substr(0, 12), "HTTP/1.1 200");
   EXPECT_EQ(host.accept().recv_exactly(5), "hello");
+}
+
+TEST_F(ManyAddresses, AccessLogsTellBothEndsOfTheConnectionThatWasTaken) {
+  test::TempDir dir;
+  config::ListenerSpec front = listener("main", "t");
+  front.filter_chains[0].hcm.access_logs = {
+      {.path = dir / "log", .format = "%UPSTREAM_LOCAL_ADDRESS% to %UPSTREAM_REMOTE_ADDRESS%\n"}};
+  ListenSocket host;
+  std::string expected;
+  const auto logged_when_closed = [&](Socket& taken) {
+    expected +=
+        "127.0.0.1:" + std::to_string(taken.peer_port()) + " to 127.0.0.1:" + std::to_string(host.port()) + "\n";
+    taken.close();
+    return test::wait_until([&] {
+      plane.flush_logs();
+      return test::read_file(dir / "log") == expected;
+    });
+  };
+  serve(cluster_to(host.port()), front);
+  test::HttpClient client(plane.port());
+  client.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+  {
+    Socket taken = host.accept();
+    taken.recv_until("\r\n\r\n");
+    taken.send(test::response_bytes(200));
+    EXPECT_EQ(client.read_response().status(), 200);
+    EXPECT_TRUE(logged_when_closed(taken)) << test::read_file(dir / "log");
+  }
+  serve(connect_ends_here(), front);
+  Socket tunnel = Socket::connect(plane.port());
+  tunnel.send("CONNECT far:1 HTTP/1.1\r\nhost: far:1\r\n\r\n");
+  EXPECT_EQ(tunnel.recv_until("\r\n\r\n").substr(0, 12), "HTTP/1.1 200");
+  Socket taken = host.accept();
+  tunnel.close();
+  EXPECT_TRUE(logged_when_closed(taken)) << test::read_file(dir / "log");
 }
 
 TEST_F(ManyAddresses, NoneAnswers) {
@@ -133,8 +165,7 @@ TEST_F(ManyAddresses, NoneAnswers) {
   test::SilentSocket silent;
   cluster.endpoints.endpoints = {host_at({at(silent.port()), at(test::refused_port(), "::1")})};
   cluster.connect_timeout_ms = 50;
-  accept(cluster);
-  plane.publish();
+  plane.update(cluster);
   EXPECT_EQ(status(), 503);
   EXPECT_EQ(stat("upstream_cx_connect_timeout"), 1u);
 }
@@ -171,8 +202,7 @@ TEST_F(ManyAddresses, ChecksGoToTheFirst) {
   ASSERT_EQ(targets[0].hosts.size(), 1u);
   EXPECT_EQ(targets[0].hosts[0].address.str(), "[::1]:" + std::to_string(test::refused_port()));
   cluster.endpoints.endpoints.front().check = config::EndpointCheckSpec{.port = 99};
-  accept(cluster);
-  plane.publish();
+  plane.update(cluster);
   EXPECT_EQ(plane.store().take_health_targets().at(0).hosts.at(0).address.str(), "[::1]:99");
 }
 
@@ -222,8 +252,7 @@ TEST_F(ManyAddresses, TheOrderIsTheClusters) {
   EXPECT_EQ(entry.addresses->attempts[1].port(), other.port());
   EXPECT_TRUE(entry.address().is_v6()) << "it is called as it was given";
   cluster.first_family_count = 1;
-  accept(cluster);
-  plane.publish();
+  plane.update(cluster);
   const auto& again = plane.store().live()->clusters.find("up")->hosts->all().at(0);
   EXPECT_TRUE(again.addresses->attempts[1].is_v6());
   EXPECT_EQ(status(), 200);

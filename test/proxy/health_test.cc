@@ -26,18 +26,11 @@ config::ClusterSpec checked_cluster() {
 
 class HealthOfHosts : public ::testing::Test {
  protected:
-  void accept(config::Spec spec) {
-    const auto verdict = plane.accept(std::move(spec));
-    ASSERT_TRUE(verdict.has_value()) << verdict.error().detail;
-  }
   void serve_http(config::ClusterSpec cluster, std::vector<uint16_t> ports) {
-    accept(std::move(cluster));
-    accept(endpoints("up", std::move(ports)));
-    config::RouteTableSpec all = table("t", {"up"});
-    all.virtual_hosts[0].routes[0].match.path.value = "/";
-    accept(all);
-    accept(listener("main", "t"));
-    plane.publish();
+    plane.accept(std::move(cluster));
+    plane.accept(endpoints("up", std::move(ports)));
+    plane.accept(all_to("up"));
+    plane.update(listener("main", "t"));
   }
   // As the health checker does; the host is known once the checks are asked for.
   void find(uint16_t port, uint8_t health) {
@@ -79,8 +72,7 @@ TEST_F(HealthOfHosts, AHealthyHostThatIsRemovedServesUntilItFails) {
   serve_http(checked_cluster(), {a.port()});
   find(a.port(), 0);
   EXPECT_EQ(status(), 200);
-  accept(endpoints("up", {}));
-  plane.publish();
+  plane.update(endpoints("up", {}));
   EXPECT_EQ(status(), 200);
   EXPECT_EQ(plane.stat("cluster.up.membership_total"), 1u);
   find(a.port(), upstream::kFailedCheck);
@@ -96,8 +88,7 @@ TEST_F(HealthOfHosts, UnlessThatIsIgnored) {
   serve_http(cluster, {a.port()});
   find(a.port(), 0);
   EXPECT_EQ(status(), 200);
-  accept(endpoints("up", {}));
-  plane.publish();
+  plane.update(endpoints("up", {}));
   EXPECT_EQ(status(), 503);
 }
 
@@ -112,8 +103,7 @@ TEST_F(HealthOfHosts, ARemovedHostsIdleConnectionsCloseAndBusyOnesFinish) {
   ASSERT_TRUE(a.wait_for_requests(1));
   EXPECT_EQ(status(), 200);
   EXPECT_EQ(a.open(), 2u);
-  accept(endpoints("up", {}));
-  plane.publish();
+  plane.update(endpoints("up", {}));
   EXPECT_TRUE(a.wait_for_open(1)) << "the idle one goes at once";
   EXPECT_EQ(status(), 503);
   a.release();
@@ -153,8 +143,7 @@ TEST_F(HealthOfHosts, ARemovedHostsHttp2StreamsFinishAndNoneComes) {
   test::HttpClient slow(plane.port()), next(plane.port());
   slow.send("GET /slow HTTP/1.1\r\nhost: x\r\n\r\n");
   a.take();
-  accept(endpoints("up", {b.port()}));
-  plane.publish();
+  plane.update(endpoints("up", {b.port()}));
   next.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
   b.take();
   b.answer(1);
@@ -164,8 +153,7 @@ TEST_F(HealthOfHosts, ARemovedHostsHttp2StreamsFinishAndNoneComes) {
   a.expect_end();
   EXPECT_TRUE(wait_until([&] { return plane.stat("cluster.up.upstream_cx_active") == 1; }));
   // An idle one goes at once.
-  accept(endpoints("up", {}));
-  plane.publish();
+  plane.update(endpoints("up", {}));
   b.expect_end();
   EXPECT_EQ(status(), 503);
   EXPECT_TRUE(wait_until([&] { return plane.stat("cluster.up.upstream_cx_active") == 0; }));
@@ -208,14 +196,13 @@ TEST_F(HealthOfHosts, TcpConnectionsToAFailedHostEndIfTheClusterWantsIt) {
     ListenSocket server;
     config::ClusterSpec cluster = checked_cluster();
     cluster.close_connections_on_host_health_failure = wanted;
-    accept(cluster);
-    accept(endpoints("up", {server.port()}));
+    plane.accept(cluster);
+    plane.accept(endpoints("up", {server.port()}));
     config::ListenerSpec front = listener("main", "");
     front.filter_chains = {config::FilterChainSpec{}};
     front.filter_chains[0].tcp.emplace();
     front.filter_chains[0].tcp->targets = {{"up", 1}};
-    accept(front);
-    plane.publish();
+    plane.update(front);
     find(server.port(), 0);
     Socket client = Socket::connect(plane.port());
     client.send("x");

@@ -56,10 +56,9 @@ class IdleConnections : public ::testing::Test {
     chain.hcm.stat_prefix = "in";
     chain.hcm.rds_name = "table";
     listener.filter_chains.push_back(chain);
-    EXPECT_TRUE(plane.accept(cluster).has_value());
-    EXPECT_TRUE(plane.accept(table).has_value());
-    EXPECT_TRUE(plane.accept(listener).has_value());
-    plane.publish();
+    plane.accept(cluster);
+    plane.accept(table);
+    plane.update(listener);
   }
 
   // One request on a connection of its own, which stays.

@@ -31,17 +31,12 @@ class Mirror : public ::testing::Test {
   void serve() {
     routes.virtual_hosts[0].routes[0].match.path.value = "/";
     if (forward().mirrors.empty()) forward().mirrors = {{.cluster = "m", .cluster_header = {}}};
-    accept(static_cluster("up", upstream.port()));
+    plane.accept(static_cluster("up", upstream.port()));
     mirror_cluster.endpoints.endpoints = {endpoint(shadow.port())};
-    accept(mirror_cluster);
-    accept(routes);
-    accept(front);
-    plane.publish();
+    plane.accept(mirror_cluster);
+    plane.accept(routes);
+    plane.update(front);
     ASSERT_NE(plane.port(), 0);
-  }
-  void accept(config::Spec spec) {
-    const auto verdict = plane.accept(std::move(spec));
-    ASSERT_TRUE(verdict.has_value()) << verdict.error().detail;
   }
   uint64_t stat(const std::string& name) const { return plane.stat("cluster.m.upstream_" + name); }
   bool settles() {
@@ -93,8 +88,8 @@ TEST_F(Mirror, PoliciesSayWhereToAndHowMany) {
                        {.cluster = {}, .cluster_header = "x-mirror"},
                        {.cluster = "m", .cluster_header = {}, .fraction = {0, 100}}};
   FakeUpstream other;
-  accept(aggregate_cluster("group", {"other"}));
-  accept(static_cluster("other", other.port()));
+  plane.accept(aggregate_cluster("group", {"other"}));
+  plane.accept(static_cluster("other", other.port()));
   serve();
   EXPECT_EQ(test::http_get(plane.port(), "/", {{"host", "h"}, {"x-mirror", "group"}}).status(), 200);
   ASSERT_TRUE(shadow.wait_for_requests(1));
@@ -147,8 +142,7 @@ TEST_F(Mirror, ResetsAtEveryMomentAreNotFelt) {
   for (const bool body_first : {true, false}) {
     FakeUpstream other({}, {.read_body = body_first});
     config::ClusterSpec next = static_cluster("m", other.port());
-    accept(next);
-    plane.publish();
+    plane.update(next);
     for (size_t i = 0; i < ends.size(); ++i) {
       const auto ended = std::make_shared<std::atomic<bool>>(false);  // the upstream's thread may be late
       other.set_handler([ended, end = ends[i]](Exchange& e) {
@@ -202,8 +196,7 @@ TEST_F(Mirror, AClientThatLeavesTakesTheCopyAlongAndAWholeOneIsLeftToGoOn) {
 TEST_F(Mirror, AnEarlyAnswerEndsTheCopyOfARequestThatIsNotWhole) {
   FakeUpstream early([](Exchange& e) { e.respond(413, "too much"); }, {.read_body = false});
   serve();
-  accept(static_cluster("up", early.port()));
-  plane.publish();
+  plane.update(static_cluster("up", early.port()));
   HttpClient client(plane.port());
   client.send("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 100\r\n\r\nonly a part");
   EXPECT_EQ(client.read_response().status(), 413);
@@ -244,8 +237,7 @@ TEST_F(Mirror, ItsBreakersHoldAndARequestWithoutAHostIsNotMirrored) {
   EXPECT_EQ(stat("rq_total"), 2u);
   config::ClusterSpec nobody = static_cluster("up");
   nobody.endpoints.endpoints.clear();
-  accept(nobody);
-  plane.publish();
+  plane.update(nobody);
   EXPECT_EQ(client.get("/").status(), 503);
   EXPECT_EQ(stat("rq_total"), 2u);
 }
@@ -258,8 +250,7 @@ TEST_F(Mirror, AMirrorThatRefusesAndOneWithoutHostsAreNotFelt) {
   ASSERT_TRUE(settles());
   EXPECT_EQ(stat("cx_connect_fail"), 3u);
   mirror_cluster.endpoints.endpoints.clear();
-  accept(mirror_cluster);
-  plane.publish();
+  plane.update(mirror_cluster);
   EXPECT_EQ(client.get("/").status(), 200);
   EXPECT_EQ(stat("cx_none_healthy"), 1u);
 }
@@ -274,7 +265,7 @@ TEST_F(Mirror, AConfigurationThatChangesMeanwhileHarmsNothing) {
   EXPECT_EQ(client.request("POST", "/", {{"host", "h"}}, "body").body, "got 4");
   client.send("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 8\r\n\r\nhalf");
   ASSERT_TRUE(wait_until([&] { return stat("rq_total") == 2 && stat("cx_total") == 2; }));
-  accept(table("t", {"up"}));
+  plane.accept(table("t", {"up"}));
   plane.remove(config::ResourceType::kCluster, "m");
   plane.publish();
   client.send("half");

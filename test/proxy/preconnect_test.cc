@@ -14,17 +14,10 @@ using test::wait_until;
 
 class Preconnect : public ::testing::Test {
  protected:
-  void accept(config::Spec spec) {
-    const auto verdict = plane.accept(std::move(spec));
-    ASSERT_TRUE(verdict.has_value()) << verdict.error().detail;
-  }
   void serve(config::ClusterSpec cluster) {
-    accept(std::move(cluster));
-    config::RouteTableSpec all = table("t", {"up"});
-    all.virtual_hosts[0].routes[0].match.path.value = "/";
-    accept(all);
-    accept(listener("main", "t"));
-    plane.publish();
+    plane.accept(std::move(cluster));
+    plane.accept(all_to("up"));
+    plane.update(listener("main", "t"));
   }
   std::unique_ptr<HttpClient> ask() {
     auto client = std::make_unique<HttpClient>(plane.port());
@@ -94,8 +87,7 @@ TEST_F(Preconnect, OneThatFailsIsNotMadeAgainAndTroublesNobody) {
   ASSERT_TRUE(a.wait_for_requests(1));
   a.stop_listening();
   cluster.preconnect_ratio = 2;
-  accept(cluster);
-  plane.publish();
+  plane.update(cluster);
   a.release();
   EXPECT_EQ(client->read_response().status(), 200);
   client->send("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
@@ -158,8 +150,7 @@ TEST_F(Preconnect, PredictionsEndWithTheirHosts) {
       cluster.endpoints.endpoints.pop_back();
     else
       cluster.endpoints.endpoints.push_back(endpoint(b.port()));
-    accept(cluster);
-    plane.publish();
+    plane.update(cluster);
   }
   EXPECT_EQ(test::http_get(plane.port(), "/").status(), 200);
 }

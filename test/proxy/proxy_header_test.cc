@@ -17,12 +17,6 @@ using test::ListenSocket;
 using test::Socket;
 using test::wait_until;
 
-config::RouteTableSpec all_to(const std::string& cluster) {
-  config::RouteTableSpec spec = table(cluster, {cluster});
-  spec.virtual_hosts[0].routes[0].match.path.value = "/";
-  return spec;
-}
-
 struct Way {
   ProxyHeaderVersion version;
   bool tls, http2;
@@ -32,29 +26,23 @@ struct Way {
 class ToAnotherProxy : public ::testing::TestWithParam<Way> {
  protected:
   void serve() {
-    accept(static_cluster("end", upstream.port()));
-    config::RouteTableSpec end = all_to("end");
+    plane.accept(static_cluster("end", upstream.port()));
+    config::RouteTableSpec end = all_to("end", "end");
     end.request_headers.add = {{.name = "x-client", .value = "%DOWNSTREAM_REMOTE_ADDRESS%"},
                                {.name = "x-wanted", .value = "%DOWNSTREAM_LOCAL_ADDRESS%"},
                                {.name = "x-peer", .value = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%"}};
-    accept(end);
+    plane.accept(end);
     config::ListenerSpec hop = listener("hop", "end");
     hop.listener_filters = {{.kind = config::ListenerFilterSpec::Kind::kProxyProtocol}};
     if (GetParam().tls) hop.filter_chains[0].tls = server_tls({server});
-    accept(hop);
-    plane.publish();
+    plane.update(hop);
     ClusterSpec cluster = static_cluster("hop", plane.port("hop"));
     cluster.proxy_header = GetParam().version;
     if (GetParam().tls) cluster.tls = client_tls(ca.pem());
     if (GetParam().http2) cluster.codec = ClusterSpec::Codec::kHttp2;
-    accept(cluster);
-    accept(all_to("hop"));
-    accept(listener("main", "hop"));
-    plane.publish();
-  }
-  void accept(config::Spec spec) {
-    const auto verdict = plane.accept(std::move(spec));
-    ASSERT_TRUE(verdict.has_value()) << verdict.error().detail;
+    plane.accept(cluster);
+    plane.accept(all_to("hop", "hop"));
+    plane.update(listener("main", "hop"));
   }
 
   test::CertificateAuthority ca;
@@ -100,26 +88,20 @@ class ToAHost : public ::testing::Test {
  protected:
   void serve(ProxyHeaderVersion version, const std::function<void(config::RouteTableSpec&)>& more = {}) {
     tell(version);
-    config::RouteTableSpec routes = all_to("up");
+    config::RouteTableSpec routes = all_to("up", "up");
     if (more) more(routes);
-    accept(routes);
-    accept(listener("main", "up"));
+    plane.accept(routes);
+    plane.accept(listener("main", "up"));
     config::ListenerSpec tcp = listener("tcp", "");
     tcp.filter_chains[0].tcp.emplace();
     tcp.filter_chains[0].tcp->stat_prefix = "t";
     tcp.filter_chains[0].tcp->targets = {{"up", 1}};
-    accept(tcp);
-    plane.publish();
+    plane.update(tcp);
   }
   void tell(ProxyHeaderVersion version) {
     ClusterSpec cluster = static_cluster("up", host.port());
     cluster.proxy_header = version;
-    accept(cluster);
-    plane.publish();
-  }
-  void accept(config::Spec spec) {
-    const auto verdict = plane.accept(std::move(spec));
-    ASSERT_TRUE(verdict.has_value()) << verdict.error().detail;
+    plane.update(cluster);
   }
   std::string line(uint16_t from, std::string_view listener) {
     return "PROXY TCP4 127.0.0.1 127.0.0.1 " + std::to_string(from) + " " + std::to_string(plane.port(listener)) +
@@ -177,8 +159,7 @@ TEST_F(ToAHost, AHostThatGoesTakesThePoolsAlong) {
   ListenSocket other;
   ClusterSpec moved = static_cluster("up", other.port());
   moved.proxy_header = ProxyHeaderVersion::kV1;
-  accept(moved);
-  plane.publish();
+  plane.update(moved);
   peer.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
   EXPECT_EQ(client.read_response().status(), 200);
   EXPECT_EQ(peer.recv_to_eof(), "");
@@ -191,7 +172,7 @@ TEST_F(ToAHost, CopiesTellNobody) {
   ListenSocket copies;
   ClusterSpec cluster = static_cluster("copies", copies.port());
   cluster.proxy_header = ProxyHeaderVersion::kV1;
-  accept(cluster);
+  plane.accept(cluster);
   serve(ProxyHeaderVersion::kV1, [](config::RouteTableSpec& routes) { routes = mirrored(routes, {"copies"}); });
   HttpClient client(plane.port());
   client.send("GET / HTTP/1.1\r\nhost: h\r\n\r\n");

@@ -73,6 +73,13 @@ inline config::RouteTableSpec table(const std::string& name, std::vector<std::st
   return spec;
 }
 
+// Everything goes to `cluster`.
+inline config::RouteTableSpec all_to(const std::string& cluster, const std::string& name = "t") {
+  config::RouteTableSpec spec = table(name, {cluster});
+  spec.virtual_hosts[0].routes[0].match.path.value = "/";
+  return spec;
+}
+
 // The table's first route mirrors to these.
 inline config::RouteTableSpec mirrored(config::RouteTableSpec spec, const std::vector<std::string>& clusters) {
   auto& forward = std::get<config::ForwardSpec>(spec.virtual_hosts[0].routes[0].action);

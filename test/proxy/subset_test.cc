@@ -59,29 +59,19 @@ class SubsetTraffic : public ::testing::Test {
     return spec;
   }
   static config::RouteTableSpec routes(ByValue<MetadataMatch> match, const std::string& to = "c") {
-    config::RouteTableSpec spec = table("t", {to});
-    spec.virtual_hosts[0].routes[0].match.path.value = "/";
+    config::RouteTableSpec spec = all_to(to);
     forward_of(spec).metadata_match = std::move(match);
     return spec;
   }
   static config::ForwardSpec& forward_of(config::RouteTableSpec& spec) {
     return std::get<config::ForwardSpec>(spec.virtual_hosts[0].routes[0].action);
   }
-  void accept(config::Spec spec) {
-    const auto verdict = plane.accept(std::move(spec));
-    ASSERT_TRUE(verdict.has_value()) << verdict.error().detail;
-  }
-  void update(config::Spec spec) {
-    accept(std::move(spec));
-    plane.publish();
-  }
   void serve(ByValue<SubsetSpec> subsets, config::RouteTableSpec to,
              config::ListenerSpec front = listener("main", "t")) {
-    accept(cluster(std::move(subsets)));
-    accept(hosts());
-    accept(std::move(to));
-    accept(std::move(front));
-    plane.publish();
+    plane.accept(cluster(std::move(subsets)));
+    plane.accept(hosts());
+    plane.accept(std::move(to));
+    plane.update(std::move(front));
     ASSERT_NE(plane.port(), 0);
   }
   std::map<std::string, int> answered(int requests) {
@@ -103,12 +93,12 @@ class SubsetTraffic : public ::testing::Test {
 TEST_F(SubsetTraffic, ARequestGoesWhereItsRouteAsks) {
   serve(by_version(), routes(asks({{"v", "1"}})));
   EXPECT_EQ(answered(20), (Counts{{"one", 10}, {"two", 10}})) << "in turn, as everywhere";
-  update(routes(asks({{"v", "2"}})));
+  plane.update(routes(asks({{"v", "2"}})));
   EXPECT_EQ(answered(4), (Counts{{"three", 4}}));
   EXPECT_EQ(counted("selected"), 24u);
-  update(routes(asks({{"v", "3"}})));
+  plane.update(routes(asks({{"v", "3"}})));
   EXPECT_EQ(answered(2), (Counts{{"503", 2}}));
-  update(routes({}));
+  plane.update(routes({}));
   EXPECT_EQ(answered(2), (Counts{{"503", 2}})) << "no metadata_match, no fallback";
   EXPECT_EQ(plane.stat("cluster.c.upstream_cx_none_healthy"), 4u);
   EXPECT_EQ(counted("selected"), 24u);
@@ -120,9 +110,9 @@ TEST_F(SubsetTraffic, ARequestGoesWhereItsRouteAsks) {
 TEST_F(SubsetTraffic, WithoutSubsetsAMatchHasNoEffect) {
   serve({}, routes(asks({{"v", "1"}})));
   EXPECT_EQ(answered(8), (Counts{{"one", 2}, {"two", 2}, {"three", 2}, {"four", 2}}));
-  update(cluster(by_version()));
+  plane.update(cluster(by_version()));
   EXPECT_EQ(answered(8), (Counts{{"one", 4}, {"two", 4}}));
-  update(cluster({}));
+  plane.update(cluster({}));
   EXPECT_EQ(answered(8), (Counts{{"one", 2}, {"two", 2}, {"three", 2}, {"four", 2}}));
 }
 
@@ -148,25 +138,25 @@ TEST_F(SubsetTraffic, FallbacksAndTheirCounters) {
   EXPECT_EQ(counted("fallback"), 8u);
   spec.fallback = SubsetSpec::Fallback::kDefault;
   spec.default_subset = fields({{"v", "2"}});
-  update(cluster(spec));
+  plane.update(cluster(spec));
   EXPECT_EQ(answered(2), (Counts{{"three", 2}}));
   EXPECT_EQ(counted("fallback"), 10u);
   spec.default_subset = fields({{"v", "9"}});
-  update(cluster(spec));
+  plane.update(cluster(spec));
   EXPECT_EQ(answered(2), (Counts{{"503", 2}}));
   EXPECT_EQ(counted("fallback"), 10u) << "it had no host";
   spec.panic_mode_any = true;
-  update(cluster(spec));
+  plane.update(cluster(spec));
   EXPECT_EQ(answered(8).size(), 4u);
   EXPECT_EQ(counted("fallback_panic"), 8u);
   EXPECT_EQ(counted("fallback"), 10u);
   spec.selectors[0].fallback = SelectorFallback::kAny;
-  update(cluster(spec));
+  plane.update(cluster(spec));
   EXPECT_EQ(answered(8).size(), 4u);
   EXPECT_EQ(counted("fallback_panic"), 8u) << "what a selector says instead is no fallback of the cluster";
   spec.selectors.push_back({.keys = {"stage", "v"}, .fallback = SelectorFallback::kKeys, .fallback_keys = {"v"}});
-  update(cluster(spec));
-  update(routes(asks({{"stage", "prod"}, {"v", "2"}})));
+  plane.update(cluster(spec));
+  plane.update(routes(asks({{"stage", "prod"}, {"v", "2"}})));
   EXPECT_EQ(answered(2), (Counts{{"three", 2}}));
   EXPECT_EQ(counted("selected"), 2u);
 }
@@ -175,16 +165,16 @@ TEST_F(SubsetTraffic, HealthAndPanicAreOfTheSubset) {
   serve(by_version(), routes(asks({{"v", "1"}})));
   config::EndpointsSpec changed = hosts();
   changed.endpoints[0].healthy = false;
-  update(changed);
+  plane.update(changed);
   EXPECT_EQ(answered(4), (Counts{{"two", 4}}));
   EXPECT_EQ(plane.stat("cluster.c.lb_healthy_panic"), 0u);
   changed.endpoints[1].healthy = false;
-  update(changed);
+  plane.update(changed);
   EXPECT_EQ(answered(4), (Counts{{"one", 2}, {"two", 2}})) << "panic, though half of the cluster is healthy";
   EXPECT_EQ(plane.stat("cluster.c.lb_healthy_panic"), 4u);
   ClusterSpec never = cluster(by_version());
   never.healthy_panic_percent = 0;
-  update(never);
+  plane.update(never);
   EXPECT_EQ(answered(2), (Counts{{"503", 2}}));
 }
 
@@ -197,8 +187,8 @@ TEST_F(SubsetTraffic, EveryLoadBalancer) {
     }
     config::EndpointsSpec weighted = hosts();
     weighted.endpoints[1].weight = 3;
-    accept(weighted);
-    update(spec);
+    plane.accept(weighted);
+    plane.update(spec);
     const Counts counts = answered(80);
     ASSERT_EQ(counts.size(), 2u);
     if (lb != ClusterSpec::Lb::kLeastRequest) EXPECT_NEAR(counts.at("two"), 60, 15) << static_cast<int>(lb);
@@ -224,7 +214,7 @@ TEST_F(SubsetTraffic, RetriesStayInTheSubset) {
 }
 
 TEST_F(SubsetTraffic, MembersOfAnAggregateDivideTheirHosts) {
-  accept(aggregate_cluster("g", {"c"}));
+  plane.accept(aggregate_cluster("g", {"c"}));
   serve(by_version(), routes(asks({{"v", "2"}}), "g"));
   EXPECT_EQ(answered(3), (Counts{{"three", 3}}));
 }
@@ -261,7 +251,7 @@ TEST_F(SubsetTraffic, MetadataChangesUnderTrafficWithoutAFailedRequest) {
     config::EndpointsSpec next = hosts();
     for (int i = 0; i < 4; ++i)
       next.endpoints[static_cast<size_t>(i)].metadata = says("envoy.lb", {{"v", i == round % 4 ? "1" : "2"}});
-    update(next);
+    plane.update(next);
   }
   stop = true;
   for (std::thread& client : clients) client.join();
@@ -280,13 +270,13 @@ TEST_F(SubsetTraffic, SubsetsComeAndGoAndAreCounted) {
   config::EndpointsSpec next = hosts();
   next.endpoints[2].metadata = says("envoy.lb", {{"v", "3"}});
   next.endpoints[3].metadata = says("envoy.lb", {{"v", "4"}});
-  update(next);
+  plane.update(next);
   EXPECT_EQ(counted("active"), 3u);
   EXPECT_EQ(counted("created"), 4u);
   EXPECT_EQ(counted("removed"), 1u);
   SubsetSpec single = by_version();
   single.selectors[0].single_host = true;
-  update(cluster(single));
+  plane.update(cluster(single));
   EXPECT_EQ(answered(4), (Counts{{"one", 4}}));
   EXPECT_EQ(counted("single_host_per_subset_duplicate"), 1u);
 }
@@ -307,7 +297,7 @@ TEST_F(SubsetTraffic, HeadersTellMetadata) {
   serve(by_version(), to, front);
   ClusterSpec told = cluster(by_version());
   told.metadata = says("m", {{"of", "cluster"}});
-  update(told);
+  plane.update(told);
   const test::HttpMessage answer = http_get(plane.port(), "/");
   EXPECT_EQ(answer.header("x-from"), "2 host");
   EXPECT_EQ(answer.header("x-all"), R"({"of":"listener"})");
@@ -330,7 +320,7 @@ TEST_F(SubsetTraffic, AnAnswerTellsTheMetadataThatItsHostWasChosenBy) {
   for (const char* version : {"5", "6"}) {
     config::EndpointsSpec next = hosts();
     next.endpoints[2].metadata = says("envoy.lb", {{"v", version}});
-    update(next);
+    plane.update(next);
   }
   three.release();
   EXPECT_EQ(client.read_response().header("x-from"), "2");
@@ -386,10 +376,6 @@ class SubsetTcp : public ::testing::Test {
     spec.filter_chains = {chain};
     return spec;
   }
-  void accept(config::Spec spec) {
-    const auto verdict = plane.accept(std::move(spec));
-    ASSERT_TRUE(verdict.has_value()) << verdict.error().detail;
-  }
   // A connection through the proxy reaches `host` and carries bytes both ways.
   void reaches(ListenSocket& host) {
     Socket client = Socket::connect(plane.port());
@@ -410,10 +396,9 @@ TEST_F(SubsetTcp, AConnectionGoesWhereTcpProxyAsks) {
   ClusterSpec spec = eds_cluster("c");
   spec.subsets = by_version();
   spec.metadata = says("m", {{"of", "cluster"}});
-  accept(spec);
-  accept(hosts());
-  accept(front({{"c", 1, asks({{"v", "2"}})}}));
-  plane.publish();
+  plane.accept(spec);
+  plane.accept(hosts());
+  plane.update(front({{"c", 1, asks({{"v", "2"}})}}));
   for (int i = 0; i < 3; ++i) reaches(two);
   EXPECT_EQ(plane.stat("cluster.c.lb_subsets_selected"), 3u);
   const std::string line = "2 cluster listener -\n";
@@ -424,15 +409,12 @@ TEST_F(SubsetTcp, AConnectionGoesWhereTcpProxyAsks) {
   // The endpoints change places; connections follow.
   config::EndpointsSpec next = hosts();
   std::swap(next.endpoints[0].metadata, next.endpoints[1].metadata);
-  accept(next);
-  plane.publish();
+  plane.update(next);
   for (int i = 0; i < 3; ++i) reaches(one);
   // Each weighted cluster asks for its own.
-  accept(front({{"c", 1, asks({{"v", "1"}})}}));
-  plane.publish();
+  plane.update(front({{"c", 1, asks({{"v", "1"}})}}));
   for (int i = 0; i < 3; ++i) reaches(two);
-  accept(front({{"c", 1, asks({{"v", "3"}})}}));
-  plane.publish();
+  plane.update(front({{"c", 1, asks({{"v", "3"}})}}));
   Socket refused = Socket::connect(plane.port());
   EXPECT_EQ(refused.recv_to_eof(), "");
   EXPECT_TRUE(wait_until([&] { return plane.stat("cluster.c.upstream_cx_none_healthy") == 1; }));

@@ -36,14 +36,9 @@ ListenerSpec tcp_listener(const std::string& cluster = "up") {
 class Tcp : public ::testing::Test {
  protected:
   void serve(ListenerSpec front = tcp_listener()) {
-    accept(static_cluster("up", upstream.port()));
-    accept(std::move(front));
-    plane.publish();
+    plane.accept(static_cluster("up", upstream.port()));
+    plane.update(std::move(front));
     ASSERT_NE(plane.port(), 0);
-  }
-  void accept(config::Spec spec) {
-    const auto verdict = plane.accept(std::move(spec));
-    ASSERT_TRUE(verdict.has_value()) << verdict.error().detail;
   }
   bool all_gone() {
     return wait_until([&] {
@@ -142,11 +137,10 @@ TEST_F(Tcp, ResetsAndRefusalsEndTheOtherSide) {
     client.reset();
     host.recv_to_eof();
   }
-  accept(static_cluster("up", test::refused_port()));
+  plane.accept(static_cluster("up", test::refused_port()));
   ListenerSpec front = tcp_listener();
   front.filter_chains[0].tcp->max_connect_attempts = 3;
-  accept(std::move(front));
-  plane.publish();
+  plane.update(std::move(front));
   Socket client = Socket::connect(plane.port());
   EXPECT_EQ(client.recv_to_eof(), "");
   EXPECT_TRUE(counted("tcp.t.downstream_cx_active", 0));
@@ -155,18 +149,16 @@ TEST_F(Tcp, ResetsAndRefusalsEndTheOtherSide) {
 }
 
 TEST_F(Tcp, NoClusterNoHostNoRoom) {
-  accept(eds_cluster("empty"));
-  accept(endpoints("empty", {}));
+  plane.accept(eds_cluster("empty"));
+  plane.accept(endpoints("empty", {}));
   config::ClusterSpec full = static_cluster("full", upstream.port());
   full.max_connections = 1;
-  accept(std::move(full));
-  accept(static_cluster("up", upstream.port()));
-  accept(tcp_listener("empty"));
-  plane.publish();
+  plane.accept(std::move(full));
+  plane.accept(static_cluster("up", upstream.port()));
+  plane.update(tcp_listener("empty"));
   EXPECT_EQ(Socket::connect(plane.port()).recv_to_eof(), "");
   EXPECT_EQ(plane.stat("cluster.empty.upstream_cx_none_healthy"), 1u);
-  accept(tcp_listener("full"));
-  plane.publish();
+  plane.update(tcp_listener("full"));
   Socket one = Socket::connect(plane.port());
   Socket host = upstream.accept();
   EXPECT_EQ(Socket::connect(plane.port()).recv_to_eof(), "");
@@ -177,7 +169,7 @@ TEST_F(Tcp, WeightsChooseTheClusterAndLimitsEndConnections) {
   ListenSocket other;
   ListenerSpec front = tcp_listener();
   front.filter_chains[0].tcp->targets = {{"up", 1}, {"other", 3}};
-  accept(static_cluster("other", other.port()));
+  plane.accept(static_cluster("other", other.port()));
   serve(front);
   std::vector<Socket> clients;
   for (int i = 0; i < 200; ++i) clients.push_back(Socket::connect(plane.port()));
@@ -189,15 +181,13 @@ TEST_F(Tcp, WeightsChooseTheClusterAndLimitsEndConnections) {
   clients.clear();
 
   front.filter_chains[0].tcp->idle_timeout_ms = 100;
-  accept(front);
-  plane.publish();
+  plane.update(front);
   Socket idle = Socket::connect(plane.port());
   EXPECT_EQ(idle.recv_to_eof(), "");
   EXPECT_EQ(plane.stat("tcp.t.idle_timeout"), 1u);
   front.filter_chains[0].tcp->idle_timeout_ms = 0;
   front.filter_chains[0].tcp->max_connection_duration_ms = 100;
-  accept(front);
-  plane.publish();
+  plane.update(front);
   EXPECT_EQ(Socket::connect(plane.port()).recv_to_eof(), "");
   EXPECT_EQ(plane.stat("tcp.t.max_downstream_connection_duration"), 1u);
 }
@@ -210,8 +200,7 @@ TEST_F(Tcp, ConnectionsOutliveChangesAndTheirListener) {
   EXPECT_EQ(host.recv_exactly(1), "1");
   ListenerSpec front = tcp_listener();
   front.filter_chains[0].tcp->idle_timeout_ms = 77'000;
-  accept(front);
-  plane.publish();
+  plane.update(front);
   client.send("2");
   EXPECT_EQ(host.recv_exactly(1), "2");
   plane.remove(config::ResourceType::kListener, "main");
@@ -246,7 +235,7 @@ std::string hello(const std::string& name) {
 
 TEST_F(Tcp, TheServerNameChoosesTheChainAndNoByteIsLost) {
   ListenSocket named;
-  accept(static_cluster("named", named.port()));
+  plane.accept(static_cluster("named", named.port()));
   ListenerSpec front = with_filter({.kind = ListenerFilterSpec::Kind::kTlsInspector});
   FilterChainSpec chain = tcp_chain({{"named", 1}});
   chain.match.server_names = {"*.example.com"};
@@ -288,8 +277,7 @@ TEST_F(Tcp, BadHellosAndTimeouts) {
   EXPECT_EQ(plane.stat("listener.main.downstream_pre_cx_timeout"), 1u);
   EXPECT_EQ(plane.stat("tcp.t.downstream_cx_total"), 0u);
   front.continue_on_listener_filters_timeout = true;
-  accept(front);
-  plane.publish();
+  plane.update(front);
   Socket half = Socket::connect(plane.port());
   half.send("\x16\x03");
   Socket host = upstream.accept();
@@ -324,10 +312,9 @@ TEST_F(Tcp, WhatIsInIntakeWhenItsListenerGoesIsServed) {
 
 TEST_F(Tcp, AProxyHeaderTellsTheClientsAddress) {
   test::FakeUpstream http{[](test::Exchange& e) { e.respond(200, *e.request.header("x-forwarded-for")); }};
-  accept(static_cluster("http", http.port()));
-  config::RouteTableSpec routes = table("t", {"http"});
-  routes.virtual_hosts[0].routes[0].match.path.value = "/";
-  accept(std::move(routes));
+  plane.accept(static_cluster("http", http.port()));
+  config::RouteTableSpec routes = all_to("http");
+  plane.accept(std::move(routes));
   ListenerSpec front = listener("main", "t");
   front.filter_chains[0].hcm.use_remote_address = true;
   front.listener_filters = {{.kind = ListenerFilterSpec::Kind::kProxyProtocol}};
@@ -358,8 +345,7 @@ TEST_F(Tcp, AProxyHeaderTellsTheClientsAddress) {
 
   front.listener_filters[0].header_required = false;
   front.listener_filters[0].takes_v1 = false;
-  accept(front);
-  plane.publish();
+  plane.update(front);
   EXPECT_EQ(test::http_get(plane.port(), "/").body, "127.0.0.1");
   Socket disallowed = Socket::connect(plane.port());
   disallowed.send("PROXY UNKNOWN\r\n" + request);
@@ -371,8 +357,8 @@ TEST_F(Tcp, AProxyHeaderTellsTheClientsAddress) {
 TEST_F(Tcp, TheAddressesOfAProxyHeaderChooseTheChain) {
   test::FakeUpstream one{[](test::Exchange& e) { e.respond(200, "one"); }};
   test::FakeUpstream other{[](test::Exchange& e) { e.respond(200, "other"); }};
-  accept(static_cluster("one", one.port()));
-  accept(static_cluster("other", other.port()));
+  plane.accept(static_cluster("one", one.port()));
+  plane.accept(static_cluster("other", other.port()));
   ListenerSpec front = listener("main", "t");
   front.listener_filters = {{.kind = ListenerFilterSpec::Kind::kProxyProtocol}};
   FilterChainSpec first = tcp_chain({{.cluster = "one"}});

@@ -27,13 +27,12 @@ const std::string kSsl = "listener.main.ssl.";
 class TlsDownstream : public ::testing::Test {
  protected:
   void SetUp() override {
-    ASSERT_TRUE(plane.accept(static_cluster("up", upstream.port())).has_value());
-    config::RouteTableSpec routes = table("t", {"up"});
-    routes.virtual_hosts[0].routes[0].match.path.value = "/";
+    plane.accept(static_cluster("up", upstream.port()));
+    config::RouteTableSpec routes = all_to("up");
     routes.request_headers.add = {
         {.name = "x-tls", .value = "%DOWNSTREAM_TLS_VERSION% %DOWNSTREAM_TLS_CIPHER% %REQUESTED_SERVER_NAME%"},
         {.name = "x-peer", .value = "%DOWNSTREAM_PEER_SUBJECT% %DOWNSTREAM_PEER_URI_SAN% %DOWNSTREAM_PEER_ISSUER%"}};
-    ASSERT_TRUE(plane.accept(routes).has_value());
+    plane.accept(routes);
     serve(server_tls({server}));
   }
   void serve(const config::DownstreamTlsSpec& tls, const std::function<void(config::FilterChainSpec&)>& more = {}) {
@@ -41,9 +40,7 @@ class TlsDownstream : public ::testing::Test {
     spec.filter_chains[0].tls = tls;
     spec.filter_chains[0].hcm.drain_timeout_ms = 0;
     if (more) more(spec.filter_chains[0]);
-    const auto accepted = plane.accept(spec);
-    ASSERT_TRUE(accepted.has_value()) << accepted.error().detail;
-    plane.publish();
+    plane.update(spec);
   }
   std::unique_ptr<TlsTunnel> open(TlsSettings settings = {}) {
     settings.trusted = ca.pem();
@@ -350,7 +347,7 @@ TEST_F(TlsDownstream, AuthoritiesOfASecretAreForNewHandshakesOnly) {
   tls.require_client_certificate = true;
   tls.ticket_keys = {std::string(80, 'a')};
   tls.common.validation_secret = secret_of_ads("clients");
-  ASSERT_TRUE(plane.accept(trusted_secret("clients", clients.pem())));
+  plane.accept(trusted_secret("clients", clients.pem()));
   serve(tls);
   const std::unique_ptr<TlsTunnel> old = open({.certificate = client});
   HttpClient before(old->plain());
@@ -365,15 +362,13 @@ TEST_F(TlsDownstream, AuthoritiesOfASecretAreForNewHandshakesOnly) {
   EXPECT_TRUE(resumed());
 
   // Some are added: who has come stays, but what was verified by the others is verified again.
-  ASSERT_TRUE(plane.accept(trusted_secret("clients", clients.pem() + ca.pem())));
-  plane.publish();
+  plane.update(trusted_secret("clients", clients.pem() + ca.pem()));
   EXPECT_FALSE(resumed());
   EXPECT_TRUE(ask({.certificate = ca.issue("stranger")}));
   EXPECT_EQ(before.get("/").status(), 200);
 
   // One is gone: nobody of it comes any more.
-  ASSERT_TRUE(plane.accept(trusted_secret("clients", ca.pem())));
-  plane.publish();
+  plane.update(trusted_secret("clients", ca.pem()));
   EXPECT_FALSE(ask({.certificate = client}));
   EXPECT_FALSE(ask({.certificate = client, .session = session}));
   const test::HttpMessage answer = before.get("/");

@@ -16,27 +16,20 @@ using Codec = config::ClusterSpec::Codec;
 class TlsUpstream : public ::testing::Test {
  protected:
   void SetUp() override {
-    ASSERT_TRUE(plane.accept(static_cluster("end", upstream.port())).has_value());
-    config::RouteTableSpec end = all_to("end");
+    plane.accept(static_cluster("end", upstream.port()));
+    config::RouteTableSpec end = all_to("end", "end");
     end.request_headers.add = {
         {.name = "x-hop", .value = "%PROTOCOL% %REQUESTED_SERVER_NAME% %DOWNSTREAM_PEER_SUBJECT%"}};
-    ASSERT_TRUE(plane.accept(end).has_value());
+    plane.accept(end);
     hop(server_tls({server}));
     call(client_tls(ca.pem()));
-    ASSERT_TRUE(plane.accept(all_to("hop")).has_value());
-    ASSERT_TRUE(plane.accept(listener("main", "hop")).has_value());
-    plane.publish();
-  }
-  static config::RouteTableSpec all_to(const std::string& cluster) {
-    config::RouteTableSpec spec = table(cluster, {cluster});
-    spec.virtual_hosts[0].routes[0].match.path.value = "/";
-    return spec;
+    plane.accept(all_to("hop", "hop"));
+    plane.update(listener("main", "hop"));
   }
   void hop(std::optional<config::DownstreamTlsSpec> tls) {
     config::ListenerSpec spec = listener("hop", "end");
     spec.filter_chains[0].tls = std::move(tls);
-    ASSERT_TRUE(plane.accept(spec).has_value());
-    plane.publish();
+    plane.update(spec);
   }
   void call(std::optional<config::UpstreamTlsSpec> tls, Codec codec = Codec::kHttp1,
             const std::function<void(config::ClusterSpec&)>& more = {}) {
@@ -44,9 +37,7 @@ class TlsUpstream : public ::testing::Test {
     spec.tls = std::move(tls);
     spec.codec = codec;
     if (more) more(spec);
-    const auto accepted = plane.accept(spec);
-    ASSERT_TRUE(accepted.has_value()) << accepted.error().detail;
-    plane.publish();
+    plane.update(spec);
   }
   int status() { return test::http_get(plane.port(), "/").status(); }
   std::string seen() {
@@ -125,7 +116,8 @@ TEST_F(TlsUpstream, AClientCertificateIsShown) {
 TEST_F(TlsUpstream, TheHostsOwnNameIsSent) {
   config::UpstreamTlsSpec tls = client_tls(ca.pem(), "fallback.example");
   tls.auto_host_sni = true;
-  call(tls, Codec::kHttp1, [](config::ClusterSpec& spec) { spec.endpoints.endpoints[0].hostname = "hop.example"; });
+  call(tls, Codec::kHttp1,
+       [](config::ClusterSpec& spec) { spec.endpoints.endpoints[0].hostname = std::string("hop.example"); });
   EXPECT_EQ(seen(), "HTTP/1.1 hop.example");
   call(tls);
   EXPECT_EQ(seen(), "HTTP/1.1 fallback.example");
@@ -205,10 +197,7 @@ TEST_F(TlsUpstream, WhatIsAskedChangesInPlace) {
 }
 
 TEST_F(TlsUpstream, AuthoritiesOfASecretAreForNewHandshakesOnly) {
-  const auto trust = [&](const std::string& trusted) {
-    ASSERT_TRUE(plane.accept(trusted_secret("ca", trusted)));
-    plane.publish();
-  };
+  const auto trust = [&](const std::string& trusted) { plane.update(trusted_secret("ca", trusted)); };
   CertificateAuthority other("other");
   config::UpstreamTlsSpec tls;
   tls.common.validation_secret = secret_of_ads("ca");
@@ -222,10 +211,7 @@ TEST_F(TlsUpstream, AuthoritiesOfASecretAreForNewHandshakesOnly) {
 }
 
 TEST_F(TlsUpstream, SessionsAreNotResumedUnderOtherAuthoritiesOfASecret) {
-  const auto trust = [&](const std::string& trusted) {
-    ASSERT_TRUE(plane.accept(trusted_secret("ca", trusted)));
-    plane.publish();
-  };
+  const auto trust = [&](const std::string& trusted) { plane.update(trusted_secret("ca", trusted)); };
   CertificateAuthority other("other");
   config::UpstreamTlsSpec tls;
   tls.common.validation_secret = secret_of_ads("ca");

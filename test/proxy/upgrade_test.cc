@@ -49,10 +49,9 @@ class Upgrades : public ::testing::TestWithParam<Pair> {
     config::RouteTableSpec table;
     table.name = "table";
     table.virtual_hosts = {host};
-    ASSERT_TRUE(plane_.accept(cluster).has_value());
-    ASSERT_TRUE(plane_.accept(table).has_value());
-    ASSERT_TRUE(plane_.accept(listener).has_value());
-    plane_.publish();
+    plane_.accept(cluster);
+    plane_.accept(table);
+    plane_.update(listener);
   }
 
   // A client that has asked for `protocol`; its first bytes come at once.

@@ -156,14 +156,10 @@ class SideCalls : public ::testing::Test {
     filter.name = "asking";
     filter.config.part = std::make_shared<AskingConfig>("service");
     front.filter_chains[0].hcm.filters.push_back(std::move(filter));
-    config::RouteTableSpec routes = table("t", {"up"});
-    routes.virtual_hosts[0].routes[0].match.path.value = "/";
+    config::RouteTableSpec routes = all_to("up");
     for (config::Spec spec : {config::Spec(std::move(asked)), config::Spec(static_cluster("up", upstream.port())),
-                              config::Spec(std::move(routes)), config::Spec(std::move(front))}) {
-      const auto verdict = plane.accept(std::move(spec));
-      ASSERT_TRUE(verdict.has_value()) << verdict.error().detail;
-    }
-    plane.publish();
+                              config::Spec(std::move(routes)), config::Spec(std::move(front))})
+      plane.update(std::move(spec));
   }
 
   Service service;
@@ -196,8 +192,7 @@ TEST_F(SideCalls, DeadlinesAreKeptAndCancelTheCall) {
   test::ListenSocket silent;
   config::ClusterSpec asked = static_cluster("service", silent.port());
   asked.codec = config::ClusterSpec::Codec::kHttp2;
-  ASSERT_TRUE(plane.accept(std::move(asked)).has_value());
-  plane.publish();
+  plane.update(std::move(asked));
   const uint64_t before = plane.stat("cluster.service.upstream_rq_timeout");
   EXPECT_EQ(http_get(plane.port(), "/test/Never").body, "4 the deadline is over");
   EXPECT_EQ(plane.stat("cluster.service.upstream_rq_timeout"), before + 1);
@@ -216,9 +211,7 @@ TEST_F(SideCalls, TheEndOfTheRequestCancelsTheCall) {
 
 TEST_F(SideCalls, ServicesThatCannotBeAsked) {
   const auto said = [&](config::ClusterSpec spec) {
-    const auto verdict = plane.accept(std::move(spec));
-    EXPECT_TRUE(verdict.has_value());
-    plane.publish();
+    plane.update(std::move(spec));
     return http_get(plane.port(), "/test/Echo").body;
   };
   EXPECT_EQ(said(static_cluster("service", service.port())), "14 the cluster speaks HTTP/1, and gRPC needs HTTP/2");
@@ -237,27 +230,16 @@ TEST_F(SideCalls, ServicesThatCannotBeAsked) {
 // Which of the two a host speaks is known when a connection of the pool is there; other requests may have made it.
 TEST_F(SideCalls, AHostWhoseConnectionsSpeakHttp1) {
   test::CertificateAuthority ca;
-  const auto accept = [&](config::Spec spec) {
-    const auto verdict = plane.accept(std::move(spec));
-    ASSERT_TRUE(verdict.has_value()) << verdict.error().detail;
-  };
-  const auto all_to = [&](const std::string& cluster) {
-    config::RouteTableSpec spec = table(cluster, {cluster});
-    spec.virtual_hosts[0].routes[0].match.path.value = "/";
-    return spec;
-  };
-  accept(all_to("up"));
+  plane.accept(all_to("up", "up"));
   config::ListenerSpec hop = listener("hop", "up");
   hop.filter_chains[0].tls = server_tls({ca.issue("server", {"DNS:hop.example"})}, {"http/1.1"});
-  accept(std::move(hop));
-  plane.publish();
+  plane.update(std::move(hop));
   config::ClusterSpec asked = static_cluster("service", plane.port("hop"));
   asked.codec = config::ClusterSpec::Codec::kByAlpn;
   asked.tls = client_tls(ca.pem());
-  accept(std::move(asked));
-  accept(all_to("service"));
-  accept(listener("plain", "service"));
-  plane.publish();
+  plane.accept(std::move(asked));
+  plane.accept(all_to("service", "service"));
+  plane.update(listener("plain", "service"));
   EXPECT_EQ(http_get(plane.port(), "/test/Echo").body, "14 the host does not speak HTTP/2");
   EXPECT_EQ(http_get(plane.port("plain"), "/").status(), 200);
   EXPECT_EQ(http_get(plane.port(), "/test/Echo").body, "14 the host does not speak HTTP/2");

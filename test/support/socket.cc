@@ -91,10 +91,11 @@ Socket connect_to(Name name, int receive_buffer = 0, int send_buffer = 0) {
   return Socket(fd);
 }
 
-uint16_t port_of(int fd) {
+// `ask`: getsockname or getpeername.
+uint16_t port_of(int fd, decltype(getsockname)* ask = getsockname) {
   Name name;
   name.size = sizeof(name.storage);
-  if (getsockname(fd, name.get(), &name.size) != 0) return 0;
+  if (ask(fd, name.get(), &name.size) != 0) return 0;
   if (name.storage.ss_family == AF_INET) return ntohs(reinterpret_cast<sockaddr_in*>(&name.storage)->sin_port);
   if (name.storage.ss_family == AF_INET6) return ntohs(reinterpret_cast<sockaddr_in6*>(&name.storage)->sin6_port);
   return 0;
@@ -119,6 +120,7 @@ Socket Socket::connect_small(uint16_t port, int receive_buffer, int send_buffer)
 }
 
 uint16_t Socket::local_port() const { return port_of(fd_); }
+uint16_t Socket::peer_port() const { return port_of(fd_, getpeername); }
 
 size_t Socket::send(std::string_view bytes, int wait_ms) {
   const int64_t until = now_ms() + wait_ms;

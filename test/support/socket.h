@@ -37,6 +37,7 @@ class Socket {
   bool valid() const { return fd_ >= 0; }
   int fd() const { return fd_; }
   uint16_t local_port() const;
+  uint16_t peer_port() const;
 
   // Sends all, or as much as the peer takes within the deadline; the number of bytes sent.
   size_t send(std::string_view bytes, int wait_ms = kWaitMs);
