@@ -1,5 +1,6 @@
 // gRPC through a worker's data plane: local replies in its form, deadlines, retries, routes.
 #include "proxy/data_plane.h"
+#include "proxy/specs.h"
 #include "support/fake_upstream.h"
 #include "support/h2_peer.h"
 #include "support/http_client.h"
@@ -25,37 +26,17 @@ class GrpcProxy : public ::testing::Test {
   // Everything goes to one HTTP/2 upstream.
   void serve(const std::function<void(ForwardSpec&)>& more = {},
              const std::function<void(config::HcmSpec&)>& hcm = {}) {
-    config::ClusterSpec cluster;
-    cluster.name = "up";
+    config::ClusterSpec cluster = static_cluster("up", upstream.port());
     cluster.codec = config::ClusterSpec::Codec::kHttp2;
-    config::EndpointSpec endpoint;
-    endpoint.address = {.kind = config::AddressSpec::Kind::kIp, .host = "127.0.0.1", .port = upstream.port()};
-    cluster.endpoints.endpoints.push_back(endpoint);
-    ForwardSpec forward;
-    forward.cluster = "up";
-    if (more) more(forward);
-    config::RouteSpec route;
-    route.match.path.value = "/";
-    route.action = forward;
-    config::VirtualHostSpec host;
-    host.name = "all";
-    host.domains = {"*"};
-    host.routes = {route};
-    config::RouteTableSpec table;
-    table.name = "table";
-    table.virtual_hosts = {host};
-    config::ListenerSpec listener;
-    listener.name = "main";
-    listener.addresses = {{.kind = config::AddressSpec::Kind::kIp, .host = "127.0.0.1", .port = 0}};
-    config::FilterChainSpec chain;
-    chain.hcm.stat_prefix = "in";
-    chain.hcm.rds_name = "table";
-    chain.hcm.enable_trailers = true;
-    if (hcm) hcm(chain.hcm);
-    listener.filter_chains.push_back(chain);
     plane.accept(cluster);
-    plane.accept(table);
-    plane.update(listener);
+    config::RouteTableSpec routes = all_to("up");
+    if (more) more(std::get<ForwardSpec>(routes.virtual_hosts[0].routes[0].action));
+    plane.accept(routes);
+    config::ListenerSpec front = listener("main", "t");
+    front.filter_chains[0].hcm.stat_prefix = "in";
+    front.filter_chains[0].hcm.enable_trailers = true;
+    if (hcm) hcm(front.filter_chains[0].hcm);
+    plane.update(front);
   }
   H2Peer accept() {
     H2Peer peer(upstream.accept());
@@ -218,19 +199,14 @@ TEST_F(GrpcProxy, StatusesOfTrailersOnlyAnswersAreTriedAgain) {
 
 TEST_F(GrpcProxy, RoutesForGrpcOnly) {
   serve();
-  config::RouteTableSpec table;
-  table.name = "table";
-  config::VirtualHostSpec host;
-  host.name = "all";
-  host.domains = {"*"};
-  config::RouteSpec grpc, other;
-  grpc.match.path.value = other.match.path.value = "/";
+  config::RouteTableSpec routes = all_to("up");
+  config::RouteSpec& other = routes.virtual_hosts[0].routes[0];
+  other.action = config::DirectResponseSpec{.status = 200, .body = "other"};
+  config::RouteSpec grpc = other;
   grpc.match.grpc = true;
   grpc.action = config::DirectResponseSpec{.status = 403, .body = "grpc"};
-  other.action = config::DirectResponseSpec{.status = 200, .body = "other"};
-  host.routes = {grpc, other};
-  table.virtual_hosts = {host};
-  plane.update(table);
+  routes.virtual_hosts[0].routes = {grpc, other};
+  plane.update(routes);
   test::HttpClient http(plane.port());
   http.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
   EXPECT_EQ(http.read_response().body, "other");

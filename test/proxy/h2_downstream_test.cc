@@ -1,5 +1,8 @@
 // HTTP/2 clients of a worker's data plane: codec_type, whole exchanges with an HTTP/1.1 upstream, draining.
+#include <thread>
+
 #include "proxy/data_plane.h"
+#include "proxy/specs.h"
 #include "support/fake_upstream.h"
 #include "support/h2_peer.h"
 #include "support/http_client.h"
@@ -18,41 +21,44 @@ struct H2Client : test::H2Peer {
 class H2Downstream : public ::testing::Test {
  protected:
   void serve(Codec codec = Codec::kAuto, const std::function<void(config::HcmSpec&)>& more = {}) {
-    config::ClusterSpec cluster;
-    cluster.name = "up";
-    config::EndpointSpec endpoint;
-    endpoint.address = {.kind = config::AddressSpec::Kind::kIp, .host = "127.0.0.1", .port = upstream.port()};
-    cluster.endpoints.endpoints.push_back(endpoint);
-    config::RouteSpec route;
-    route.match.path = {.kind = config::PathMatchSpec::Kind::kPrefix, .value = "/"};
-    config::ForwardSpec forward;
-    forward.cluster = "up";
-    route.action = forward;
-    config::RouteTableSpec table;
-    table.name = "table";
-    config::VirtualHostSpec host;
-    host.name = "all";
-    host.domains = {"*"};
-    host.routes = {route};
-    table.virtual_hosts = {host};
-    config::ListenerSpec listener;
-    listener.name = "main";
-    listener.addresses = {{.kind = config::AddressSpec::Kind::kIp, .host = "127.0.0.1", .port = 0}};
-    config::FilterChainSpec chain;
-    chain.hcm.stat_prefix = "in";
-    chain.hcm.rds_name = "table";
-    chain.hcm.codec = codec;
-    if (more) more(chain.hcm);
-    listener.filter_chains.push_back(chain);
-    plane.accept(cluster);
-    plane.accept(table);
-    plane.update(listener);
+    plane.accept(static_cluster("up", upstream.port()));
+    plane.accept(all_to("up"));
+    config::ListenerSpec front = listener("main", "t");
+    config::HcmSpec& hcm = front.filter_chains[0].hcm;
+    hcm.stat_prefix = "in";
+    hcm.codec = codec;
+    if (more) more(hcm);
+    plane.update(front);
   }
 
   test::FakeUpstream upstream{
       [](Exchange& e) { e.respond(200, e.request.body.empty() ? "hello " + e.request.target() : e.request.body); }};
   DataPlane plane;
 };
+
+// Wide windows and an end that does not read: the socket is full, and whoever else is on the worker does not notice.
+TEST_F(H2Downstream, AClientThatDoesNotReadStopsNobodyElse) {
+  constexpr size_t kBody = 24 * 1024 * 1024;
+  test::FakeUpstream large([](Exchange& e) { e.respond(200, std::string(kBody, 'x')); });
+  serve();
+  config::RouteTableSpec routes = all_to("up");
+  config::RouteSpec to_large = routes.virtual_hosts[0].routes[0];
+  to_large.match.path.value = "/large";
+  std::get<config::ForwardSpec>(to_large.action).cluster = "large";
+  routes.virtual_hosts[0].routes.insert(routes.virtual_hosts[0].routes.begin(), to_large);
+  plane.accept(static_cluster("large", large.port()));
+  plane.update(routes);
+  H2Client client(plane.port());
+  client.greet();
+  client.socket.send(h2::window(0, 2 * kBody) + h2::headers(1, h2::get("/large")) + h2::window(1, 2 * kBody));
+  ASSERT_TRUE(large.wait_for_requests(1));
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(test::http_get(plane.port(), "/").status(), 200);
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_EQ(client.status(1), ":status=200");
+  EXPECT_EQ(client.reader.body(1).size(), kBody);
+}
 
 TEST_F(H2Downstream, TheFirstBytesChooseTheCodec) {
   serve();

@@ -6,6 +6,7 @@
 #include "event/clock.h"
 #include "http/h2_memory.h"
 #include "proxy/data_plane.h"
+#include "proxy/specs.h"
 #include "support/count_allocations.h"
 #include "support/fake_upstream.h"
 #include "support/h2_peer.h"
@@ -32,33 +33,11 @@ class IdleConnections : public ::testing::Test {
   static constexpr size_t kPage = 4096;
 
   IdleConnections() {
-    config::ClusterSpec cluster;
-    cluster.name = "up";
-    config::EndpointSpec endpoint;
-    endpoint.address = {.kind = config::AddressSpec::Kind::kIp, .host = "127.0.0.1", .port = upstream.port()};
-    cluster.endpoints.endpoints.push_back(endpoint);
-    config::RouteSpec route;
-    route.match.path = {.kind = config::PathMatchSpec::Kind::kPrefix, .value = "/"};
-    config::ForwardSpec forward;
-    forward.cluster = "up";
-    route.action = forward;
-    config::RouteTableSpec table;
-    table.name = "table";
-    config::VirtualHostSpec host;
-    host.name = "all";
-    host.domains = {"*"};
-    host.routes = {route};
-    table.virtual_hosts = {host};
-    config::ListenerSpec listener;
-    listener.name = "main";
-    listener.addresses = {{.kind = config::AddressSpec::Kind::kIp, .host = "127.0.0.1", .port = 0}};
-    config::FilterChainSpec chain;
-    chain.hcm.stat_prefix = "in";
-    chain.hcm.rds_name = "table";
-    listener.filter_chains.push_back(chain);
-    plane.accept(cluster);
-    plane.accept(table);
-    plane.update(listener);
+    plane.accept(static_cluster("up", upstream.port()));
+    plane.accept(all_to("up"));
+    config::ListenerSpec front = listener("main", "t");
+    front.filter_chains[0].hcm.stat_prefix = "in";
+    plane.update(front);
   }
 
   // One request on a connection of its own, which stays.

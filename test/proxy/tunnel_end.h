@@ -61,6 +61,8 @@ class End {
     const h2::Frame* const f = h2_->reader.find(h2::kHeaders, stream_);
     return f == nullptr ? "" : f->fields;
   }
+  // Whether a head has come by now (HTTP/2).
+  bool has_head() const { return h2_->reader.find(h2::kHeaders, stream_) != nullptr; }
   // All that comes until so much has.
   std::string hear(size_t size) {
     while (heard().size() < size && more()) {
