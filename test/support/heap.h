@@ -4,13 +4,13 @@
 // Use:  const size_t before = heap_in_use();  ...;  EXPECT_LT(heap_in_use() - before, 4096u);
 #pragma once
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#include <sanitizer/allocator_interface.h>
-#else
 #include <malloc.h>
-#endif
 
 #include <cstddef>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+extern "C" size_t __sanitizer_get_current_allocated_bytes();  // GCC has no header for it
+#endif
 
 namespace outrigger::test {
 
