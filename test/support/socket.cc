@@ -14,8 +14,6 @@
 #include <csignal>
 #include <cstddef>
 #include <cstring>
-#include <filesystem>
-#include <iterator>
 
 #include "base/check.h"
 
@@ -271,9 +269,13 @@ SilentSocket::~SilentSocket() {
   for (const int fd : fillers_) ::close(fd);
 }
 
+// (A descriptor to look into /proc/self/fd with would have a number that libuv has just closed by a system call of its
+// own, which ThreadSanitizer does not see.)
 size_t open_descriptors() {
-  const std::filesystem::directory_iterator all("/proc/self/fd");
-  return static_cast<size_t>(std::distance(begin(all), end(all))) - 1;  // less the one that looks
+  constexpr int kMost = 16'384;
+  size_t count = 0;
+  for (int fd = 0; fd < kMost; ++fd) count += fcntl(fd, F_GETFD) != -1 ? 1 : 0;
+  return count;
 }
 
 uint16_t refused_port() {
