@@ -13,6 +13,7 @@
 #include "envoy/service/discovery/v3/ads.grpc.pb.h"
 #include "envoy/service/status/v3/csds.grpc.pb.h"
 #include "outrigger/control/v1/status.grpc.pb.h"
+#include "support/sanitizers.h"
 #include "support/wait.h"
 
 namespace outrigger::control {
@@ -239,11 +240,7 @@ TEST_F(AdsServerTest, Incremental) {
 TEST_F(AdsServerTest, AClientThatNeverReadsIsOwedOnlyTheLatestState) {
   // A megabyte that does not fit HTTP/2's window, changed a hundred times; an instrumented program is not done with so
   // many before the call's deadline on a busy machine.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  constexpr int kChanges = 20;
-#else
-  constexpr int kChanges = 100;
-#endif
+  constexpr int kChanges = test::kInstrumented ? 20 : 100;
   serve({Resource::make(kCds, "a", std::string(1 << 20, 'x'))});
   RawClient deaf(port, "deaf");
   deaf.ask(kCds);

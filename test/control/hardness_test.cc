@@ -21,6 +21,7 @@
 #include "support/grpc_bytes.h"
 #include "support/process.h"
 #include "support/resources.h"
+#include "support/sanitizers.h"
 #include "support/temp_dir.h"
 #include "support/wait.h"
 
@@ -177,19 +178,9 @@ class Fleet {
 class HardnessTest : public ::testing::Test {
  protected:
   // Instrumented programs are slow and large; what is bounded is so with fewer, too.
-#if defined(__SANITIZE_THREAD__)
-  static constexpr size_t kFleet = 100;
-  static constexpr int kLarge = 2'000;
-  static constexpr bool kMeasures = false;
-#elif defined(__SANITIZE_ADDRESS__)
-  static constexpr size_t kFleet = 300;
-  static constexpr int kLarge = 4'000;
-  static constexpr bool kMeasures = false;
-#else
-  static constexpr size_t kFleet = 2'000;
-  static constexpr int kLarge = 20'000;
-  static constexpr bool kMeasures = true;
-#endif
+  static constexpr size_t kFleet = test::kThreadSanitizer ? 100 : test::kAddressSanitizer ? 300 : 2'000;
+  static constexpr int kLarge = test::kThreadSanitizer ? 2'000 : test::kAddressSanitizer ? 4'000 : 20'000;
+  static constexpr bool kMeasures = !test::kInstrumented;
   HardnessTest() {
     rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);

@@ -6,6 +6,7 @@
 #include "support/fake_upstream.h"
 #include "support/http_client.h"
 #include "support/process.h"
+#include "support/sanitizers.h"
 #include "support/wire_case.h"
 
 namespace outrigger::test {
@@ -16,13 +17,7 @@ const HttpMessage::Fields kAdminHost = {{"host", "127.0.0.1"}};
 
 // What the proxy may grow by while a slow peer holds up a huge body. AddressSanitizer keeps freed memory for a while;
 // ThreadSanitizer has 36 bytes of shadow for each 8 of the program's (GCC 12), and the kernel counts them.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr uint64_t kSlackKb = 300 * 1024;
-#elif defined(__SANITIZE_THREAD__)
-constexpr uint64_t kSlackKb = 16 * 1024 * (8 + 36) / 8;
-#else
-constexpr uint64_t kSlackKb = 16 * 1024;
-#endif
+constexpr uint64_t kSlackKb = kAddressSanitizer ? 300 * 1024 : kThreadSanitizer ? 16 * 1024 * (8 + 36) / 8 : 16 * 1024;
 
 // A request may take as long as it takes: instrumented programs need more than a route's 15 s for 256 MiB.
 std::string bootstrap_for(uint16_t upstream_port, const std::string& dir) {

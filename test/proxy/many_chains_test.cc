@@ -10,6 +10,7 @@
 #include "proxy/specs.h"
 #include "support/fake_upstream.h"
 #include "support/http_client.h"
+#include "support/sanitizers.h"
 
 namespace outrigger::proxy {
 namespace {
@@ -155,11 +156,7 @@ TEST_F(ManyChains, AChangeOfTenThousandCostsWhatItChanges) {
     accept();
   });
   // Generous: the square of ten thousand takes seconds.
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-  constexpr double kSlower = 20;
-#else
-  constexpr double kSlower = 1;
-#endif
+  constexpr double kSlower = test::kInstrumented ? 20 : 1;
   EXPECT_LT(most_compile, 500 * kSlower);
   EXPECT_LT(most_adopt, 20 * kSlower);
 }

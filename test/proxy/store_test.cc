@@ -14,6 +14,7 @@
 #include "config/source_scope.h"
 #include "net/socket_options.h"
 #include "proxy/specs.h"
+#include "support/sanitizers.h"
 
 namespace outrigger::proxy {
 namespace {
@@ -824,11 +825,7 @@ TEST_F(StoreTest, OneChangeAmongTenThousandIsCheap) {
               route, eds, cluster);
   RecordProperty("table_us", static_cast<int>(route * 1000));
   // Generous: a broken closure (quadratic) takes seconds; the budget is kept by the benchmark.
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-  constexpr double kMost = 2'000;  // ms; instrumented code is some twenty times slower
-#else
-  constexpr double kMost = 100;
-#endif
+  constexpr double kMost = test::kInstrumented ? 2'000 : 100;  // ms
   EXPECT_LT(route, kMost);
   EXPECT_LT(eds, kMost);
   EXPECT_LT(cluster, kMost);
