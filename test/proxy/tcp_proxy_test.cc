@@ -178,7 +178,8 @@ TEST_F(Tcp, WeightsChooseTheClusterAndLimitsEndConnections) {
   }));
   EXPECT_GT(plane.stat("cluster.up.upstream_cx_total"), 20u);
   EXPECT_LT(plane.stat("cluster.up.upstream_cx_total"), 90u);
-  clients.clear();
+  for (Socket& client : clients) client.reset();
+  EXPECT_TRUE(counted("tcp.t.downstream_cx_active", 0));  // before the limits that come now
 
   front.filter_chains[0].tcp->idle_timeout_ms = 100;
   plane.update(front);
