@@ -67,41 +67,6 @@ inline bool is_control(char c) {
   return (u < 0x20 && u != '\t') || u == 0x7f;
 }
 
-// Whether a byte of a short text is_control(); any length is right.
-inline bool has_control(std::string_view text) {
-  constexpr uint64_t kOnes = ~uint64_t{0} / 255, kHigh = kOnes * 0x80;
-  // May be set where a byte is below 0x20 or is 0x7f, and is if one is.
-  const auto suspect = [](uint64_t bytes) {
-    const uint64_t del = bytes ^ (kOnes * 0x7f);
-    return (((bytes - kOnes * 0x20) & ~bytes) | ((del - kOnes) & ~del)) & kHigh;
-  };
-  const char* const data = text.data();
-  const size_t size = text.size();
-  uint64_t found = 0, bytes = 0;
-  if (size >= 8) {
-    size_t at = 0;
-    do {
-      std::memcpy(&bytes, data + at, 8);
-      found |= suspect(bytes);
-      at += 8;
-    } while (at + 8 <= size);
-    std::memcpy(&bytes, data + size - 8, 8);  // the last ones, some of them again
-    found |= suspect(bytes);
-  } else if (size >= 4) {
-    uint32_t first, last;
-    std::memcpy(&first, data, 4);
-    std::memcpy(&last, data + size - 4, 4);
-    found = suspect(uint64_t{first} << 32 | last);
-  } else {
-    found = size;  // not worth it
-  }
-  if (found == 0) [[likely]]
-    return false;
-  for (const char c : text)
-    if (is_control(c)) return true;
-  return false;
-}
-
 #if defined(__SSE2__)
 // Bit i is set where byte i is_control().
 inline unsigned control_mask(__m128i bytes) {

@@ -192,7 +192,8 @@ void FieldList::add(std::string_view name, std::string_view value, uint8_t flags
 
 // Most values are clean.
 std::string_view FieldList::clean(std::string_view value) {
-  if (!has_control(value)) return value;
+  const char* const end = value.data() + value.size();
+  if (find_control(value.data(), end, value.data()) == end) return value;
   const size_t at = cleaned_.size();
   for (const char c : value) cleaned_.push_back(is_control(c) ? ' ' : c);
   return {cleaned_.data() + at, value.size()};

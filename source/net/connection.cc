@@ -207,11 +207,7 @@ Connection* Connection::accept(event::Loop& loop, int fd, const Address& local, 
   } else {
     c->bytes_read_ = first.size();
     c->waiting().held = std::move(first);
-    if (c->state_ == State::kHandshaking && !loop.has_leisure()) {
-      loop.at_leisure(*c);
-    } else {
-      loop.at_turn_end(*c);
-    }
+    if (!c->wait_for_leisure()) loop.at_turn_end(*c);
   }
   return c;
 }
@@ -314,6 +310,13 @@ void Connection::on_connect_result(int status) {
   if (state_ == State::kHandshaking) shake_hands();
 }
 
+// A handshake is long work. Whether it has to wait: it goes on by what is held then.
+bool Connection::wait_for_leisure() {
+  if (state_ != State::kHandshaking || loop_.has_leisure()) return false;
+  loop_.at_leisure(*this);
+  return true;
+}
+
 // Whether the connection is open now; a plain one has no hands to shake.
 bool Connection::shake_hands() {
   loop_.at_turn_end(*this);
@@ -354,8 +357,8 @@ void Connection::take(Block* block, const char* data, size_t size) {
     return;
   }
   if (state_ != State::kOpen && state_ != State::kHandshaking) return;
-  if (state_ == State::kHandshaking && !loop_.has_leisure()) {
-    loop_.at_leisure(*this);
+  if (wait_for_leisure()) {
+    // It is held until then.
   } else if (tls_ != nullptr && (paused_ == 0 || state_ == State::kHandshaking)) {
     return take_sealed(block, data, size);
   } else if (paused_ == 0) {

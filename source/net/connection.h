@@ -181,6 +181,7 @@ class Connection final : public event::Deferred, public event::TurnEnd {
   void deliver_held();
   void take_sealed(Block* block, const char* data, size_t size);
   void hold_sealed(Block* block, const char* data, size_t size);
+  bool wait_for_leisure();
   bool shake_hands();
   bool seal();
   void on_close_notify();

@@ -22,7 +22,8 @@ class ConnectionLife : public ::testing::Test {
     config::RouteTableSpec all = all_to("up");
     config::ListenerSpec front = listener("main", "t");
     more(front.filter_chains[0].hcm, cluster);
-    for (const config::Spec& spec : std::initializer_list<config::Spec>{cluster, all, front}) plane.update(spec);
+    for (const config::Spec& spec : std::initializer_list<config::Spec>{cluster, all, front}) plane.accept(spec);
+    plane.publish();
   }
   test::H2Peer h2_client() {
     test::H2Peer client(Socket::connect(plane.port()));

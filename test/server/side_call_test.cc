@@ -159,7 +159,8 @@ class SideCalls : public ::testing::Test {
     config::RouteTableSpec routes = all_to("up");
     for (config::Spec spec : {config::Spec(std::move(asked)), config::Spec(static_cluster("up", upstream.port())),
                               config::Spec(std::move(routes)), config::Spec(std::move(front))})
-      plane.update(std::move(spec));
+      plane.accept(std::move(spec));
+    plane.publish();
   }
 
   Service service;
