@@ -1,5 +1,6 @@
 #include "http/h2_head.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "http/h1_head.h"
@@ -9,8 +10,6 @@ namespace outrigger::http {
 namespace {
 
 constexpr H2Fault kTooLarge{431, false, "http2.headers_too_large"};
-
-uint8_t* bytes(std::string_view text) { return reinterpret_cast<uint8_t*>(const_cast<char*>(text.data())); }
 
 H2Fault finish_authority(HeaderMap& map) {
   const Header* const host = map.find(HeaderId::kHost);
@@ -109,94 +108,149 @@ void finish_trailers(HeaderMap& map) {
   map.remove_if([](const Header& h) { return forbidden_in_trailers(h.name, h.id); });
 }
 
-FieldList& FieldList::fresh() {
-  static thread_local FieldList list;
-  list.fields_.clear();
-  list.cleaned_.clear();
-  return list;
-}
+// --- checks ----------------------------------------------------------------------------------------------------------
 
-const FieldList& FieldList::of_request(const HeaderMap& map) {
-  FieldList& list = fresh();
-  if (const Header* const upgrade = map.find(HeaderId::kUpgrade); upgrade != nullptr) {
-    list.add(header_name(HeaderId::kMethod), "CONNECT", 0);
-    list.add(header_name(HeaderId::kProtocol), upgrade->value, 0);
-    if (list.add_pseudo(map, HeaderId::kAuthority) && list.add_pseudo(map, HeaderId::kScheme) &&
-        list.add_pseudo(map, HeaderId::kPath)) {
-      list.add_fields(map, true);
-    } else {
-      list.fields_.clear();
-    }
-    return list;
-  }
-  const bool connect = map.get(HeaderId::kMethod) == "CONNECT";
-  const bool whole = list.add_pseudo(map, HeaderId::kMethod) && list.add_pseudo(map, HeaderId::kAuthority) &&
-                     (connect || (list.add_pseudo(map, HeaderId::kScheme) && list.add_pseudo(map, HeaderId::kPath)));
-  if (whole) {
-    list.add_fields(map, true);
-  } else {
-    list.fields_.clear();
-  }
-  return list;
-}
-
-const FieldList& FieldList::of_response(const HeaderMap& map) {
-  FieldList& list = fresh();
-  if (list.add_pseudo(map, HeaderId::kStatus)) list.add_fields(map, false);
-  return list;
-}
-
-const FieldList& FieldList::of_acceptance(const HeaderMap& map) {
-  FieldList& list = fresh();
-  list.add(header_name(HeaderId::kStatus), "200", 0);
-  list.add_fields(map, false);
-  return list;
-}
-
-const FieldList& FieldList::of_trailers(const HeaderMap& map) {
-  FieldList& list = fresh();
-  list.add_fields(map, false);
-  return list;
-}
-
-bool FieldList::add_pseudo(const HeaderMap& map, HeaderId id) {
-  const Header* const field = map.find(id);
-  if (field == nullptr || field->value.empty()) return false;
-  add(field->name, field->value, 0);
+bool H2HeadCheck::see(HeaderId id) {
+  if (seen(id)) return false;
+  seen_ |= 1u << static_cast<unsigned>(id);
   return true;
 }
 
-void FieldList::add_fields(const HeaderMap& map, bool request) {
-  size_t total = 0;  // cleaned_ must not move while it is filled
-  map.for_each([&](const Header& h) { total += h.value.size(); });
-  cleaned_.reserve(total);
-  map.for_each([&](const Header& h) {
-    if (h.name.front() == ':' || of_one_hop(h.id)) return;
-    if (h.id == HeaderId::kNone && (h.name == "sec-websocket-key" || h.name == "sec-websocket-accept")) return;
-    if (h.id == HeaderId::kTe) {
-      if (request) add(h.name, "trailers", 0);
-      return;
+// Sections 8.3.1, 8.3.2; RFC 3986 section 3.1 for the scheme.
+bool H2HeadCheck::add_pseudo(const HpackField& field) {
+  const std::string_view value = field.value;
+  if (of_ == Of::kTrailers || regular_ || value.empty() || !see(field.id)) return false;
+  if (of_ == Of::kResponse) {
+    if (field.id != HeaderId::kStatus || value.size() != 3) return false;
+    return value[0] >= '1' && is_digit(value[0]) && is_digit(value[1]) && is_digit(value[2]) && value != "101";
+  }
+  switch (field.id) {
+    case HeaderId::kMethod:
+      connect_ = value == "CONNECT";
+      options_ = value == "OPTIONS";
+      return is_token(value);
+    case HeaderId::kScheme: {
+      web_ = value == "http" || value == "https";
+      const auto letter = [](char c) { return (c | 0x20) >= 'a' && (c | 0x20) <= 'z'; };
+      return web_ || (letter(value[0]) && std::all_of(value.begin(), value.end(), [&](char c) {
+                        return letter(c) || is_digit(c) || c == '+' || c == '-' || c == '.';
+                      }));
     }
-    if (h.id == HeaderId::kNone && !is_token(h.name)) return;
-    // Never the same twice: not worth a place in the peer's table.
-    const bool unique = h.id == HeaderId::kXRequestId || h.id == HeaderId::kTraceparent;
-    add(h.name, h.value, unique ? NGHTTP2_NV_FLAG_NO_INDEX : 0);
+    case HeaderId::kPath:
+      path_ = value[0] == '/' ? '/' : value == "*" ? '*' : 'x';
+      return true;
+    case HeaderId::kAuthority:
+      return true;
+    case HeaderId::kProtocol:
+      return protocol_;
+    default:
+      return false;
+  }
+}
+
+bool H2HeadCheck::add(const HpackField& field) {
+  if (!field.good) return false;
+  if (field.id == HeaderId::kNone) {
+    regular_ = true;
+    return true;
+  }
+  if (field.id <= kLastPseudo) return add_pseudo(field);
+  regular_ = true;
+  switch (field.id) {
+    case HeaderId::kConnection:  // section 8.2.2
+    case HeaderId::kKeepAlive:
+    case HeaderId::kProxyConnection:
+    case HeaderId::kTransferEncoding:
+    case HeaderId::kUpgrade:
+      return false;
+    case HeaderId::kTe:
+      return equals_ignoring_case(field.value, "trailers");
+    case HeaderId::kHost:
+      return of_ != Of::kRequest || (!field.value.empty() && see(HeaderId::kHost));
+    case HeaderId::kContentLength:
+      if (of_ == Of::kTrailers) return true;  // left out later
+      if (content_length_ >= 0) return false;
+      content_length_ = parse_decimal(field.value);
+      return content_length_ >= 0;
+    default:
+      return true;
+  }
+}
+
+bool H2HeadCheck::whole() const {
+  if (of_ == Of::kTrailers) return true;
+  if (of_ == Of::kResponse) return seen(HeaderId::kStatus);
+  const bool place = seen(HeaderId::kScheme) || seen(HeaderId::kPath);
+  if (connect_ && !seen(HeaderId::kProtocol)) return seen(HeaderId::kAuthority) && !place;  // section 8.5
+  if (seen(HeaderId::kProtocol) && (!connect_ || !seen(HeaderId::kAuthority))) return false;
+  if (!seen(HeaderId::kMethod) || !seen(HeaderId::kScheme) || !seen(HeaderId::kPath)) return false;
+  return !web_ || path_ == '/' || (path_ == '*' && options_);
+}
+
+// --- writing ---------------------------------------------------------------------------------------------------------
+
+namespace {
+
+bool goes_on(const Header& h, bool request) {
+  if (h.id == HeaderId::kNone)
+    return is_token(h.name) && h.name != "sec-websocket-key" && h.name != "sec-websocket-accept";
+  return h.name.front() != ':' && !of_one_hop(h.id) && (request || h.id != HeaderId::kTe);
+}
+
+void add_fields(const HeaderMap& map, bool request, HpackEncoder& encoder, HpackOutput& out) {
+  map.for_each([&](const Header& h) {
+    if (goes_on(h, request)) encoder.add(out, h.id, h.name, h.id == HeaderId::kTe ? "trailers" : h.value);
   });
 }
 
-void FieldList::add(std::string_view name, std::string_view value, uint8_t flags) {
-  value = clean(value);
-  fields_.push_back({bytes(name), bytes(value), name.size(), value.size(),
-                     static_cast<uint8_t>(flags | NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE)});
+void add_known(HeaderId id, std::string_view value, HpackEncoder& encoder, HpackOutput& out) {
+  encoder.add(out, id, header_name(id), value);
 }
 
-// Most values are clean.
-std::string_view FieldList::clean(std::string_view value) {
-  const char* const end = value.data() + value.size();
-  if (find_control(value.data(), end, value.data()) == end) return value;
-  const size_t at = cleaned_.size();
-  for (const char c : value) cleaned_.push_back(is_control(c) ? ' ' : c);
-  return {cleaned_.data() + at, value.size()};
+}  // namespace
+
+bool encode_request(const HeaderMap& map, HpackEncoder& encoder, HpackOutput& out) {
+  const std::string_view method = map.get(HeaderId::kMethod), authority = map.get(HeaderId::kAuthority),
+                         scheme = map.get(HeaderId::kScheme), path = map.get(HeaderId::kPath);
+  const Header* const upgrade = map.find(HeaderId::kUpgrade);
+  const bool placed = upgrade != nullptr || method != "CONNECT";
+  if (authority.empty() || (upgrade == nullptr && method.empty()) || (placed && (scheme.empty() || path.empty())))
+    return false;
+  encoder.begin(out);
+  add_known(HeaderId::kMethod, upgrade != nullptr ? "CONNECT" : method, encoder, out);
+  if (upgrade != nullptr) add_known(HeaderId::kProtocol, upgrade->value, encoder, out);
+  add_known(HeaderId::kAuthority, authority, encoder, out);
+  if (placed) {
+    add_known(HeaderId::kScheme, scheme, encoder, out);
+    add_known(HeaderId::kPath, path, encoder, out);
+  }
+  add_fields(map, true, encoder, out);
+  return true;
+}
+
+bool encode_response(const HeaderMap& map, HpackEncoder& encoder, HpackOutput& out) {
+  const std::string_view status = map.get(HeaderId::kStatus);
+  if (status.empty()) return false;
+  encoder.begin(out);
+  add_known(HeaderId::kStatus, status, encoder, out);
+  add_fields(map, false, encoder, out);
+  return true;
+}
+
+bool encode_acceptance(const HeaderMap& map, HpackEncoder& encoder, HpackOutput& out) {
+  encoder.begin(out);
+  add_known(HeaderId::kStatus, "200", encoder, out);
+  add_fields(map, false, encoder, out);
+  return true;
+}
+
+bool encode_trailers(const HeaderMap& map, HpackEncoder& encoder, HpackOutput& out) {
+  bool any = false;
+  map.for_each([&](const Header& h) { any = any || goes_on(h, false); });
+  if (!any) return false;
+  encoder.begin(out);
+  add_fields(map, false, encoder, out);
+  return true;
 }
 
 }  // namespace outrigger::http

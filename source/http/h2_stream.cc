@@ -3,66 +3,67 @@
 
 #include "base/check.h"
 #include "http/h1_encode.h"
-#include "http/h2_callbacks.h"
-#include "http/h2_memory.h"
 #include "http/h2_session.h"
 
 namespace outrigger::http {
 namespace {
 
-ResetReason reason_of(uint32_t error_code) {
-  switch (error_code) {
-    case NGHTTP2_REFUSED_STREAM:
+ResetReason reason_of(H2Error code) {
+  switch (code) {
+    case H2Error::kRefusedStream:
       return ResetReason::kRefused;
-    case NGHTTP2_PROTOCOL_ERROR:
-    case NGHTTP2_FLOW_CONTROL_ERROR:
-    case NGHTTP2_FRAME_SIZE_ERROR:
-    case NGHTTP2_COMPRESSION_ERROR:
-    case NGHTTP2_STREAM_CLOSED:
+    case H2Error::kProtocolError:
+    case H2Error::kFlowControlError:
+    case H2Error::kFrameSizeError:
+    case H2Error::kCompressionError:
+    case H2Error::kStreamClosed:
       return ResetReason::kProtocolError;
     default:
       return ResetReason::kRemoteReset;
   }
 }
 
-uint32_t code_of(ResetReason reason, bool server) {
+H2Error code_of(ResetReason reason, bool server) {
   switch (reason) {
     case ResetReason::kProtocolError:
-      return NGHTTP2_PROTOCOL_ERROR;
+      return H2Error::kProtocolError;
     case ResetReason::kRefused:
-      return NGHTTP2_REFUSED_STREAM;
+      return H2Error::kRefusedStream;
     case ResetReason::kOverflow:
-      return NGHTTP2_ENHANCE_YOUR_CALM;
+      return H2Error::kEnhanceYourCalm;
     default:  // a server breaks its answer off; a client wants none any more
-      return server ? NGHTTP2_INTERNAL_ERROR : NGHTTP2_CANCEL;
+      return server ? H2Error::kInternalError : H2Error::kCancel;
   }
 }
 
 }  // namespace
 
-// --- what nghttp2 tells of a stream ----------------------------------------------------------------------------------
+// --- what becomes of a stream on the wire ----------------------------------------------------------------------------
 
 void H2Session::note(H2Stream& stream) {
   if (!static_cast<ListNode<H2NewsTag>&>(stream).linked()) news_.push_back(stream);
 }
 
-void H2Session::on_stream_closed(H2Stream& stream, uint32_t error_code) {
+void H2Session::on_stream_closed(H2Stream& stream, H2Error code) {
+  leave(stream);
   stream.closed_ = true;
-  last_found_ = nullptr;  // nghttp2 knows it no longer
-  if (head_of_ == stream.id_) head_of_ = 0;
+  if (headers_of_ == &stream) headers_of_ = nullptr;
+  stream.incoming_ = nullptr;
+  static_cast<ListNode<H2SenderTag>&>(stream).unlink();
+  stream.to_send_.clear();
   const bool sent = stream.sending_ == H2Stream::Sending::kEnd;
   const bool whole = stream.tunnel_ ? sent && stream.ended_ : server_ ? sent : stream.ended_;
-  if (error_code != NGHTTP2_NO_ERROR && !whole && !stream.reset_) {
+  if (!whole && !stream.reset_) {
     stream.reset_ = true;
-    if (stream.reset_reason_ == ResetReason::kLocalReset) stream.reset_reason_ = reason_of(error_code);
+    if (code == H2Error::kNoError) {
+      stream.reset_reason_ = ResetReason::kRemoteReset;
+    } else if (stream.reset_reason_ == ResetReason::kLocalReset) {
+      stream.reset_reason_ = reason_of(code);
+    }
     if (stream.reset_details_.empty())
       stream.reset_details_ = stream.reset_reason_ == ResetReason::kProtocolError
                                   ? std::string_view("http2.protocol_error")
                                   : std::string_view("http2.remote_reset");
-  } else if (!whole) {
-    stream.reset_ = true;
-    stream.reset_reason_ = ResetReason::kRemoteReset;
-    if (stream.reset_details_.empty()) stream.reset_details_ = "http2.remote_reset";
   }
   note(stream);
 }
@@ -99,7 +100,7 @@ void H2Session::tell_head(H2Stream& stream) {
       stream.reset_ = true;
       stream.reset_reason_ = ResetReason::kOverflow;
       stream.reset_details_ = "http2.headers_too_large";
-      nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, stream.id_, NGHTTP2_CANCEL);
+      if (!stream.closed_) reset_on_wire(stream, H2Error::kCancel);
       return;
     }
     const uint16_t status = status_of(map);
@@ -123,8 +124,7 @@ void H2Session::tell_head(H2Stream& stream) {
   }
   const H2Fault fault = stream.head_too_large_ ? H2Fault{431, false, "http2.headers_too_large"} : finish_request(map);
   if (fault.malformed) {
-    count(counting_.stats->rx_messaging_error);
-    nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, stream.id_, NGHTTP2_PROTOCOL_ERROR);
+    if (!stream.closed_) malformed(stream);
     return;
   }
   stream.head_request_ = map.get(HeaderId::kMethod) == "HEAD";
@@ -161,7 +161,7 @@ void H2Session::tell_body(H2Stream& stream) {
     Buffer data = std::move(stream.received_);
     held_ -= size;
     give_credit();
-    if (!stream.ended_ && size != 0) nghttp2_session_consume_stream(session_, stream.id_, size);
+    give_stream_credit(stream, size);
     stream.end_told_ = end;
     stream.sink_->on_data(data, end);
     if (end && over_with(stream)) detach(stream);
@@ -196,7 +196,7 @@ void H2Session::detach(H2Stream& stream) {
   if (over()) return;
   give_credit();
   if (!server_ && !stream.closed_ && stream.id_ != 0 && stream.sending_ != H2Stream::Sending::kEnd)
-    nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, stream.id_, NGHTTP2_NO_ERROR);
+    reset_on_wire(stream, H2Error::kNoError);
 }
 
 void H2Session::finish_if_over(H2Stream& stream) {
@@ -215,45 +215,35 @@ CodecStream& H2Session::new_stream(StreamSink& sink) {
 }
 
 uint32_t H2Session::capacity() const {
-  if (server_ || over() || draining_ || goaway_seen_ || nghttp2_session_check_request_allowed(session_) == 0) return 0;
-  const uint32_t most =
-      std::min(options_.max_concurrent_streams,
-               nghttp2_session_get_remote_settings(session_, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS));
-  const uint32_t assumed = settings_seen_ ? most : std::min(most, 100u);
-  return open_count_ < assumed ? assumed - open_count_ : 0;
+  if (server_ || over() || draining_ || goaway_seen_ || next_id_ > kH2MaxStreamId) return 0;
+  const uint32_t most = std::min(options_.max_concurrent_streams, peer_max_streams_);
+  return open_count_ < most ? most - open_count_ : 0;
 }
 
-bool H2Session::refuses_upgrades() const {
-  return settings_seen_ && nghttp2_session_get_remote_settings(session_, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 0;
-}
+bool H2Session::refuses_upgrades() const { return settings_seen_ && !peer_takes_connect_; }
 
-// --- CodecStream -----------------------------------------------------------------------------------------------------
+// The next stream may go on the wire.
+bool H2Session::may_begin() const { return !goaway_seen_ && next_id_ <= kH2MaxStreamId && live_ < peer_max_streams_; }
 
-// A head goes out at once, so that nghttp2 need not copy it.
-void H2Session::send_head(H2Stream& stream, const FieldList& fields, bool end_stream) {
-  const uint8_t flags = end_stream ? NGHTTP2_FLAG_END_STREAM : NGHTTP2_FLAG_NONE;
-  stream.head_sent_ = false;
-  if (stream.id_ != 0) {
-    nghttp2_submit_headers(session_, flags, stream.id_, nullptr, fields.data(), fields.size(), nullptr);
-  } else {
-    const int32_t id = nghttp2_submit_headers(session_, flags, -1, nullptr, fields.data(), fields.size(), &stream);
-    if (id > 0) stream.id_ = id;
-  }
-  flush();
-  if (stream.head_sent_ || server_ || stream.reset_) return;
-  stream.reset_ = stream.closed_ = true;  // the peer takes no more streams
+// The peer takes no more streams. The sink hears of it later.
+void H2Session::not_begun(H2Stream& stream) {
+  stream.reset_ = stream.closed_ = true;
   stream.reset_reason_ = ResetReason::kRefused;
   stream.reset_details_ = "http2.stream_not_begun";
   note(stream);
   connection_.loop().at_turn_end(*this);
 }
 
+// --- CodecStream -----------------------------------------------------------------------------------------------------
+
 void H2Stream::encode_1xx(const HeaderMap& headers) {
   if (session_.over() || closed_ || reset_) return;
   CHECK(sending_ == Sending::kNothing);
   const uint16_t status = status_of(headers);
   if (status < 100 || status >= 200 || status == 101) return break_framing("http2.invalid_status");
-  session_.send_head(*this, FieldList::of_response(headers), false);
+  HpackOutput& block = H2Session::new_block();
+  if (encode_response(headers, session_.encoder_, block)) session_.write_head(*this, block, false);
+  session_.flush();
 }
 
 void H2Stream::encode_headers(const HeaderMap& headers, bool end_stream) {
@@ -276,13 +266,17 @@ void H2Stream::encode_headers(const HeaderMap& headers, bool end_stream) {
     return break_framing("http2.content_length_mismatch");
   length_known_ = declared.given && !no_body_ && upgrade_.empty();
   send_left_ = declared.bytes;
-  const FieldList& fields = !server                ? FieldList::of_request(headers)
-                            : tunnel_ && !connect_ ? FieldList::of_acceptance(headers)
-                                                   : FieldList::of_response(headers);
-  if (fields.size() == 0) return break_framing("http2.invalid_head");
+  if (!server && !session_.may_begin()) return session_.not_begun(*this);
+  HpackOutput& block = H2Session::new_block();
+  const bool good = !server                ? encode_request(headers, session_.encoder_, block)
+                    : tunnel_ && !connect_ ? encode_acceptance(headers, session_.encoder_, block)
+                                           : encode_response(headers, session_.encoder_, block);
+  if (!good) return break_framing("http2.invalid_head");
   sending_ = end_stream ? Sending::kEnd : Sending::kBody;
+  if (!server) session_.enter(*this, std::exchange(session_.next_id_, session_.next_id_ + 2));
   if (end_stream && server) session_.detach(*this);  // no tunnel: its head never ends it
-  session_.send_head(*this, fields, end_stream);
+  session_.write_head(*this, block, end_stream);
+  session_.flush();
 }
 
 void H2Stream::encode_data(Buffer&& data, bool end_stream) {
@@ -299,7 +293,7 @@ void H2Stream::encode_data(Buffer&& data, bool end_stream) {
     sending_ = Sending::kEnd;
     if (tunnel_ ? end_told_ : session_.server_) session_.detach(*this);
   }
-  send_body();
+  session_.send_body(*this);
 }
 
 void H2Stream::encode_trailers(const HeaderMap& trailers) {
@@ -309,63 +303,16 @@ void H2Stream::encode_trailers(const HeaderMap& trailers) {
   if (tunnel_) return encode_data({}, true);
   if (length_known_ && send_left_ != 0) return break_framing("http2.content_length_mismatch");
   sending_ = Sending::kEnd;
-  const FieldList& fields = FieldList::of_trailers(trailers);
   if (session_.server_) session_.detach(*this);
-  if (fields.size() != 0 && !data_given_) return session_.send_head(*this, fields, true);
-  if (fields.size() != 0) {  // behind the body: the sender's map will be gone
-    held_trailers_ = arena_.make<HeaderMap>(arena_);
-    if (held_trailers_ != nullptr) trailers.for_each([&](const Header& h) { held_trailers_->add(h.name, h.value); });
+  if (to_send_.empty()) {
+    HpackOutput& block = H2Session::new_block();
+    if (!http::encode_trailers(trailers, session_.encoder_, block)) return session_.send_body(*this);
+    session_.write_head(*this, block, true);
+    return session_.flush();
   }
-  send_body();
-}
-
-void H2Stream::send_body() {
-  if (!data_given_) {
-    data_given_ = true;
-    const nghttp2_data_provider body = body_of(*this);
-    nghttp2_submit_data(session_.session_, NGHTTP2_FLAG_END_STREAM, id_, &body);
-  } else if (deferred_) {
-    deferred_ = false;
-    nghttp2_session_resume_data(session_.session_, id_);
-  }
-  session_.flush();
-  if (to_send_.size() <= session_.options_.stream_buffer_bytes || above_) return;
-  above_ = true;
-  session_.note(*this);
-  session_.connection_.loop().at_turn_end(session_);
-}
-
-// nghttp2 wants to know how much of the body goes into the next DATA frame.
-ssize_t H2Session::read_body(H2Stream& stream, size_t most, uint32_t* flags) {
-  const bool ending = stream.sending_ == H2Stream::Sending::kEnd;
-  const size_t size = std::min(most, stream.to_send_.size());
-  if (size != 0 && connection_.above_watermark()) {
-    data_waits_ = true;
-    stream.deferred_ = true;
-    return NGHTTP2_ERR_DEFERRED;
-  }
-  if (size == 0 && !ending) {
-    stream.deferred_ = true;
-    return NGHTTP2_ERR_DEFERRED;
-  }
-  *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
-  if (size != stream.to_send_.size() || !ending) return static_cast<ssize_t>(size);
-  *flags |= NGHTTP2_DATA_FLAG_EOF;
-  if (stream.held_trailers_ == nullptr) return static_cast<ssize_t>(size);
-  *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-  const FieldList& fields = FieldList::of_trailers(*stream.held_trailers_);
-  nghttp2_submit_trailer(session_, stream.id_, fields.data(), fields.size());  // their memory is the stream's
-  return static_cast<ssize_t>(size);
-}
-
-void H2Session::write_body(H2Stream& stream, const uint8_t* head, size_t size) {
-  Buffer& out = connection_.output();
-  out.append(std::string_view(reinterpret_cast<const char*>(head), 9));
-  if (size != 0) stream.to_send_.move_front(size, out);
-  if (stream.above_ && stream.to_send_.size() <= options_.stream_buffer_bytes / 2) {
-    stream.above_ = false;
-    note(stream);
-  }
+  held_trailers_ = arena_.make<HeaderMap>(arena_);  // behind the body: the sender's map will be gone
+  if (held_trailers_ != nullptr) trailers.for_each([&](const Header& h) { held_trailers_->add(h.name, h.value); });
+  session_.send_body(*this);
 }
 
 void H2Stream::reset(ResetReason reason) {
@@ -373,8 +320,8 @@ void H2Stream::reset(ResetReason reason) {
   const bool begun = id_ != 0 && !closed_;
   const bool live = !session_.over();
   if (begun && live) {
-    nghttp2_submit_rst_stream(session_.session_, NGHTTP2_FLAG_NONE, id_, code_of(reason, session_.server_));
     sending_ = Sending::kEnd;
+    session_.reset_on_wire(*this, code_of(reason, session_.server_));
   }
   session_.detach(*this);
   if (live) session_.flush();
@@ -388,7 +335,7 @@ void H2Stream::break_framing(std::string_view details) {
   reset_reason_ = ResetReason::kLocalReset;
   reset_details_ = details;
   if (id_ != 0) {
-    nghttp2_submit_rst_stream(session_.session_, NGHTTP2_FLAG_NONE, id_, NGHTTP2_INTERNAL_ERROR);
+    session_.reset_on_wire(*this, H2Error::kInternalError);
   } else {
     closed_ = true;
   }

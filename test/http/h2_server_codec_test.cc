@@ -6,7 +6,8 @@
 namespace outrigger::http {
 namespace {
 
-constexpr int kNoError = 0, kProtocolError = 1, kInternalError = 2, kCancel = 8, kEnhanceYourCalm = 11;
+constexpr int kNoError = 0, kProtocolError = 1, kInternalError = 2, kFlowControlError = 3, kCancel = 8,
+              kEnhanceYourCalm = 11;
 
 TEST_F(H2CodecTest, AnswersARequest) {
   TestOwner& owner = serve_h2();
@@ -147,6 +148,40 @@ TEST_F(H2CodecTest, ConnectionErrors) {
       {h2::frame(h2::kHeaders, h2::kEndStream | h2::kEndHeaders, 1, "\xff\xff\xff\xff\xff"), 9},
       {h2::frame(5, h2::kEndHeaders, 1, h2::number(2)), 1},
       {h2::frame(h2::kData, 0, 1, std::string(16385, 'x')), 6},
+      {h2::frame(h2::kSettings, h2::kAck, 0, "123456"), 6},
+      {h2::frame(h2::kSettings, h2::kAck, 0), 1},  // the second
+      {h2::settings({{2, 2}}), 1},
+      {h2::settings({{5, 1 << 24}}), 1},
+      {h2::settings({{8, 2}}), 1},
+      {h2::settings({{8, 1}, {8, 0}}), 1},
+      {h2::settings({{9, 2}}), 1},
+      {h2::frame(h2::kPing, 0, 1, "12345678"), 1},
+      {h2::frame(h2::kGoaway, 0, 0, "1234567"), 6},
+      {h2::frame(h2::kGoaway, 0, 1, "12345678"), 1},
+      {h2::frame(h2::kGoaway, 0, 0, h2::number(1) + h2::number(0)) +
+           h2::frame(h2::kGoaway, 0, 0, h2::number(3) + h2::number(0)),
+       1},
+      {h2::frame(h2::kPriority, 0, 0, "12345"), 1},
+      {h2::frame(h2::kPriority, 0, 1, "1234"), 6},
+      {h2::frame(h2::kWindowUpdate, 0, 0, "123"), 6},
+      {h2::window(1, 1), 1},
+      {get + h2::window(2, 1), 1},
+      {get + h2::frame(h2::kRstStream, 0, 1, "123"), 6},
+      {get + h2::data(1, "x"), 5},
+      {get + get, 5},
+      {h2::headers(3, h2::get("/"), h2::kEndHeaders) + h2::headers(1, h2::get("/")) + h2::headers(2, h2::get("/")), 1},
+      {h2::headers(0, h2::get("/")), 1},
+      {h2::headers(1, h2::get("/"), h2::kEndStream) + h2::frame(h2::kContinuation, h2::kEndHeaders, 3), 1},
+      {h2::headers(1, h2::get("/"), h2::kEndStream) + h2::frame(h2::kPing, 0, 0, "12345678"), 1},
+      {h2::headers(1, h2::get("/"), h2::kEndStream) + h2::frame(77, 0, 0, "unknown"), 1},
+      {h2::frame(h2::kHeaders, h2::kEndHeaders | h2::kPadded, 1), 6},
+      {h2::frame(h2::kHeaders, h2::kEndHeaders | h2::kPadded, 1, "\x02x"), 1},
+      {h2::frame(h2::kHeaders, h2::kEndHeaders | h2::kWithPriority, 1, "1234"), 6},
+      {h2::frame(h2::kHeaders, h2::kEndHeaders | h2::kWithPriority, 1, h2::number(1) + "w" + h2::block(h2::get("/"))),
+       1},
+      {h2::headers(1, h2::get("/"), h2::kEndHeaders) + h2::frame(h2::kData, h2::kPadded, 1), 6},
+      {h2::headers(1, h2::get("/"), h2::kEndHeaders) + h2::frame(h2::kData, h2::kPadded, 1, "\x03xy"), 1},
+      {h2::headers(1, h2::get("/"), h2::kEndHeaders) + h2::window(1, 0x70000000) + h2::settings({{4, 0x7fffffff}}), 3},
   };
   for (size_t i = 0; i < rows.size(); ++i) {
     TestOwner& owner = serve_h2();
@@ -161,11 +196,198 @@ TEST_F(H2CodecTest, ConnectionErrors) {
     peer.close();
     run_until([&] { return owner.closed; });
   }
+  accept_h2();
+  send(peer, h2::preface() + h2::frame(h2::kPing, 0, 0, "12345678"));  // SETTINGS come first
+  h2::Reader first;
+  run_until([&] {
+    run_ready(1);
+    first.feed(peer.recv_some(65536, 0));
+    return first.code(0) >= 0;
+  });
+  EXPECT_EQ(first.code(0), kProtocolError);
   TestOwner& owner = accept_h2();
   send(peer, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
   peer.shutdown_write();
   run_until([&] { return owner.closed; });
   EXPECT_TRUE(owner.sinks.empty());
+}
+
+TEST_F(H2CodecTest, ARequestWithoutAHostIsAnswered) {
+  TestOwner& owner = serve_h2();
+  send(peer, h2::headers(1, {{":method", "GET"}, {":scheme", "http"}, {":path", "/"}}));
+  ASSERT_EQ(owner.sinks.size(), 1u);
+  EXPECT_EQ(owner.last().log, "bad(400 missing_host_header) ");
+}
+
+// RFC 9113 sections 5.1, 6.9: the stream is at fault, and its siblings go on.
+TEST_F(H2CodecTest, WindowsAreKeptByBothSides) {
+  h2_options.initial_stream_window_bytes = 70'000;
+  TestOwner& owner = serve_h2();
+  const std::string post = h2::headers(1, h2::request("POST", "/"), h2::kEndHeaders);
+  send(peer, post + h2::window(1, 0));
+  send(peer, h2::headers(3, h2::request("POST", "/"), h2::kEndHeaders) + h2::window(3, 0x7fffffff));
+  send(peer, h2::headers(5, h2::request("POST", "/"), h2::kEndHeaders));
+  owner.last().stream->pause_read(net::Pause::kBackpressure);
+  for (int i = 0; i < 5; ++i) send(peer, h2::data(5, std::string(14'000, 'x')));
+  read();
+  EXPECT_EQ(reader.code(5), -1);
+  send(peer, h2::data(5, "x"));  // one byte more than it was given
+  send(peer, h2::headers(7, h2::get("/")));
+  read();
+  EXPECT_EQ(reader.code(1), kProtocolError);
+  EXPECT_EQ(reader.code(3), kFlowControlError);
+  EXPECT_EQ(reader.code(5), kFlowControlError);
+  EXPECT_EQ(owner.last().log.find("headers("), 0u);
+  EXPECT_EQ(reader.code(0), -1);
+  // What is lost with a stream is given back to the connection, and padding to both.
+  size_t sent = 5 * 14'000 + 1;
+  send(peer, h2::headers(9, h2::request("POST", "/"), h2::kEndHeaders));
+  for (int i = 0; i < 200; ++i) {
+    send(peer, h2::frame(h2::kData, h2::kPadded, 9, "\xff" + std::string(9'000, 'y') + std::string(255, '\0')));
+    sent += 9'256;
+  }
+  read();
+  EXPECT_EQ(owner.last().body, std::string(200 * 9'000, 'y'));
+  size_t back = 0, back9 = 0;
+  for (const h2::Frame& f : reader.frames) {
+    if (f.type == h2::kWindowUpdate && f.stream == 0) back += f.code();
+    if (f.type == h2::kWindowUpdate && f.stream == 9) back9 += f.code();
+  }
+  back -= h2_options.initial_connection_window_bytes - 65'535;  // said at the beginning
+  EXPECT_LE(back, sent);
+  EXPECT_GT(back + h2_options.initial_connection_window_bytes / 2, sent);
+  EXPECT_LE(back9, 200u * 9'256);
+  EXPECT_GT(back9 + 35'000, 200u * 9'256);
+}
+
+TEST_F(H2CodecTest, AConnectionsWindowIsKeptToo) {
+  h2_options.initial_stream_window_bytes = 1'000;
+  h2_options.initial_connection_window_bytes = 65'535;
+  TestOwner& owner = serve_h2();
+  const auto post = [](uint32_t i) { return 2 * i + 1; };
+  for (uint32_t i = 0; i < 70; ++i) {
+    send(peer, h2::headers(post(i), h2::request("POST", "/"), h2::kEndHeaders));
+    owner.last().stream->pause_read(net::Pause::kBackpressure);
+  }
+  for (uint32_t i = 0; i < 65; ++i) send(peer, h2::data(post(i), std::string(1'000, 'x')));
+  read();
+  EXPECT_EQ(reader.code(0), -1);
+  EXPECT_EQ(reader.find(h2::kWindowUpdate, 0), nullptr);  // nobody takes what is there
+  send(peer, h2::data(post(65), std::string(1'000, 'x')));
+  read();
+  EXPECT_EQ(reader.code(0), kFlowControlError);
+}
+
+TEST_F(H2CodecTest, SectionsMayBeCutPaddedAndPrioritised) {
+  const std::string block = h2::block(h2::request("GET", "/x", {{"x-long", std::string(300, 'l')}}));
+  for (size_t at = 0; at <= block.size(); at += 7) {
+    for (size_t then = at; then <= block.size(); then += 41) {
+      TestOwner& owner = serve_h2();
+      send(peer, h2::frame(h2::kHeaders, h2::kEndStream | h2::kPadded | h2::kWithPriority, 1,
+                           "\x04" + h2::number(0x80000003) + "w" + block.substr(0, at) + std::string(4, '\0')) +
+                     h2::frame(h2::kContinuation, 0, 1, block.substr(at, then - at)) +
+                     h2::frame(h2::kContinuation, h2::kEndHeaders, 1, block.substr(then)));
+      ASSERT_EQ(owner.sinks.size(), 1u) << at << " " << then;
+      EXPECT_EQ(owner.last().log, "headers(:method=GET :scheme=http :authority=a.test :path=/x x-long=" +
+                                      std::string(300, 'l') + ") end ");
+    }
+  }
+}
+
+TEST_F(H2CodecTest, HeadsOfManyFramesGoOut) {
+  TestOwner& owner = serve_h2();
+  send(peer, h2::headers(1, h2::get("/")));
+  Fields head{{":status", "200"}};
+  std::string expected = ":status=200";
+  for (int i = 0; i < 50; ++i) {
+    const std::string name = "x-" + std::to_string(i), value(1'000, static_cast<char>('!' + i));
+    head.map.add(name, value);
+    expected += " " + name + "=" + value;
+  }
+  owner.last().stream->encode_headers(head.map, true);
+  read();
+  EXPECT_EQ(reader.find(h2::kHeaders, 1)->fields, expected);
+  EXPECT_TRUE(reader.ended(1));
+  EXPECT_GE(std::count_if(reader.frames.begin(), reader.frames.end(),
+                          [](const h2::Frame& f) { return f.type == h2::kContinuation; }),
+            2);
+}
+
+// SETTINGS may come at any time: windows below zero, a table that is taken away.
+TEST_F(H2CodecTest, SettingsOfThePeerHoldAtOnce) {
+  TestOwner& owner = serve_h2();
+  send(peer, h2::window(0, 1 << 20) + h2::headers(1, h2::get("/")) + h2::headers(3, h2::get("/")));
+  Fields head{{":status", "200"}, {"x-name", "a value that comes again"}};
+  CodecStream& stream = *owner.sinks[0]->stream;
+  stream.encode_headers(head.map, false);
+  stream.encode_data(Buffer(std::string(50'000, 'a')), false);
+  read();
+  EXPECT_EQ(reader.body(1).size(), 50'000u);
+  send(peer, h2::settings({{4, 10'000}, {1, 0}}));  // 40,000 below zero
+  stream.encode_data(Buffer(std::string(20'000, 'b')), true);
+  owner.sinks[1]->stream->encode_headers(head.map, true);
+  send(peer, h2::window(1, 40'000));
+  read();
+  EXPECT_EQ(reader.body(1).size(), 50'000u);
+  EXPECT_EQ(reader.find(h2::kHeaders, 3)->fields, ":status=200 x-name=a value that comes again");
+  send(peer, h2::window(1, 1));
+  read();
+  EXPECT_EQ(reader.body(1).size(), 50'001u);
+  send(peer, h2::settings({{4, 30'000}}));
+  read();
+  EXPECT_EQ(reader.body(1).size(), 70'000u);
+  EXPECT_TRUE(reader.ended(1));
+}
+
+TEST_F(H2CodecTest, WhatComesForStreamsThatAreOverIsDropped) {
+  TestOwner& owner = serve_h2();
+  send(peer, h2::headers(1, h2::request("POST", "/"), h2::kEndHeaders));
+  owner.last().stream->reset(ResetReason::kLocalReset);
+  send(peer, h2::data(1, "x") + h2::window(1, 5) + h2::headers(1, {{"x-sum", "1"}}) + h2::reset(1, kCancel) +
+                 h2::data(1, "y", true));
+  send(peer, h2::headers(3, h2::get("/")));
+  read();
+  EXPECT_EQ(reader.code(0), -1);
+  EXPECT_EQ(owner.last().log.find("headers("), 0u);
+}
+
+TEST_F(H2CodecTest, ManyStreamsAtOnceAreTold) {
+  h2_options.max_concurrent_streams = 1000;
+  TestOwner& owner = serve_h2();
+  std::string bytes;
+  for (uint32_t i = 0; i < 1000; ++i) bytes += h2::headers(2 * i + 1, h2::get("/" + std::to_string(i)));
+  send(peer, bytes);
+  run_until([&] { return owner.sinks.size() == 1000; });
+  Fields head{{":status", "200"}};
+  for (size_t i = 0; i < 1000; ++i) {  // every third, then every second of the others, then the rest
+    const size_t at = (i * 3) % 1000;
+    EXPECT_NE(owner.sinks[at]->log.find(":path=/" + std::to_string(at) + ")"), std::string::npos);
+    owner.sinks[at]->stream->encode_headers(head.map, true);
+  }
+  read();
+  for (uint32_t i = 0; i < 1000; ++i) EXPECT_TRUE(reader.ended(2 * i + 1)) << i;
+  EXPECT_EQ(owner.ends.size(), 1000u);
+  send(peer, h2::headers(2001, h2::get("/again")));
+  EXPECT_EQ(owner.sinks.size(), 1001u);
+}
+
+// Streams take turns, a frame each: no body waits for the end of another.
+TEST_F(H2CodecTest, BodiesShareTheConnection) {
+  TestOwner& owner = serve_h2();
+  send(peer, h2::window(0, 1 << 24) + h2::settings({{4, 1 << 24}}) + h2::headers(1, h2::get("/")) +
+                 h2::headers(3, h2::get("/")));
+  Fields head{{":status", "200"}};
+  send(peer, h2::settings({{4, 0}}));  // until both are there
+  for (auto& sink : owner.sinks) {
+    sink->stream->encode_headers(head.map, false);
+    sink->stream->encode_data(Buffer(std::string(100'000, 'b')), true);
+  }
+  send(peer, h2::settings({{4, 1 << 24}}));
+  read();
+  std::string order;
+  for (const h2::Frame& f : reader.frames)
+    if (f.type == h2::kData) order += std::to_string(f.stream);
+  EXPECT_EQ(order, "13131313131313");
 }
 
 TEST_F(H2CodecTest, LargeHeadsAreAnsweredAndBombsAreNot) {
@@ -380,6 +602,9 @@ TEST_F(H2CodecTest, DrainsInTwoSteps) {
                          [](const h2::Frame& f) { return f.type == h2::kGoaway; }) == 2;
   });
   EXPECT_EQ(reader.frames.back().payload.substr(0, 4), h2::number(3));
+  // Too late, and not answered: the client knows.
+  send(peer, h2::headers(5, h2::request("POST", "/"), h2::kEndHeaders) + h2::data(5, "x", true));
+  EXPECT_EQ(owner.sinks.size(), 2u);
   Fields head{{":status", "200"}};
   owner.sinks[0]->stream->encode_headers(head.map, true);
   owner.sinks[1]->stream->encode_headers(head.map, true);

@@ -230,11 +230,16 @@ TEST_F(Ctl, DiffKeepsTheSameNameOfTwoSourcesApart) {
   ProxyProcess proxy(text);
   ASSERT_TRUE(proxy.started() && proxy.wait_ready()) << proxy.output();
   const std::string running = "http://127.0.0.1:" + std::to_string(proxy.admin_port());
-  const Json differs = ctl({"diff", "-o", "json", running, file("none.yaml", "static_resources: {}\n")}).json();
-  std::set<std::string> names;
-  for (const Json& one : differs["resources"]) names.insert(one["resource"].get<std::string>());
+  const std::string none = file("none.yaml", "static_resources: {}\n");
   const std::string eds = "ClusterLoadAssignment/e from ";
-  EXPECT_EQ(names, (std::set<std::string>{"Cluster/a", "Cluster/b", eds + (dir_ / "a.yaml"), eds + (dir_ / "b.yaml")}));
+  const std::set<std::string> all{"Cluster/a", "Cluster/b", eds + (dir_ / "a.yaml"), eds + (dir_ / "b.yaml")};
+  std::set<std::string> names;
+  EXPECT_TRUE(wait_until([&] {  // each cluster is there once its file has been read
+    names.clear();
+    const Json differs = ctl({"diff", "-o", "json", running, none}).json();
+    for (const Json& one : differs["resources"]) names.insert(one["resource"].get<std::string>());
+    return names == all;
+  })) << ::testing::PrintToString(names);
 }
 
 TEST_F(Ctl, DumpIsATableOrAllOfIt) {

@@ -6,13 +6,14 @@
 //       h2::Reader reader;  reader.feed(socket.recv_some());  reader.find(h2::kHeaders, 1)->fields
 #pragma once
 
-#include <nghttp2/nghttp2.h>
-
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "support/hpack_peer.h"
 
 namespace outrigger::test::h2 {
 
@@ -27,8 +28,8 @@ enum Type : uint8_t {
   kWindowUpdate = 8,
   kContinuation = 9
 };
-enum Flag : uint8_t { kNone = 0, kEndStream = 1, kAck = 1, kEndHeaders = 4 };
-using Fields = std::vector<std::pair<std::string, std::string>>;
+enum Flag : uint8_t { kNone = 0, kEndStream = 1, kAck = 1, kEndHeaders = 4, kPadded = 8, kWithPriority = 0x20 };
+using Fields = hpack::Fields;
 
 inline std::string number(uint32_t value) {
   return {static_cast<char>(value >> 24), static_cast<char>(value >> 16), static_cast<char>(value >> 8),
@@ -78,7 +79,7 @@ struct Frame {
   uint8_t type, flags;
   uint32_t stream;
   std::string payload;
-  std::string fields;  // of HEADERS: "name=value name=value"
+  std::string fields;  // of HEADERS, its CONTINUATION included: "name=value name=value"
   bool ended() const { return (type == kData || type == kHeaders) && (flags & kEndStream) != 0; }
   uint32_t code() const {  // of RST_STREAM and GOAWAY; the increment of WINDOW_UPDATE
     const size_t at = type == kGoaway ? 4 : 0;
@@ -90,16 +91,6 @@ struct Frame {
 
 class Reader {
  public:
-  Reader() { nghttp2_hd_inflate_new(&inflater_); }
-  ~Reader() {
-    if (inflater_ != nullptr) nghttp2_hd_inflate_del(inflater_);
-  }
-  Reader(Reader&& other) noexcept
-      : frames(std::move(other.frames)),
-        inflater_(std::exchange(other.inflater_, nullptr)),
-        rest_(std::move(other.rest_)) {}
-  Reader& operator=(Reader&&) = delete;
-
   void feed(std::string_view bytes) {
     rest_ += bytes;
     for (;;) {
@@ -110,8 +101,13 @@ class Reader {
       Frame f{static_cast<uint8_t>(byte(3)), static_cast<uint8_t>(byte(4)),
               (byte(5) << 24 | byte(6) << 16 | byte(7) << 8 | byte(8)) & 0x7fffffff, rest_.substr(9, size), ""};
       rest_.erase(0, 9 + size);
-      if (f.type == kHeaders) f.fields = inflate(f.payload);
+      if (f.type == kHeaders || f.type == kContinuation) {
+        block_ += f.payload;
+        if (f.type == kHeaders) head_ = frames.size();
+      }
+      const bool whole = (f.type == kHeaders || f.type == kContinuation) && (f.flags & kEndHeaders) != 0;
       frames.push_back(std::move(f));
+      if (whole) frames[head_].fields = inflate(std::exchange(block_, {}));
     }
   }
   const Frame* find(uint8_t type, uint32_t stream) const {
@@ -138,28 +134,16 @@ class Reader {
   std::vector<Frame> frames;
 
  private:
-  std::string inflate(const std::string& payload) {
+  std::string inflate(const std::string& block) {
+    Fields fields;
+    if (!inflater_->take(block, fields)) return "?";
     std::string out;
-    auto* at = reinterpret_cast<const uint8_t*>(payload.data());
-    size_t left = payload.size();
-    for (;;) {
-      nghttp2_nv nv;
-      int flags = 0;
-      const ssize_t n = nghttp2_hd_inflate_hd2(inflater_, &nv, &flags, at, left, 1);
-      if (n < 0) return "?";
-      at += n;
-      left -= static_cast<size_t>(n);
-      if ((flags & NGHTTP2_HD_INFLATE_EMIT) != 0) {
-        if (!out.empty()) out += ' ';
-        out.append(reinterpret_cast<char*>(nv.name), nv.namelen) += '=';
-        out.append(reinterpret_cast<char*>(nv.value), nv.valuelen);
-      }
-      if ((flags & NGHTTP2_HD_INFLATE_FINAL) != 0) break;
-    }
-    nghttp2_hd_inflate_end_headers(inflater_);
+    for (const auto& [name, value] : fields) out += (out.empty() ? "" : " ") + name + "=" + value;
     return out;
   }
-  nghttp2_hd_inflater* inflater_ = nullptr;
+  std::unique_ptr<hpack::Inflater> inflater_ = std::make_unique<hpack::Inflater>();
+  std::string block_;
+  size_t head_ = 0;  // the frame that it began with
   std::string rest_;
 };
 
