@@ -1,4 +1,4 @@
-// The HTTP/2 codecs (RFC 9113, by nghttp2). See codec.h for the seam, h2_session.h for how they work. The connection
+// The HTTP/2 codecs (RFC 9113). See codec.h for the seam, h2_session.h for how they work. The connection
 // must outlive the codec; on_close() comes before it goes.
 //
 // Thread rule: the connection's loop thread.

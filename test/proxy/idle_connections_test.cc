@@ -98,10 +98,10 @@ TEST_F(IdleConnections, Http1TakesLessThan2KiB) {
   EXPECT_LT(bytes, 2048);
 }
 
-TEST_F(IdleConnections, Http2TakesLessThan8KiB) {
+TEST_F(IdleConnections, Http2TakesLessThan4KiB) {
   const double bytes = each(true);
   RecordProperty("bytes", std::to_string(bytes));
-  EXPECT_LT(bytes, 8192);
+  EXPECT_LT(bytes, 4096);
   for (test::H2Peer& peer : peers) ask_on(peer, 3, "\x82\x86\x84\xbe");  // they are good for more
 }
 
