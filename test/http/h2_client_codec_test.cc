@@ -180,6 +180,13 @@ TEST_F(H2ClientCodec, WhatAServerMayNotSay) {
       {"connection", h2::headers(1, {{":status", "200"}, {"connection", "close"}})},
       {"a request's pseudo-header", h2::headers(1, {{":status", "200"}, {":path", "/"}})},
       {"DATA first", h2::data(1, "x", true)},
+      {"DATA behind an interim head", h2::headers(1, {{":status", "100"}}, h2::kEndHeaders) + h2::data(1, "x", true)},
+      {"an interim head that ends", h2::headers(1, {{":status", "100"}})},
+      {"a status of four digits", h2::headers(1, {{":status", "2000"}})},
+      {"a status below 100", h2::headers(1, {{":status", "099"}})},
+      {"two statuses", h2::headers(1, {{":status", "200"}, {":status", "200"}})},
+      {"two lengths", h2::headers(1, {{":status", "200"}, {"content-length", "1"}, {"content-length", "1"}})},
+      {"push in SETTINGS", h2::settings({{2, 1}})},
       {"DATA for nobody", h2::data(9, "x", true)},
   };
   for (const auto& [what, bytes] : cases) {

@@ -90,6 +90,16 @@ TEST_F(H2CodecTest, MalformedRequestsAreStreamErrors) {
       {"no path", {{":method", "GET"}, {":scheme", "http"}, {":authority", "a"}}},
       {"empty path", {{":method", "GET"}, {":scheme", "http"}, {":path", ""}, {":authority", "a"}}},
       {"path without slash", {{":method", "GET"}, {":scheme", "http"}, {":path", "x"}, {":authority", "a"}}},
+      {"an asterisk that is not for OPTIONS", h2::request("GET", "*")},
+      {"no scheme at all", {{":method", "GET"}, {":scheme", "1http"}, {":path", "/"}, {":authority", "a"}}},
+      {"a method of two words", {{":method", "GET x"}, {":scheme", "http"}, {":path", "/"}, {":authority", "a"}}},
+      {"CONNECT with a path", {{":method", "CONNECT"}, {":path", "/"}, {":authority", "a:1"}}},
+      {"CONNECT to nowhere", {{":method", "CONNECT"}}},
+      {"empty authority", {{":method", "GET"}, {":scheme", "http"}, {":path", "/"}, {":authority", ""}}},
+      {"empty host", {{":method", "GET"}, {":scheme", "http"}, {":path", "/"}, {"host", ""}}},
+      {"a colon in a name", h2::request("GET", "/", {{"a:b", "1"}})},
+      {"no name", h2::request("GET", "/", {{"", "1"}})},
+      {"te with more", h2::request("GET", "/", {{"te", "trailers, gzip"}})},
       {"other host", h2::request("GET", "/", {{"host", "b.test"}})},
       {"two hosts", {{":method", "GET"}, {":scheme", "http"}, {":path", "/"}, {"host", "a"}, {"host", "b"}}},
       {"length in words", h2::request("GET", "/", {{"content-length", "x"}})},
@@ -119,8 +129,12 @@ TEST_F(H2CodecTest, BodiesThatBreakTheirLengthAndBadTrailers) {
   send(peer, h2::data(3, "ab", true));
   send(peer, h2::headers(5, h2::request("POST", "/"), h2::kEndHeaders));
   send(peer, h2::headers(5, {{":path", "/"}}));
+  send(peer, h2::headers(7, h2::request("POST", "/"), h2::kEndHeaders));
+  send(peer, h2::headers(7, {{"x-sum", "1"}}, h2::kEndHeaders));  // trailers that do not end the stream
+  send(peer, h2::headers(9, h2::request("POST", "/"), h2::kEndHeaders));
+  send(peer, h2::headers(9, {{"connection", "close"}}));
   read();
-  for (const uint32_t id : {1, 3, 5}) EXPECT_EQ(reader.code(id), kProtocolError) << id;
+  for (const uint32_t id : {1, 3, 5, 7, 9}) EXPECT_EQ(reader.code(id), kProtocolError) << id;
   for (auto& sink : owner.sinks) {
     EXPECT_EQ(sink->reason, ResetReason::kProtocolError);
     EXPECT_EQ(sink->log.find("end "), std::string::npos);
@@ -210,6 +224,13 @@ TEST_F(H2CodecTest, ConnectionErrors) {
   peer.shutdown_write();
   run_until([&] { return owner.closed; });
   EXPECT_TRUE(owner.sinks.empty());
+}
+
+TEST_F(H2CodecTest, OptionsOfTheServerPass) {
+  TestOwner& owner = serve_h2();
+  send(peer, h2::headers(1, h2::request("OPTIONS", "*")));
+  ASSERT_EQ(owner.sinks.size(), 1u);
+  EXPECT_EQ(owner.last().log, "headers(:method=OPTIONS :scheme=http :authority=a.test :path=*) end ");
 }
 
 TEST_F(H2CodecTest, ARequestWithoutAHostIsAnswered) {
