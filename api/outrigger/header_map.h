@@ -95,13 +95,21 @@ inline constexpr size_t kHeaderIdCount = static_cast<size_t>(HeaderId::kCount);
 
 // The id of a lower-case name, kNone if it is not well known. O(1).
 HeaderId find_header_id(std::string_view lower_case_name);
-std::string_view header_name(HeaderId id);
+namespace detail {
+inline constexpr std::string_view kHeaderNames[kHeaderIdCount] = {"",
+#define OUTRIGGER_HEADER_NAME(id, name) name,
+                                                                  OUTRIGGER_HEADERS(OUTRIGGER_HEADER_NAME)
+#undef OUTRIGGER_HEADER_NAME
+};
+}  // namespace detail
+inline std::string_view header_name(HeaderId id) { return detail::kHeaderNames[static_cast<size_t>(id)]; }
 
 struct Header {
   std::string_view name;   // lower-case
   std::string_view value;  // no leading or trailing white space
   HeaderId id = HeaderId::kNone;
-  bool removed = false;  // skip me; iteration by for_each() does
+  bool removed = false;        // skip me; iteration by for_each() does
+  bool never_indexed = false;  // its sender wants it in no compression's table, on no hop (RFC 7541 section 7.1.3)
 };
 
 class HeaderMap {
@@ -118,10 +126,23 @@ class HeaderMap {
   // that outlive the stream (or lie in its arena), name already lower-case.
   void add(std::string_view name, std::string_view value);
   void add(HeaderId id, std::string_view value) { add_view(header_name(id), arena_copy(value), id); }
-  void add_view(std::string_view name, std::string_view value, HeaderId id);
+  void add_view(std::string_view name, std::string_view value, HeaderId id, bool never_indexed = false) {
+    if (value.data() == nullptr && overflowed_) return;
+    if (count_ == capacity_ && !grow()) [[unlikely]] {
+      overflowed_ = true;
+      return;
+    }
+    fields_[count_++] = Header{name, value, id, false, never_indexed};
+    bytes_ += static_cast<uint32_t>(name.size() + value.size());
+    if (id == HeaderId::kNone) return;
+    uint16_t& first = first_[static_cast<size_t>(id)];
+    if (first == 0) first = static_cast<uint16_t>(count_);
+  }
   void add_view(std::string_view name, std::string_view value) { add_view(name, value, find_header_id(name)); }
+  // A copy of a field of another map.
+  void add_copy(const Header& field);
 
-  // Replaces every field of that name by one (copied).
+  // Replaces every field of that name by one (copied), which is never indexed if the first of them was.
   void set(std::string_view name, std::string_view value);
   void set(HeaderId id, std::string_view value);
   void set_view(HeaderId id, std::string_view value);
@@ -159,6 +180,11 @@ class HeaderMap {
   void remove_if(F&& pred) {
     for (uint32_t i = 0; i < count_; ++i)
       if (!fields_[i].removed && pred(static_cast<const Header&>(fields_[i]))) remove_at(i);
+  }
+
+  // The first field of that name is never indexed from now on.
+  void never_index(HeaderId id) {
+    if (const uint16_t at = first_[static_cast<size_t>(id)]; at != 0) fields_[at - 1].never_indexed = true;
   }
 
   size_t size() const { return count_ - removed_; }

@@ -9,11 +9,7 @@
 namespace outrigger {
 namespace {
 
-constexpr std::string_view kNames[kHeaderIdCount] = {"",
-#define OUTRIGGER_HEADER_NAME(id, name) name,
-                                                     OUTRIGGER_HEADERS(OUTRIGGER_HEADER_NAME)
-#undef OUTRIGGER_HEADER_NAME
-};
+using detail::kHeaderNames;
 
 // A static open-addressed table: names hash by length, first, middle and last byte; collisions probe linearly.
 constexpr size_t kSlots = 256;
@@ -26,7 +22,7 @@ constexpr size_t hash_name(std::string_view name) {
 constexpr std::array<uint8_t, kSlots> make_table() {
   std::array<uint8_t, kSlots> table{};
   for (size_t id = 1; id < kHeaderIdCount; ++id) {
-    size_t slot = hash_name(kNames[id]);
+    size_t slot = hash_name(kHeaderNames[id]);
     while (table[slot] != 0) slot = (slot + 1) % kSlots;
     table[slot] = static_cast<uint8_t>(id);
   }
@@ -44,11 +40,9 @@ bool is_lower(std::string_view name) {
 HeaderId find_header_id(std::string_view name) {
   if (name.empty()) return HeaderId::kNone;
   for (size_t slot = hash_name(name); kTable[slot] != 0; slot = (slot + 1) % kSlots)
-    if (kNames[kTable[slot]] == name) return static_cast<HeaderId>(kTable[slot]);
+    if (kHeaderNames[kTable[slot]] == name) return static_cast<HeaderId>(kTable[slot]);
   return HeaderId::kNone;
 }
-
-std::string_view header_name(HeaderId id) { return kNames[static_cast<size_t>(id)]; }
 
 std::string_view HeaderMap::arena_copy(std::string_view text) {
   if (text.empty()) return {"", 0};
@@ -68,18 +62,9 @@ void HeaderMap::add(std::string_view name, std::string_view value) {
   add_view(own_name, arena_copy(value), find_header_id(own_name));
 }
 
-void HeaderMap::add_view(std::string_view name, std::string_view value, HeaderId id) {
-  if (value.data() == nullptr && overflowed_) return;
-  if (count_ == capacity_ && !grow()) {
-    overflowed_ = true;
-    return;
-  }
-  fields_[count_++] = Header{name, value, id, false};
-  bytes_ += static_cast<uint32_t>(name.size() + value.size());
-  if (id != HeaderId::kNone) {
-    uint16_t& first = first_[static_cast<size_t>(id)];
-    if (first == 0) first = static_cast<uint16_t>(count_);
-  }
+void HeaderMap::add_copy(const Header& field) {
+  const std::string_view name = field.id != HeaderId::kNone ? header_name(field.id) : arena_copy(field.name);
+  if (name.data() != nullptr) add_view(name, arena_copy(field.value), field.id, field.never_indexed);
 }
 
 bool HeaderMap::grow() {

@@ -31,8 +31,10 @@ H2Fault finish_authority(HeaderMap& map) {
 
 void join_cookies(HeaderMap& map) {
   size_t count = 0, total = 0;
+  bool secret = false;
   map.for_each([&](const Header& h) {
     if (h.id != HeaderId::kCookie) return;
+    secret = secret || h.never_indexed;
     ++count;
     total += h.value.size() + 2;
   });
@@ -50,6 +52,7 @@ void join_cookies(HeaderMap& map) {
     at += h.value.size();
   });
   map.set_view(HeaderId::kCookie, {joined, static_cast<size_t>(at - joined)});
+  if (secret) map.never_index(HeaderId::kCookie);
 }
 
 // RFC 9110 section 7.6.1; those that RFC 9113 section 8.2.2 forbids have been refused when they came, and may still be
@@ -199,47 +202,55 @@ bool goes_on(const Header& h, bool request) {
 
 void add_fields(const HeaderMap& map, bool request, HpackEncoder& encoder, HpackOutput& out) {
   map.for_each([&](const Header& h) {
-    if (goes_on(h, request)) encoder.add(out, h.id, h.name, h.id == HeaderId::kTe ? "trailers" : h.value);
+    if (goes_on(h, request))
+      encoder.add(out, h.id, h.name, h.id == HeaderId::kTe ? "trailers" : h.value, h.never_indexed);
   });
 }
 
-void add_known(HeaderId id, std::string_view value, HpackEncoder& encoder, HpackOutput& out) {
-  encoder.add(out, id, header_name(id), value);
+void add_pseudo(HeaderId id, std::string_view value, bool never_indexed, HpackEncoder& encoder, HpackOutput& out) {
+  encoder.add(out, id, header_name(id), value, never_indexed);
+}
+// Of a map that has it.
+void add_pseudo(HeaderId id, const HeaderMap& map, HpackEncoder& encoder, HpackOutput& out) {
+  const Header& field = *map.find(id);
+  add_pseudo(id, field.value, field.never_indexed, encoder, out);
 }
 
 }  // namespace
 
 bool encode_request(const HeaderMap& map, HpackEncoder& encoder, HpackOutput& out) {
-  const std::string_view method = map.get(HeaderId::kMethod), authority = map.get(HeaderId::kAuthority),
-                         scheme = map.get(HeaderId::kScheme), path = map.get(HeaderId::kPath);
+  const std::string_view method = map.get(HeaderId::kMethod);
   const Header* const upgrade = map.find(HeaderId::kUpgrade);
   const bool placed = upgrade != nullptr || method != "CONNECT";
-  if (authority.empty() || (upgrade == nullptr && method.empty()) || (placed && (scheme.empty() || path.empty())))
-    return false;
+  if ((upgrade == nullptr && method.empty()) || map.get(HeaderId::kAuthority).empty()) return false;
+  if (placed && (map.get(HeaderId::kScheme).empty() || map.get(HeaderId::kPath).empty())) return false;
   encoder.begin(out);
-  add_known(HeaderId::kMethod, upgrade != nullptr ? "CONNECT" : method, encoder, out);
-  if (upgrade != nullptr) add_known(HeaderId::kProtocol, upgrade->value, encoder, out);
-  add_known(HeaderId::kAuthority, authority, encoder, out);
+  if (upgrade != nullptr) {
+    add_pseudo(HeaderId::kMethod, "CONNECT", false, encoder, out);
+    add_pseudo(HeaderId::kProtocol, upgrade->value, upgrade->never_indexed, encoder, out);
+  } else {
+    add_pseudo(HeaderId::kMethod, map, encoder, out);
+  }
+  add_pseudo(HeaderId::kAuthority, map, encoder, out);
   if (placed) {
-    add_known(HeaderId::kScheme, scheme, encoder, out);
-    add_known(HeaderId::kPath, path, encoder, out);
+    add_pseudo(HeaderId::kScheme, map, encoder, out);
+    add_pseudo(HeaderId::kPath, map, encoder, out);
   }
   add_fields(map, true, encoder, out);
   return true;
 }
 
 bool encode_response(const HeaderMap& map, HpackEncoder& encoder, HpackOutput& out) {
-  const std::string_view status = map.get(HeaderId::kStatus);
-  if (status.empty()) return false;
+  if (map.get(HeaderId::kStatus).empty()) return false;
   encoder.begin(out);
-  add_known(HeaderId::kStatus, status, encoder, out);
+  add_pseudo(HeaderId::kStatus, map, encoder, out);
   add_fields(map, false, encoder, out);
   return true;
 }
 
 bool encode_acceptance(const HeaderMap& map, HpackEncoder& encoder, HpackOutput& out) {
   encoder.begin(out);
-  add_known(HeaderId::kStatus, "200", encoder, out);
+  add_pseudo(HeaderId::kStatus, "200", false, encoder, out);
   add_fields(map, false, encoder, out);
   return true;
 }

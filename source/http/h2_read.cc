@@ -474,7 +474,7 @@ bool H2Session::on_field(H2Stream& stream, const HpackField& field) {
   if (name.data() == nullptr || value.data() == nullptr) {
     map.mark_overflowed();
   } else {
-    map.add_view(name, value, field.id);
+    map.add_view(name, value, field.id, field.never_indexed);
   }
   if (map.overflowed()) stream.too_large_ = true;
   return true;

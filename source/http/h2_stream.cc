@@ -311,7 +311,7 @@ void H2Stream::encode_trailers(const HeaderMap& trailers) {
     return session_.flush();
   }
   held_trailers_ = arena_.make<HeaderMap>(arena_);  // behind the body: the sender's map will be gone
-  if (held_trailers_ != nullptr) trailers.for_each([&](const Header& h) { held_trailers_->add(h.name, h.value); });
+  if (held_trailers_ != nullptr) trailers.for_each([&](const Header& h) { held_trailers_->add_copy(h); });
   session_.send_body(*this);
 }
 

@@ -268,6 +268,7 @@ HpackDecoder::Got HpackDecoder::next(const uint8_t*& at, const uint8_t* end, Hpa
       continue;
     }
     const bool indexed = (first & 0x40) != 0;
+    const bool never_indexed = (first & 0xf0) == 0x10;
     size_may_change_ = false;
     if (const Parsed parsed = take_integer(here, end, indexed ? 6 : 4, index); parsed != Parsed::kGood)
       return got(parsed);
@@ -288,6 +289,7 @@ HpackDecoder::Got HpackDecoder::next(const uint8_t*& at, const uint8_t* end, Hpa
     value_room.clear();
     if (!decode_string(value, value_room, field.value)) return Got::kError;
     field.good = field.good && good_value(field.value);
+    field.never_indexed = never_indexed;
     at = here;
     if (!indexed) return Got::kField;
     if (index > kStaticCount && field.id == HeaderId::kNone) {  // the entry that it lies in may have to go
@@ -470,10 +472,14 @@ void HpackEncoder::insert(HeaderId id, std::string_view name, std::string_view v
   entry->next_of_name = std::exchange(buckets_->names[name_hash % kBuckets], table_.inserted());
 }
 
-void HpackEncoder::add(HpackOutput& out, HeaderId id, std::string_view name, std::string_view value) {
+void HpackEncoder::add(HpackOutput& out, HeaderId id, std::string_view name, std::string_view value,
+                       bool never_indexed) {
   char* to = out.room(name.size() + value.size() + kMostOfIntegers);
-  if (const uint32_t index = static_field(id, value); index != 0) return out.end(put_integer(to, 0x80, 7, index));
-  Indexing indexing = indexing_of(id, value);
+  Indexing indexing = Indexing::kNever;
+  if (!never_indexed) [[likely]] {
+    if (const uint32_t index = static_field(id, value); index != 0) return out.end(put_integer(to, 0x80, 7, index));
+    indexing = indexing_of(id, value);
+  }
   // Large ones would drive out all others.
   if (indexing == Indexing::kTable && name.size() + value.size() + 32 > table_.limit() * 3 / 4)
     indexing = Indexing::kNone;

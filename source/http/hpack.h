@@ -26,6 +26,7 @@ struct HpackField {
   HeaderId id = HeaderId::kNone;  // then `name` is header_name(id), which lasts
   bool good = false;  // RFC 9113 section 8.2.1: the name is a lower-case token or a pseudo-header, the value is trimmed
                       // and holds no control byte
+  bool never_indexed = false;  // section 7.1.3
 };
 
 struct HpackEntry;
@@ -99,7 +100,8 @@ class HpackOutput {
 };
 
 // Values that tend to come again go into the table, in the Huffman code; those that do not are written as they are,
-// which costs some bytes and saves both sides their time. Secrets are never indexed (section 7.1.3).
+// which costs some bytes and saves both sides their time. What its sender wanted in no table, and what we know to be
+// secret, is never indexed (section 7.1.3).
 class HpackEncoder {
  public:
   // The peer's SETTINGS_HEADER_TABLE_SIZE.
@@ -107,7 +109,7 @@ class HpackEncoder {
   // A field section begins.
   void begin(HpackOutput& out);
   // `id` is the name's, which is in lower case. A control byte of the value becomes a space.
-  void add(HpackOutput& out, HeaderId id, std::string_view name, std::string_view value);
+  void add(HpackOutput& out, HeaderId id, std::string_view name, std::string_view value, bool never_indexed = false);
 
  private:
   static constexpr uint32_t kBuckets = 64;

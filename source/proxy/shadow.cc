@@ -31,13 +31,7 @@ Shadow::~Shadow() { CHECK(done_); }
 HeaderMap* Shadow::copy(const HeaderMap& from) {
   HeaderMap* to = arena_.make<HeaderMap>(arena_);
   if (to == nullptr) return nullptr;
-  from.for_each([&](const Header& field) {
-    if (field.id != HeaderId::kNone) {
-      to->add(field.id, field.value);
-    } else {
-      to->add(field.name, field.value);
-    }
-  });
+  from.for_each([&](const Header& field) { to->add_copy(field); });
   return to->overflowed() ? nullptr : to;
 }
 

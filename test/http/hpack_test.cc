@@ -297,6 +297,33 @@ TEST(Hpack, ControlBytesNeverLeave) {
   }
 }
 
+// RFC 7541 section 7.1.3.
+TEST(Hpack, WhatItsSenderWantsInNoTableIsInNone) {
+  HpackDecoder decoder;
+  decoder.begin();
+  const std::string block = hex("82 10 0178 0161 11 0162 0f 2b 0163 00 0179 0164 40 017a 0165");
+  const auto* at = reinterpret_cast<const uint8_t*>(block.data());
+  const auto* const end = at + block.size();
+  HpackEncoder encoder;
+  HpackOutput out;
+  encoder.begin(out);
+  HpackField field;
+  std::string never;
+  while (decoder.next(at, end, field) == HpackDecoder::Got::kField) {
+    never += field.never_indexed ? '1' : '0';
+    encoder.add(out, field.id, field.name, field.value, field.never_indexed);
+  }
+  EXPECT_EQ(at, end);
+  EXPECT_EQ(never, "011000");
+  Inflater inflater;
+  Fields read, wanted;
+  ASSERT_TRUE(inflater.take({out.data(), out.size()}, read, &wanted));
+  EXPECT_EQ(read,
+            (Fields{{":method", "GET"}, {"x", "a"}, {":authority", "b"}, {"user-agent", "c"}, {"y", "d"}, {"z", "e"}}));
+  EXPECT_EQ(wanted, (Fields{{"x", "a"}, {":authority", "b"}}));
+  EXPECT_EQ(inflater.table_entries(), 3u);  // user-agent, y, z
+}
+
 TEST(Hpack, WhatComesAgainCostsAByteAndSecretsAreNeverIndexed) {
   HpackEncoder encoder;
   Inflater inflater;

@@ -101,6 +101,35 @@ TEST_F(H2Upstream, RequestsShareAConnection) {
   EXPECT_TRUE(test::wait_until([&] { return plane.stat("cluster.up.http2.streams_active") == 0; }));
 }
 
+// RFC 7541 section 7.1.3: what its sender wants in no table is in none on the way on, cookies joined and bodies behind
+// included.
+TEST_F(H2Upstream, WhatIsNeverIndexedStaysSo) {
+  serve();
+  plane.update([] {
+    config::ListenerSpec listener = listener_with("main", "up");
+    listener.filter_chains[0].hcm.codec = Downstream::kHttp2;
+    return listener;
+  }());
+  H2Peer client = h2_client();
+  const auto never = [](std::string_view name, std::string_view value) {
+    return std::string("\x10") + static_cast<char>(name.size()) + std::string(name) + static_cast<char>(value.size()) +
+           std::string(value);
+  };
+  client.socket.send(h2::frame(h2::kHeaders, h2::kEndHeaders, 1,
+                               h2::block(h2::request("POST", "/", {{"x-open", "1"}, {"cookie", "a=1"}})) +
+                                   never("x-secret", "s") + never("cookie", "long-enough-to-be-indexed=b")) +
+                     h2::data(1, "body") +
+                     h2::frame(h2::kHeaders, h2::kEndStream | h2::kEndHeaders, 1, never("x-sum", "7")));
+  H2Peer peer = accept();
+  ASSERT_TRUE(peer.read_until([&] { return peer.reader.ended(1); }));
+  EXPECT_EQ(peer.reader.find(h2::kHeaders, 1)->never, "cookie=a=1; long-enough-to-be-indexed=b x-secret=s");
+  EXPECT_EQ(peer.reader.frames.back().never, "x-sum=7");
+  peer.socket.send(h2::frame(h2::kHeaders, h2::kEndStream | h2::kEndHeaders, 1,
+                             h2::block({{":status", "200"}, {"x-plain", "2"}}) + never("set-cookie", "c")));
+  ASSERT_TRUE(client.read_head(1));
+  EXPECT_EQ(client.reader.find(h2::kHeaders, 1)->never, "set-cookie=c");
+}
+
 // The second connection comes when the first has no room; requests wait where the cluster may have one only.
 TEST_F(H2Upstream, StreamsAreBoundedByThePeerAndByMaxConnections) {
   serve([](config::ClusterSpec& cluster) { cluster.max_connections = 1; });

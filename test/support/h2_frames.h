@@ -80,6 +80,7 @@ struct Frame {
   uint32_t stream;
   std::string payload;
   std::string fields;  // of HEADERS, its CONTINUATION included: "name=value name=value"
+  std::string never;   // those of them that are never indexed
   bool ended() const { return (type == kData || type == kHeaders) && (flags & kEndStream) != 0; }
   uint32_t code() const {  // of RST_STREAM and GOAWAY; the increment of WINDOW_UPDATE
     const size_t at = type == kGoaway ? 4 : 0;
@@ -107,7 +108,7 @@ class Reader {
       }
       const bool whole = (f.type == kHeaders || f.type == kContinuation) && (f.flags & kEndHeaders) != 0;
       frames.push_back(std::move(f));
-      if (whole) frames[head_].fields = inflate(std::exchange(block_, {}));
+      if (whole) inflate(std::exchange(block_, {}), frames[head_]);
     }
   }
   const Frame* find(uint8_t type, uint32_t stream) const {
@@ -134,12 +135,14 @@ class Reader {
   std::vector<Frame> frames;
 
  private:
-  std::string inflate(const std::string& block) {
-    Fields fields;
-    if (!inflater_->take(block, fields)) return "?";
-    std::string out;
-    for (const auto& [name, value] : fields) out += (out.empty() ? "" : " ") + name + "=" + value;
-    return out;
+  void inflate(const std::string& block, Frame& head) {
+    Fields fields, never;
+    if (!inflater_->take(block, fields, &never)) fields = {{"?", ""}};
+    const auto join = [](const Fields& list, std::string& out) {
+      for (const auto& [name, value] : list) out += (out.empty() ? "" : " ") + name + "=" + value;
+    };
+    join(fields, head.fields);
+    join(never, head.never);
   }
   std::unique_ptr<hpack::Inflater> inflater_ = std::make_unique<hpack::Inflater>();
   std::string block_;
