@@ -7,11 +7,6 @@
 #include "upstream/worker_clusters.h"
 
 namespace outrigger::upstream {
-namespace {
-
-constexpr int kMaxAheadAtOnce = 3;  // as Envoy
-
-}  // namespace
 
 // --- PooledConnection
 // --------------------------------------------------------------------------------------------------
@@ -129,8 +124,7 @@ void PooledConnection::on_age() {
 // ----------------------------------------------------------------------------------------------------------
 
 HostPool::HostPool(WorkerCluster& cluster, std::shared_ptr<Host> host, PoolProtocol protocol, ClientPools* client)
-    : cluster_(cluster),
-      host_(std::move(host)),
+    : AheadPool(cluster, std::move(host)),
       streams_per_connection_(protocol == PoolProtocol::kHttp1 ? 1
                                                                : cluster.cluster().spec().http2.max_concurrent_streams),
       client_(client),
@@ -144,7 +138,6 @@ HostPool::HostPool(WorkerCluster& cluster, std::shared_ptr<Host> host, PoolProto
 HostPool::~HostPool() {
   CHECK(empty());
   if (counted_in_ != nullptr) cluster_.release(std::move(counted_in_));
-  if (addresses_ != nullptr) cluster_.release(std::move(addresses_));
 }
 
 // What a connection has room for can go without a word (its session has failed and closes at the turn's end).
@@ -162,7 +155,7 @@ PooledConnection* HostPool::with_room() {
 void HostPool::acquire(PoolClient& client) {
   if (PooledConnection* const connection = with_room(); connection != nullptr) {
     client.on_pool_ready(*connection);
-    connect_ahead(cluster_.cluster().spec().preconnect_ratio, 0, kMaxAheadAtOnce);
+    connect_ahead(cluster_.cluster().spec().preconnect_ratio, 0, kMostAtOnce);
     return;
   }
   const config::ClusterSpec& spec = cluster_.cluster().spec();
@@ -178,7 +171,7 @@ void HostPool::acquire(PoolClient& client) {
   ++waiting_count_;
   ++cluster_.demand.waiting;
   if (enough_connecting()) {
-    connect_ahead(spec.preconnect_ratio, 0, kMaxAheadAtOnce);
+    connect_ahead(spec.preconnect_ratio, 0, kMostAtOnce);
     return;
   }
   // A pool without any connection may always make one, or its waiters would wait for nobody (as Envoy).
@@ -192,21 +185,7 @@ void HostPool::acquire(PoolClient& client) {
     }
     return;
   }
-  connect_ahead(spec.preconnect_ratio, 0, kMaxAheadAtOnce);
-}
-
-bool HostPool::connect_ahead(float ratio, uint32_t coming, int most) {
-  if (ratio <= 1 || !ahead_ || draining_) return false;
-  int made = 0;
-  for (; made < most; ++made) {
-    const uint64_t needed = uint64_t{waiting_count_} + streams_ + coming;
-    const uint64_t have = uint64_t{connections_} * streams_per_connection_;
-    if (static_cast<double>(needed) * ratio <= static_cast<double>(have)) break;
-    if (connect_more()) continue;
-    cluster_.shard().add(cluster_.stats().cx_overflow);
-    break;
-  }
-  return made != 0;
+  connect_ahead(spec.preconnect_ratio, 0, kMostAtOnce);
 }
 
 PoolClient* HostPool::pop_waiter() {
@@ -273,11 +252,6 @@ void HostPool::expect_streams(uint32_t per_connection) {
   cluster_.demand.room += uint64_t{connections_} * streams_per_connection_;
 }
 
-void HostPool::move_to(std::shared_ptr<const HostAddresses> addresses) {
-  addresses_.swap(addresses);
-  if (addresses != nullptr) cluster_.release(std::move(addresses));
-}
-
 void HostPool::settle(PooledConnection& connection) {
   while (waiting_count_ != 0 && connection.room() != 0) pop_waiter()->on_pool_ready(connection);
   place(connection);
@@ -285,12 +259,6 @@ void HostPool::settle(PooledConnection& connection) {
   if (protocol_ == PoolProtocol::kHttp1 || enough_connecting()) return;
   while (connect_more() && !http2_ && !enough_connecting()) {
   }
-}
-
-bool HostPool::connect_more() {
-  if (!take(cluster_.cluster().state().connections, cluster_.cluster().spec().max_connections)) return false;
-  connect();
-  return true;
 }
 
 void HostPool::place(PooledConnection& connection) {

@@ -22,6 +22,7 @@
 #include "http/codec.h"
 #include "net/connection.h"
 #include "net/tls_session.h"
+#include "upstream/ahead_pool.h"
 #include "upstream/client_pools.h"
 #include "upstream/host.h"
 
@@ -98,29 +99,17 @@ class PooledConnection final : public net::ConnectionHandler,
 // What the connections of a pool speak.
 enum class PoolProtocol : uint8_t { kHttp1, kHttp2, kByAlpn };
 
-class HostPool : public ListNode<ClientPoolTag> {
+class HostPool final : public AheadPool, public ListNode<ClientPoolTag> {
  public:
   // `client`: whose it is; nullptr: everybody's.
   HostPool(WorkerCluster& cluster, std::shared_ptr<Host> host, PoolProtocol protocol, ClientPools* client = nullptr);
-  HostPool(const HostPool&) = delete;
-  HostPool& operator=(const HostPool&) = delete;
   ~HostPool();  // every connection is gone (empty())
 
-  // What is known now of where the host is, and whether connections may be made ahead of what is needed.
-  void know(const HostSet::Entry& entry) {
-    if (addresses_ != entry.addresses) [[unlikely]]
-      move_to(entry.addresses);
-    ahead_ = entry.usable();
-  }
   void acquire(PoolClient& client);
-  // Makes connections until there are `ratio` times as many as the host's requests and `coming` more would need, at
-  // most `most`, within the cluster's limits. Whether it made any.
-  bool connect_ahead(float ratio, uint32_t coming, int most);
   // The client does not want a connection any more.
   void cancel(PoolClient& client);
   // The host left its cluster: idle connections close now, busy ones after their request. Waiters are still served.
   void drain();
-  void revive() { draining_ = false; }
   // What the cluster asks of TLS has changed: the connections that there are take no more requests.
   void renew();
   // The client's connection has ended.
@@ -129,19 +118,18 @@ class HostPool : public ListNode<ClientPoolTag> {
   void shutdown();
 
   bool empty() const { return connections_ == 0 && waiting_count_ == 0; }
-  Host& host() const { return *host_; }
   PoolProtocol protocol() const { return protocol_; }
   uint64_t client_id() const { return client_id_; }  // 0: everybody's
   bool has_client() const { return client_ != nullptr; }
-  WorkerCluster& cluster() { return cluster_; }
 
  private:
   friend class PooledConnection;
-  void connect();
-  bool connect_more();
+  Streams streams() const override {
+    return {uint64_t{waiting_count_} + streams_, uint64_t{connections_} * streams_per_connection_};
+  }
+  void connect() override;
   void learn(bool http2);
   void expect_streams(uint32_t per_connection);
-  void move_to(std::shared_ptr<const HostAddresses> addresses);
   std::string_view alpn() const;
   PooledConnection* with_room();
   // After its room has changed: serves those who wait, then puts it where it belongs.
@@ -152,10 +140,7 @@ class HostPool : public ListNode<ClientPoolTag> {
   void fail_waiters(PoolFailure why, std::string_view details);
   PoolClient* pop_waiter();
 
-  WorkerCluster& cluster_;
-  std::shared_ptr<Host> host_;
-  std::shared_ptr<const HostAddresses> addresses_;  // nullptr: the host's own
-  std::shared_ptr<const Cluster> counted_in_;       // HTTP/2: its codecs count in this version's stats
+  std::shared_ptr<const Cluster> counted_in_;  // HTTP/2: its codecs count in this version's stats
   // With room: no stream, some streams. others_: connecting, full, ending.
   List<PooledConnection, PoolTag> idle_, open_, others_;
   List<PoolClient, PoolWaitTag> waiting_;
@@ -169,8 +154,6 @@ class HostPool : public ListNode<ClientPoolTag> {
   const uint64_t client_id_;
   const PoolProtocol protocol_;
   bool http2_;  // kByAlpn: as the last connection had it, at first expected
-  bool ahead_ = false;
-  bool draining_ = false;
 };
 
 }  // namespace outrigger::upstream

@@ -215,7 +215,7 @@ const HostSet::Entry* WorkerCluster::look_ahead() {
 void WorkerCluster::connect_ahead(bool http2_client) {
   const float ratio = cluster_->spec().predictive_preconnect_ratio;
   for (int i = 0; i < kMaxHostsAhead; ++i) {
-    if (static_cast<double>(demand.waiting + demand.streams + 1) * ratio <= static_cast<double>(demand.room)) return;
+    if (enough_ahead(demand.waiting + demand.streams + 1, ratio, demand.room)) return;
     const HostSet::Entry* const next = look_ahead();
     if (next == nullptr || !common_pool(*next, http2_client).connect_ahead(ratio, 1, 1)) return;
   }
