@@ -265,7 +265,7 @@ constexpr FieldRule kNoted[] = {
      "load is spread without regard to localities"},
     {"envoy.config.cluster.v3.Cluster.LbSubsetConfig", "metadata_fallback_policy", kUsed, "METADATA_NO_FALLBACK only"},
     {"envoy.config.cluster.v3.Cluster", "preconnect_policy", kUsed,
-     "of pools for HTTP; tcp_proxy connects when its client does"},
+     "of tcp_proxy not where a connection is one client's: ORIGINAL_DST, upstream_proxy_protocol"},
     {"envoy.config.cluster.v3.Cluster.CustomClusterType", "name", kUsed, "envoy.clusters.aggregate only"},
     {"envoy.config.cluster.v3.Cluster.RefreshRate", "base_interval", kIgnored, "see dns_failure_refresh_rate"},
     {"envoy.config.cluster.v3.Cluster.RefreshRate", "max_interval", kIgnored, "see dns_failure_refresh_rate"},

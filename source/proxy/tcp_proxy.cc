@@ -81,8 +81,9 @@ void TcpProxy::name_cluster(upstream::WorkerCluster* cluster) {
   if (named_ != nullptr) named_->hold();
 }
 
-// Chooses cluster and host; false: there is none, and what was wrong is noted.
-bool TcpProxy::take_target() {
+// Chooses cluster and host, and takes a connection that is there already; false: there is no host, or no room for a
+// connection, and what was wrong is noted.
+bool TcpProxy::take_target(upstream::TcpPool::Spare& spare) {
   const auto& targets = part().tcp_targets;
   const uint64_t at = worker_.loop().random() % targets.back().weights;
   const auto chosen = std::find_if(targets.begin(), targets.end(), [&](const auto& one) { return at < one.weights; });
@@ -102,8 +103,10 @@ bool TcpProxy::take_target() {
     fail(ResponseFlag::kNoHealthyUpstream, "no_healthy_upstream");
     return false;
   }
-  const config::ClusterSpec& spec = picked.cluster->cluster().spec();
-  if (!upstream::take(picked.cluster->cluster().state().connections, spec.max_connections)) {
+  upstream::TcpPool* const pool = picked.cluster->tcp_pool(*picked.host);
+  if (pool != nullptr) spare = pool->take_spare(host_);
+  const bool ahead = spare.connection != nullptr;
+  if (!ahead && !picked.cluster->take_connection()) {
     worker_.shard().add(picked.cluster->stats().cx_overflow);
     fail(ResponseFlag::kUpstreamOverflow, "upstream_overflow");
     return false;
@@ -111,6 +114,8 @@ bool TcpProxy::take_target() {
   cluster_ = picked.cluster;
   cluster_->hold();
   cluster_->add_user(*this);
+  pool_ = pool;
+  if (pool_ != nullptr && !ahead) pool_->add_client();
   target_ = picked.host->host;
   addresses_ = picked.host->addresses;
   upstream_text_ = picked.host->text();
@@ -120,10 +125,20 @@ bool TcpProxy::take_target() {
 }
 
 void TcpProxy::connect() {
-  if (!take_target()) return;
+  upstream::TcpPool::Spare spare;
+  if (!take_target(spare)) return;
   ++attempts_;
   info_.upstream_attempts = attempts_;
   info_.upstream_host = upstream_text_;
+  if (spare.connection == nullptr) {
+    connect_host();
+  } else {
+    use(std::move(spare));
+  }
+  if (pool_ != nullptr) pool_->refill();
+}
+
+void TcpProxy::connect_host() {
   worker_.shard().add(cluster_->stats().cx_total);
   worker_.shard().inc(cluster_->stats().cx_active);
   connect_started_ns_ = worker_.loop().now_ns();
@@ -137,12 +152,23 @@ void TcpProxy::connect() {
                           client_.connection->local());
 }
 
+// It is counted already.
+void TcpProxy::use(upstream::TcpPool::Spare spare) {
+  host_.connection = spare.connection;
+  host_tls_ = std::move(spare.tls);
+  connect_started_ns_ = spare.started_ns;
+  if (!host_.connection->connected()) return;
+  begin();
+  client_.connection->write(std::move(spare.said));
+}
+
 void TcpProxy::on_upstream_connected() {
+  cluster_->count_connected(*host_.connection, connect_started_ns_);
+  begin();
+}
+
+void TcpProxy::begin() {
   connected_ = true;
-  if (const net::TlsSession* tls = host_.connection->tls(); tls != nullptr && cluster_->stats().tls != nullptr)
-    cluster_->stats().tls->count_handshake(worker_.shard(), *tls);
-  worker_.shard().record(cluster_->stats().cx_connect_ms,
-                         static_cast<double>(worker_.loop().now_ns() - connect_started_ns_) / 1e6);
   upstream_remote_text_ = host_.connection->remote().str();
   info_.upstream_remote_address = upstream_remote_text_;
   upstream_local_text_ = host_.connection->local().str();
@@ -161,6 +187,7 @@ void TcpProxy::leave_host() {
   target_ = nullptr;
   if (addresses_ != nullptr) cluster_->release(std::move(addresses_));
   ListNode<upstream::HostUserTag>::unlink();
+  if (pool_ != nullptr) std::exchange(pool_, nullptr)->leave();
   std::exchange(cluster_, nullptr)->drop();
 }
 

@@ -2,6 +2,7 @@
 // with half-close both ways. The client is not read before the host is connected.
 //
 //   connecting --refused, attempts left--> connecting (another host) --connected--> open --both FINs--> ended
+//   Where there is a connection that was made ahead (upstream/tcp_pool.h), it is taken.
 //   Anything else that ends one side ends the other when what is written to it has been sent.
 //
 // Thread rule: the worker's thread. It frees itself after the last of its two connections is gone.
@@ -48,12 +49,15 @@ class TcpProxy final : public ChainConnection, public upstream::HostUser, public
   const HttpChain& part() const { return *chain_.linked.chain; }
   const config::TcpProxySpec& spec() const { return *part().spec.tcp; }
   void connect();
-  bool take_target();
+  bool take_target(upstream::TcpPool::Spare& spare);
+  void connect_host();
+  void use(upstream::TcpPool::Spare spare);
   void name_cluster(upstream::WorkerCluster* cluster);
   void fail(ResponseFlag flag, std::string_view details);
   void on_client_handshake();
   void keep_tls_info();
   void on_upstream_connected();
+  void begin();
   void on_side_closed(Side& side, const Error* error);
   void on_upstream_gone(const Error* error);
   void leave_host();
@@ -68,6 +72,7 @@ class TcpProxy final : public ChainConnection, public upstream::HostUser, public
   ActiveChain& chain_;
   Side client_{*this, host_}, host_{*this, client_};
   upstream::WorkerCluster* cluster_ = nullptr;                // held; an aggregate's member
+  upstream::TcpPool* pool_ = nullptr;                         // nullptr: nothing is made ahead
   std::shared_ptr<upstream::Host> target_;                    // counted
   std::shared_ptr<const upstream::HostAddresses> addresses_;  // of target_'s entry
   upstream::MetadataHold target_metadata_;                    // of the last one

@@ -383,6 +383,7 @@ void WorkerProxy::drain(uint64_t limit_ms, std::function<void()> done) {
   }
   impl.each_chain([&](ActiveChain& chain) { impl.drain_chain(chain, 0); });
   for (auto& one : impl.departed) impl.drain_chain(*one->chain, 0);
+  impl.state.clusters().end_spares();
   if (limit_ms == 0) {
     impl.cut_all();
   } else {

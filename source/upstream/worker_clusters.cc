@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "net/tls_session.h"
+
 namespace outrigger::upstream {
 namespace {
 
@@ -74,6 +76,7 @@ WorkerCluster::WorkerCluster(WorkerClusters& owner, std::shared_ptr<const Cluste
 WorkerCluster::~WorkerCluster() {
   for (auto& pools : pools_) pools.clear();
   client_pools_.clear();
+  tcp_pools_.clear();
   forget_held_hosts();
   owner_.release_(std::move(cluster_));
   owner_.release_(std::move(hosts_));
@@ -155,6 +158,7 @@ void WorkerCluster::on_host_failed(const Host& host) {
   for_each_pool([&](HostPool& pool) {
     if (&pool.host() == &host) pool.renew();
   });
+  if (const auto at = tcp_pools_.find(&host); at != tcp_pools_.end()) at->second->close_spares();
   if (!cluster_->spec().close_connections_on_host_health_failure) return;
   host_users_.for_each([&](HostUser& user) { user.on_host_failed(host); });
 }
@@ -188,7 +192,7 @@ HostPool& WorkerCluster::pool(const HostSet::Entry& entry, bool http2_client, Cl
   }
   HostPool& pool = common_pool(entry, http2_client);
   if (cluster_->spec().predictive_preconnect_ratio > 1) [[unlikely]]
-    connect_ahead(http2_client);
+    connect_ahead([&](const HostSet::Entry& next) -> AheadPool& { return common_pool(next, http2_client); });
   return pool;
 }
 
@@ -198,6 +202,43 @@ HostPool& WorkerCluster::common_pool(const HostSet::Entry& entry, bool http2_cli
   if (pool == nullptr) pool = std::make_unique<HostPool>(*this, entry.host, protocol);
   pool->know(entry);
   return *pool;
+}
+
+// A spare connection has told nobody of a client, and may be any client's.
+bool WorkerCluster::wants_spares() const {
+  const config::ClusterSpec& spec = cluster_->spec();
+  return (spec.preconnect_ratio > 1 || spec.predictive_preconnect_ratio > 1) && !tells_clients() && !takes_original() &&
+         !draining_ && !spares_ended_ && !owner_.spares_ended_;
+}
+
+TcpPool* WorkerCluster::tcp_pool(const HostSet::Entry& entry) {
+  if (!wants_spares()) [[likely]]
+    return nullptr;
+  TcpPool& pool = spare_pool(entry);
+  if (cluster_->spec().predictive_preconnect_ratio > 1)
+    connect_ahead([this](const HostSet::Entry& next) -> AheadPool& { return spare_pool(next); });
+  return &pool;
+}
+
+TcpPool& WorkerCluster::spare_pool(const HostSet::Entry& entry) {
+  std::unique_ptr<TcpPool>& pool = tcp_pools_[entry.host.get()];
+  if (pool == nullptr) pool = std::make_unique<TcpPool>(*this, entry.host);
+  pool->know(entry);
+  return *pool;
+}
+
+bool WorkerCluster::take_connection() {
+  if (take(cluster_->state().connections, cluster_->spec().max_connections)) return true;
+  SpareConnection* const spare = spares_.front();
+  if (spare == nullptr) return false;
+  spare->give_way();
+  return true;
+}
+
+void WorkerCluster::count_connected(const net::Connection& connection, int64_t started_ns) {
+  if (const net::TlsSession* tls = connection.tls(); tls != nullptr && stats().tls != nullptr)
+    stats().tls->count_handshake(shard(), *tls);
+  shard().record(stats().cx_connect_ms, static_cast<double>(loop().now_ns() - started_ns) / 1e6);
 }
 
 // The host after those that are chosen already; nullptr: that is known only when it is asked for.
@@ -212,12 +253,13 @@ const HostSet::Entry* WorkerCluster::look_ahead() {
 
 // As Envoy: while the cluster has less than predictive_preconnect_ratio asks for, one more request counted, the hosts
 // that come next are connected, a few at a time.
-void WorkerCluster::connect_ahead(bool http2_client) {
+template <class PoolOf>
+void WorkerCluster::connect_ahead(PoolOf&& pool_of) {
   const float ratio = cluster_->spec().predictive_preconnect_ratio;
   for (int i = 0; i < kMaxHostsAhead; ++i) {
     if (enough_ahead(demand.waiting + demand.streams + 1, ratio, demand.room)) return;
     const HostSet::Entry* const next = look_ahead();
-    if (next == nullptr || !common_pool(*next, http2_client).connect_ahead(ratio, 1, 1)) return;
+    if (next == nullptr || !pool_of(*next).connect_ahead(ratio, 1, 1)) return;
   }
 }
 
@@ -229,8 +271,11 @@ bool WorkerCluster::wanted(const HostPool& pool) const {
          (pool.client_id() == 0 || (pool.has_client() && tells_clients()));
 }
 
+bool WorkerCluster::wanted(const TcpPool& pool) const { return wants_spares() && hosts_->contains(&pool.host()); }
+
 void WorkerCluster::update(std::shared_ptr<const Cluster> cluster, std::shared_ptr<const HostSet> hosts) {
   draining_ = false;
+  spares_ended_ = false;
   bool changed = hosts != hosts_;
   if (cluster != cluster_) {
     const config::ClusterSpec& before = cluster_->spec();
@@ -241,10 +286,13 @@ void WorkerCluster::update(std::shared_ptr<const Cluster> cluster, std::shared_p
     }
     changed = changed || before.codec != after.codec;
     changed = changed || before.proxy_header != after.proxy_header;
-    if (cluster_->tls_identity() != cluster->tls_identity() || before.proxy_header != after.proxy_header)
+    if (cluster_->tls_identity() != cluster->tls_identity() || before.proxy_header != after.proxy_header) {
       for_each_pool([](HostPool& pool) { pool.renew(); });
+      while (SpareConnection* const spare = spares_.front()) spare->close();
+    }
     std::swap(cluster, cluster_);
     release(std::move(cluster));
+    changed = changed || !tcp_pools_.empty();
   }
   if (!changed) return;
   seen_hosts_ = nullptr;
@@ -260,7 +308,7 @@ void WorkerCluster::update(std::shared_ptr<const Cluster> cluster, std::shared_p
 void WorkerCluster::drain_unwanted() {
   const auto drain_these = [&](auto& pools) {
     for (auto at = pools.begin(); at != pools.end();) {
-      HostPool& pool = *at->second;
+      auto& pool = *at->second;
       if (wanted(pool)) {
         pool.revive();
         ++at;
@@ -272,6 +320,12 @@ void WorkerCluster::drain_unwanted() {
   };
   for (auto& pools : pools_) drain_these(pools);
   drain_these(client_pools_);
+  drain_these(tcp_pools_);
+}
+
+void WorkerCluster::end_spares() {
+  spares_ended_ = true;
+  if (!tcp_pools_.empty()) drain_unwanted();
 }
 
 void WorkerCluster::drain() {
@@ -311,6 +365,11 @@ void WorkerCluster::maybe_remove(HostPool& pool) {
   }
 }
 
+// Its last client is leaving, and is the last to use it.
+void WorkerCluster::maybe_remove(TcpPool& pool) {
+  if (pool.empty() && !wanted(pool)) tcp_pools_.erase(&pool.host());
+}
+
 // --- WorkerClusters
 // ----------------------------------------------------------------------------------------------------
 
@@ -332,10 +391,14 @@ void WorkerClusters::update(std::string_view name, uint64_t hash, std::shared_pt
   Slot* slot = map_.find(name, hash);
   if (slot == nullptr) return;
   std::erase(departed_, name);
-  if (cluster != nullptr)
-    slot->cluster->update(std::move(cluster), std::move(hosts));
-  else
-    departed_.emplace_back(name);
+  if (cluster != nullptr) return slot->cluster->update(std::move(cluster), std::move(hosts));
+  departed_.emplace_back(name);
+  slot->cluster->end_spares();
+}
+
+void WorkerClusters::end_spares() {
+  spares_ended_ = true;
+  map_.for_each([](const std::string&, Slot& slot) { slot.cluster->end_spares(); });
 }
 
 void WorkerClusters::on_host_failed(std::string_view cluster, const Host& host) {

@@ -21,6 +21,7 @@
 #include "upstream/conn_pool.h"
 #include "upstream/load_balancer.h"
 #include "upstream/subsets.h"
+#include "upstream/tcp_pool.h"
 
 namespace outrigger::upstream {
 
@@ -93,7 +94,8 @@ class WorkerCluster {
   // Of a cluster of type ORIGINAL_DST: the host of that address.
   const HostSet::Entry* pick_original(const net::Address& address);
   bool takes_original() const { return cluster_->spec().discovery == config::ClusterSpec::Discovery::kOriginalDst; }
-  // What the requests of this worker need, and what the connections that there are (or come) can take.
+  // What the requests (of TCP: clients) of this worker need, and what the connections that there are (or come) can
+  // take.
   struct Demand {
     uint64_t waiting = 0, streams = 0, room = 0;
   };
@@ -103,8 +105,17 @@ class WorkerCluster {
   // alone, if there is one and the hosts are told of it.
   HostPool& pool(const HostSet::Entry& entry, bool http2_client, ClientPools* client = nullptr);
   bool tells_clients() const { return cluster_->spec().proxy_header != config::ProxyHeaderVersion::kNone; }
+  // Of a TCP client's host; nullptr: no connection is made ahead. Clients hold the cluster while they are in a pool.
+  TcpPool* tcp_pool(const HostSet::Entry& entry);
+  void add_spare(SpareConnection& spare) { spares_.push_back(spare); }
+  // Counts one more connection, a client's; a spare one gives way to it. False: there are as many as there may be.
+  bool take_connection();
+  // Counts that a connection has been made (TLS: its handshake).
+  void count_connected(const net::Connection& connection, int64_t started_ns);
 
   void update(std::shared_ptr<const Cluster> cluster, std::shared_ptr<const HostSet> hosts);
+  // It is not in the snapshot any more, or the worker ends: nobody comes for spare connections.
+  void end_spares();
   void drain();
   void shutdown();
   // Health checks have found a host unhealthy: what is under way to it is its last.
@@ -112,27 +123,33 @@ class WorkerCluster {
   // To hear of that as well; it unlinks itself.
   void add_user(HostUser& user) { host_users_.push_back(user); }
   bool empty() const {
-    return users_ == 0 && pools_[0].empty() && pools_[1].empty() && pools_[2].empty() && client_pools_.empty();
+    return users_ == 0 && pools_[0].empty() && pools_[1].empty() && pools_[2].empty() && client_pools_.empty() &&
+           tcp_pools_.empty();
   }
   // Streams hold what they use.
   void hold() { ++users_; }
   void drop() { --users_; }
   // A pool of a departed host goes when it is empty.
   void maybe_remove(HostPool& pool);
+  void maybe_remove(TcpPool& pool);
   // A part that was held here goes back to its maker.
   void release(std::shared_ptr<const void> part);
 
  private:
   struct Reaper;
   bool wanted(const HostPool& pool) const;
+  bool wanted(const TcpPool& pool) const;
+  bool wants_spares() const;
   template <class F>
   void for_each_pool(F&& f);
   void drain_unwanted();
   void look(uint32_t epoch);
   const HostSet::Entry* choose(uint8_t panic_percent);
   const HostSet::Entry* look_ahead();
-  void connect_ahead(bool http2_client);
+  template <class PoolOf>
+  void connect_ahead(PoolOf&& pool_of);
   HostPool& common_pool(const HostSet::Entry& entry, bool http2_client);
+  TcpPool& spare_pool(const HostSet::Entry& entry);
   MetadataHold hold_metadata(const HostSet::Entry& entry);
   const HostSet::Entry* pick_subset(const Subsets& subsets, uint8_t panic_percent, const config::MetadataMatch* match);
   const HostSet::Entry* pick_of(const Subsets& subsets, uint32_t subset, uint8_t panic_percent);
@@ -170,6 +187,8 @@ class WorkerCluster {
     }
   };
   std::unordered_map<ClientKey, std::unique_ptr<HostPool>, ClientHash> client_pools_;
+  std::unordered_map<const Host*, std::unique_ptr<TcpPool>> tcp_pools_;
+  List<SpareConnection, ClusterSpareTag> spares_;  // of tcp_pools_, the oldest first
   struct AddressHash {
     size_t operator()(const net::Address& address) const { return address.hash(); }
   };
@@ -178,6 +197,7 @@ class WorkerCluster {
   HostSet::Entry original_;  // that was picked last
   uint32_t users_ = 0;
   bool draining_ = false;
+  bool spares_ended_ = false;
 };
 
 class WorkerClusters {
@@ -198,6 +218,8 @@ class WorkerClusters {
   // Erases departed clusters that nobody uses.
   void sweep();
   bool any_departed() const { return !departed_.empty(); }
+  // The worker takes no new clients.
+  void end_spares();
   void shutdown();
   bool empty() const { return map_.size() == 0; }
 
@@ -212,6 +234,7 @@ class WorkerClusters {
   std::function<void(std::shared_ptr<const void>)> release_;
   NameMap<Slot> map_;
   std::vector<std::string> departed_;
+  bool spares_ended_ = false;
 };
 
 }  // namespace outrigger::upstream
