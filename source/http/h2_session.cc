@@ -73,7 +73,6 @@ H2Session::~H2Session() {
 
 H2Stream& H2Session::make_stream(StreamSink* sink) {
   auto* const stream = new (h2_allocate(sizeof(H2Stream))) H2Stream(*this, sink);
-  stream->opened_ns_ = connection_.loop().now_ns();
   open_.push_back(*stream);
   ++open_count_;
   ++streams_opened_;

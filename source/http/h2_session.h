@@ -77,7 +77,6 @@ class H2Stream final : public CodecStream,
   int64_t send_window_ = 0, read_window_ = 0;  // once it is on the wire
   uint32_t owed_ = 0;                          // of read_window_: taken, not given back
   std::string_view reset_details_;
-  int64_t opened_ns_ = 0;
   uint32_t id_ = 0;  // 0: not begun
   uint32_t head_bytes_ = 0;
   uint32_t interims_ = 0;
