@@ -186,7 +186,8 @@ void H2Session::tell_watermark(H2Stream& stream) {
   stream.sink_->on_write_watermark(above);
 }
 
-// Nobody listens any more: what has come is dropped. A client whose request is not sent whole takes it back.
+// Nobody listens any more: what has come is dropped. A client whose request is not sent whole takes it back; of a
+// tunnel, what it was given is still sent.
 void H2Session::detach(H2Stream& stream) {
   stream.sink_ = nullptr;
   stream.trailers_ = nullptr;
@@ -195,8 +196,8 @@ void H2Session::detach(H2Stream& stream) {
   note(stream);
   if (over()) return;
   give_credit();
-  if (!server_ && !stream.closed_ && stream.id_ != 0 && stream.sending_ != H2Stream::Sending::kEnd)
-    reset_on_wire(stream, H2Error::kNoError);
+  const bool sent = stream.tunnel_ ? stream.sending_ == H2Stream::Sending::kEnd : stream.self_closed_;
+  if (!server_ && !stream.closed_ && stream.id_ != 0 && !sent) reset_on_wire(stream, H2Error::kNoError);
 }
 
 void H2Session::finish_if_over(H2Stream& stream) {

@@ -68,6 +68,21 @@ TEST_F(H2ClientCodec, AnEarlyAnswerEndsTheRequest) {
   EXPECT_EQ(owner.ends, std::vector<bool>{true});
 }
 
+// The same where the rest waits for a window that may never come: the stream's place is free again.
+TEST_F(H2ClientCodec, AnEarlyAnswerEndsARequestThatWaitsForItsWindow) {
+  TestOwner& owner = connect_h2();
+  TestSink& sink = owner.open();
+  Fields head = post_fields();
+  sink.stream->encode_headers(head.map, false);
+  sink.stream->encode_data(Buffer(std::string(100'000, 'b')), true);
+  send(peer, h2::headers(1, {{":status", "413"}}));
+  EXPECT_EQ(sink.log, "headers(:status=413) end ");
+  read();
+  EXPECT_EQ(reader.code(1), kNoError);
+  EXPECT_EQ(owner.ends, std::vector<bool>{true});
+  EXPECT_TRUE(owner.codec->idle());
+}
+
 TEST_F(H2ClientCodec, ServersResetAndRefuse) {
   TestOwner& owner = connect_h2();
   TestSink& reset = get(owner);
