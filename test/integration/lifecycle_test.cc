@@ -1,6 +1,8 @@
 // Starting, draining and stopping; the admin port; memory under back-pressure.
 #include <signal.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <regex>
 
 #include "support/fake_upstream.h"
@@ -40,11 +42,12 @@ class Lifecycle : public testing::Test {
   }
 
   // Of the proxy's process, from the kernel.
-  uint64_t rss_kb() const {
+  uint64_t status(const std::string& name) const {
     std::smatch match;
-    const std::string status = read_file("/proc/" + std::to_string(proxy_->process().pid()) + "/status");
-    return std::regex_search(status, match, std::regex("VmRSS:\\s+([0-9]+) kB")) ? std::stoull(match[1].str()) : 0;
+    const std::string text = read_file("/proc/" + std::to_string(proxy_->process().pid()) + "/status");
+    return std::regex_search(text, match, std::regex(name + ":\\s+([0-9]+)")) ? std::stoull(match[1].str()) : 0;
   }
+  uint64_t rss_kb() const { return status("VmRSS"); }
 
   TempDir dir_;
   std::atomic<size_t> sent_ = 0;  // by the upstream's thread, which outlives the test's body
@@ -52,6 +55,15 @@ class Lifecycle : public testing::Test {
   std::unique_ptr<ProxyProcess> proxy_;
   uint16_t port_ = 0;
 };
+
+// The kernel makes the table of descriptors larger when it is full, and holds a worker that is not alone for an RCU
+// grace period (10 ms and more) meanwhile.
+TEST_F(Lifecycle, DescriptorsHaveRoomFromTheBeginning) {
+  ASSERT_NO_FATAL_FAILURE(start());
+  rlimit limit{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_GE(status("FDSize"), std::min<uint64_t>(16'384, limit.rlim_max));
+}
 
 TEST_F(Lifecycle, SigtermWaitsForTheLastRequestAndExits0) {
   upstream_.set_handler([](Exchange& exchange) {
