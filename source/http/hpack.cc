@@ -222,27 +222,15 @@ HpackEntry* HpackTable::insert(HeaderId id, std::string_view name, std::string_v
 
 // --- HpackDecoder ----------------------------------------------------------------------------------------------------
 
-HpackDecoder::Got HpackDecoder::take_indexed(uint64_t index, HpackField& field) {
-  if (index == 0) return Got::kError;
+// False: there is none.
+bool HpackDecoder::find(uint64_t index, HpackField& field) const {
+  if (index == 0 || index > kStaticCount + table_.count()) return false;
   if (index <= kStaticCount) {
     field = {kStatic[index].name, kStatic[index].value, kStatic[index].id, true};
-    return Got::kField;
+  } else {
+    const HpackEntry& entry = table_.at(table_.inserted() - static_cast<uint32_t>(index - kStaticCount));
+    field = {entry.name(), entry.value(), entry.id, entry.good};
   }
-  if (index > kStaticCount + table_.count()) return Got::kError;
-  const HpackEntry& entry = table_.at(table_.inserted() - static_cast<uint32_t>(index - kStaticCount));
-  field = {entry.name(), entry.value(), entry.id, entry.good};
-  return Got::kField;
-}
-
-// Its name, its id and whether the name is good.
-bool HpackDecoder::name_of(uint64_t index, HpackField& field) const {
-  if (index <= kStaticCount) {
-    field = {kStatic[index].name, {}, kStatic[index].id, true};
-    return true;
-  }
-  if (index > kStaticCount + table_.count()) return false;
-  const HpackEntry& entry = table_.at(table_.inserted() - static_cast<uint32_t>(index - kStaticCount));
-  field = {entry.name(), {}, entry.id, entry.id != HeaderId::kNone || good_name(entry.name())};
   return true;
 }
 
@@ -258,7 +246,7 @@ HpackDecoder::Got HpackDecoder::next(const uint8_t*& at, const uint8_t* end, Hpa
       size_may_change_ = false;
       if (const Parsed parsed = take_integer(here, end, 7, index); parsed != Parsed::kGood) return got(parsed);
       at = here;
-      return take_indexed(index, field);
+      return find(index, field) ? Got::kField : Got::kError;
     }
     if ((first & 0xe0) == 0x20) {  // section 6.3
       if (const Parsed parsed = take_integer(here, end, 5, index); parsed != Parsed::kGood) return got(parsed);
@@ -275,7 +263,7 @@ HpackDecoder::Got HpackDecoder::next(const uint8_t*& at, const uint8_t* end, Hpa
     Coded name, value;
     if (index == 0) {
       if (const Parsed parsed = take_string(here, end, name); parsed != Parsed::kGood) return got(parsed);
-    } else if (!name_of(index, field)) {
+    } else if (!find(index, field)) {
       return Got::kError;
     }
     if (const Parsed parsed = take_string(here, end, value); parsed != Parsed::kGood) return got(parsed);
@@ -283,12 +271,13 @@ HpackDecoder::Got HpackDecoder::next(const uint8_t*& at, const uint8_t* end, Hpa
       name_room.clear();
       if (!decode_string(name, name_room, field.name)) return Got::kError;
       field.id = find_header_id(field.name);
-      field.good = field.id != HeaderId::kNone || good_name(field.name);
+      field.good = false;
       if (field.id != HeaderId::kNone) field.name = header_name(field.id);
     }
     value_room.clear();
     if (!decode_string(value, value_room, field.value)) return Got::kError;
-    field.good = field.good && good_value(field.value);
+    const bool named_well = field.good || field.id != HeaderId::kNone || good_name(field.name);
+    field.good = named_well && good_value(field.value);
     field.never_indexed = never_indexed;
     at = here;
     if (!indexed) return Got::kField;

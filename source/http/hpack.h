@@ -72,8 +72,7 @@ class HpackDecoder {
   Got next(const uint8_t*& at, const uint8_t* end, HpackField& field);
 
  private:
-  Got take_indexed(uint64_t index, HpackField& field);
-  bool name_of(uint64_t index, HpackField& field) const;
+  bool find(uint64_t index, HpackField& field) const;
 
   HpackTable table_;
   bool size_may_change_ = false;

@@ -98,6 +98,7 @@ int validate(const CommandLine& line) {
 }
 
 int serve(const CommandLine& line) {
+  make_room_for_descriptors();
   outrigger::server::Server server(line.server);
   if (const auto started = server.start(); !started) {
     fmt::print(stderr, "{}\noutrigger: not started\n", started.error().detail);
@@ -132,6 +133,5 @@ int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   ::signal(SIGHUP, SIG_IGN);
   raise_descriptor_limit();
-  make_room_for_descriptors();
   return line.mode == "validate" ? validate(line) : serve(line);
 }
