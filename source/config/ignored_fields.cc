@@ -222,6 +222,7 @@ constexpr Honoured kHonoured[] = {
     {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig", "http2_protocol_options"},
     {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig", "http2_protocol_options"},
     {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig", "http2_protocol_options"},
+    {"envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions", "idle_timeout"},
     {"envoy.type.matcher.v3.RegexMatchAndSubstitute", "pattern substitution"},
     {"envoy.type.matcher.v3.RegexMatcher", "google_re2 regex"},
     {"envoy.type.matcher.v3.StringMatcher", "exact prefix suffix contains safe_regex ignore_case"},

@@ -270,7 +270,8 @@ struct ClusterSpec {
   uint32_t per_connection_buffer_limit_bytes = 1024 * 1024;
   // Circuit breakers, default priority.
   uint32_t max_connections = 1024, max_pending_requests = 1024, max_requests = 1024, max_retries = 3;
-  uint64_t idle_timeout_ms = 3'600'000;  // of an upstream connection; 0: none
+  uint64_t idle_timeout_ms = 3'600'000;    // of an HTTP connection without requests; 0: none
+  uint64_t tcp_idle_timeout_ms = 600'000;  // of a TCP connection made ahead, without a client; 0: none
   uint64_t max_connection_duration_ms = 0;
   uint32_t max_requests_per_connection = 0;  // 0: unlimited
   uint32_t max_response_headers_count = 100;

@@ -13,6 +13,7 @@
 #include "envoy/config/endpoint/v3/endpoint.pb.h"
 #include "envoy/extensions/clusters/aggregate/v3/cluster.pb.h"
 #include "envoy/extensions/upstreams/http/v3/http_protocol_options.pb.h"
+#include "envoy/extensions/upstreams/tcp/v3/tcp_protocol_options.pb.h"
 
 namespace outrigger::config {
 namespace cluster = envoy::config::cluster::v3;
@@ -23,10 +24,12 @@ namespace {
 
 using cluster::Cluster;
 using UpstreamOptions = envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+using TcpOptions = envoy::extensions::upstreams::tcp::v3::TcpProtocolOptions;
 
 constexpr int kMaxAdditionalAddresses = 31;
 constexpr std::string_view kAggregateName = "envoy.clusters.aggregate";
 constexpr std::string_view kUpstreamOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+constexpr std::string_view kTcpOptionsKey = "envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions";
 
 bool takes_requests(core::HealthStatus status) {
   return status == core::UNKNOWN || status == core::HEALTHY || status == core::DEGRADED;
@@ -241,13 +244,24 @@ void upstream_options(const google::protobuf::Any& any, ClusterSpec& spec, const
   }
 }
 
+void tcp_options(const google::protobuf::Any& any, ClusterSpec& spec, const FieldPath& path, Translation& t) {
+  TcpOptions options;
+  if (!unpack_to(any, options, path, t.faults)) return;
+  check_field_use(options, path, t.faults);
+  if (options.has_idle_timeout())
+    spec.tcp_idle_timeout_ms = duration_ms(options.idle_timeout(), path.field("idle_timeout"), t);
+}
+
 void protocol(const Cluster& from, ClusterSpec& spec, const FieldPath& path, Translation& t) {
   const FieldPath typed = path.field("typed_extension_protocol_options");
   for (const auto& [key, any] : from.typed_extension_protocol_options()) {
     if (key == kUpstreamOptionsKey)
       upstream_options(any, spec, typed.key(key), t);
+    else if (key == kTcpOptionsKey)
+      tcp_options(any, spec, typed.key(key), t);
     else
-      t.fault(typed.key(key), fmt::format("is not known; the only key is \"{}\"", kUpstreamOptionsKey));
+      t.fault(typed.key(key),
+              fmt::format("is not known; the keys are \"{}\" and \"{}\"", kUpstreamOptionsKey, kTcpOptionsKey));
   }
   if (from.typed_extension_protocol_options().contains(std::string(kUpstreamOptionsKey))) {
     constexpr std::string_view kOnlyOne = "is deprecated and excludes typed_extension_protocol_options; move it there";

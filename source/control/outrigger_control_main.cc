@@ -1,12 +1,12 @@
 // outrigger-control: the control plane's command line.
 #include <signal.h>
-#include <sys/resource.h>
 #include <uv.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <string>
 
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "control/control_plane.h"
 #include "control/grpc_log.h"
@@ -43,17 +43,9 @@ class StopOn {
   uv_signal_t handle_;
 };
 
-// A stream is a descriptor.
-void raise_descriptor_limit() {
-  rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 int run(const outrigger::control::ControlOptions& options) {
   signal(SIGPIPE, SIG_IGN);
-  raise_descriptor_limit();
+  outrigger::raise_descriptor_limit();  // a stream is one
   outrigger::control::take_over_grpc_log();
   StopOn term, interrupt;
   outrigger::event::Loop loop;

@@ -1,14 +1,11 @@
 // outrigger: the data plane's program.
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cstdio>
 
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "server/read_file.h"
 #include "server/server.h"
@@ -60,27 +57,6 @@ void declare(CLI::App& app, CommandLine& line) {
       "Signals: SIGTERM and SIGINT drain and end (a second one ends at once), SIGUSR1 opens access logs again.");
 }
 
-void raise_descriptor_limit() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max) return;
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-// The kernel's table of descriptors grows when it is full, and a thread that is not alone waits for an RCU grace period
-// then (fs/file.c, expand_fdtable), 10 ms and more: at 256 connections, 512, 1024... As long as there is one thread it
-// costs nothing. 16,384 take 128 KB.
-void make_room_for_descriptors() {
-  constexpr rlim_t kRoom = 16 * 1024;
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  const int any = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
-  if (any < 0) return;
-  const int last = ::fcntl(any, F_DUPFD_CLOEXEC, static_cast<int>(std::min(limit.rlim_cur, kRoom)) - 1);
-  if (last >= 0) ::close(last);
-  ::close(any);
-}
-
 int validate(const CommandLine& line) {
   const auto text = outrigger::server::read_file(line.server.config_path, kMaxConfigBytes);
   if (!text) {
@@ -98,7 +74,7 @@ int validate(const CommandLine& line) {
 }
 
 int serve(const CommandLine& line) {
-  make_room_for_descriptors();
+  outrigger::make_room_for_descriptors();
   outrigger::server::Server server(line.server);
   if (const auto started = server.start(); !started) {
     fmt::print(stderr, "{}\noutrigger: not started\n", started.error().detail);
@@ -132,6 +108,6 @@ int main(int argc, char** argv) {
   line.server.handle_signals = true;
   ::signal(SIGPIPE, SIG_IGN);
   ::signal(SIGHUP, SIG_IGN);
-  raise_descriptor_limit();
+  outrigger::raise_descriptor_limit();
   return line.mode == "validate" ? validate(line) : serve(line);
 }

@@ -1,7 +1,5 @@
 #include "upstream/tcp_pool.h"
 
-#include <algorithm>
-
 #include "base/check.h"
 #include "base/give_back.h"
 #include "net/tls_session.h"
@@ -11,7 +9,6 @@
 namespace outrigger::upstream {
 namespace {
 
-constexpr uint64_t kMaxIdleMs = 600'000;  // as Envoy
 // Once the host has said so much, it waits; then its end is not noticed.
 constexpr size_t kMostSaid = 16 * 1024;
 
@@ -66,8 +63,8 @@ void SpareConnection::on_connected(net::Connection& connection) {
   connected_ = true;
   cluster_.count_connected(connection, started_ns_);
   pool_->ready_.push_front(*this);
-  const uint64_t idle_ms = cluster_.cluster().spec().idle_timeout_ms;
-  cluster_.loop().timers().arm(idle_, idle_ms == 0 ? kMaxIdleMs : std::min(idle_ms, kMaxIdleMs));
+  if (const uint64_t ms = cluster_.cluster().spec().tcp_idle_timeout_ms; ms != 0)
+    cluster_.loop().timers().arm(idle_, ms);
 }
 
 void SpareConnection::on_read(net::Connection& connection, Block* block, const char* data, size_t size) {

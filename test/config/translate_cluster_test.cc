@@ -148,6 +148,23 @@ TEST(Cluster, Protocol) {
            {{"typed_extension_protocol_options[\"other\"]", "is not known"}});
 }
 
+TEST(Cluster, TcpOptions) {
+  const std::string key = "envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions";
+  const auto idle = [&](const std::string& value) {
+    return "typed_extension_protocol_options: {" + key + ": {'@type': " + key + value + "}}\n";
+  };
+  EXPECT_EQ(good_with("").tcp_idle_timeout_ms, 600'000u);
+  EXPECT_EQ(good_with(idle("")).tcp_idle_timeout_ms, 600'000u);
+  EXPECT_EQ(good_with(idle(", idle_timeout: 8s")).tcp_idle_timeout_ms, 8'000u);
+  EXPECT_EQ(good_with(idle(", idle_timeout: 0s")).tcp_idle_timeout_ms, 0u);
+  // It says nothing of HTTP: the deprecated fields beside it stay.
+  EXPECT_EQ(good_with(idle("") + "common_http_protocol_options: {idle_timeout: 3s}\n").idle_timeout_ms, 3'000u);
+  bad_with(idle(", idle_timeout: -1s"),
+           {{"typed_extension_protocol_options[\"" + key + "\"].idle_timeout", "negative"}});
+  bad_with("typed_extension_protocol_options: {" + key + ": {'@type': envoy.config.core.v3.Node}}\n",
+           {{"typed_extension_protocol_options[\"" + key + "\"]", "TcpProtocolOptions"}});
+}
+
 TEST(Cluster, Eds) {
   const std::string eds = "\"@type\": envoy.config.cluster.v3.Cluster\nname: c\ntype: EDS\n";
   const ClusterSpec spec = good(eds +

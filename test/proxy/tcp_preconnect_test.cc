@@ -333,7 +333,7 @@ TEST_F(TcpPreconnect, AHostThatFailsItsChecksLosesItsSpares) {
 
 TEST_F(TcpPreconnect, ASpareOneThatNobodyNeedsEnds) {
   ClusterSpec cluster = to_a(2);
-  cluster.idle_timeout_ms = 100;
+  cluster.tcp_idle_timeout_ms = 100;
   begin(cluster);
   expect_spare_ends();
   EXPECT_EQ(stat("upstream_cx_idle_timeout"), 1u);
