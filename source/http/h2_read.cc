@@ -304,7 +304,7 @@ void H2Session::on_data(H2Stream& stream, const char* data, size_t size) {
       return give_credit();
     }
   }
-  if (stream.sink_ == nullptr && (stream.head_told_ || stream.reset_)) return give_credit();  // nobody listens
+  if (stream.unheard()) return give_credit();
   held_ += size;
   stream.received_.append_shared(block_, data, size);
   give_credit();
@@ -487,7 +487,7 @@ void H2Session::end_headers() {
   H2Stream& stream = *std::exchange(headers_of_, nullptr);
   HeaderMap* const map = std::exchange(stream.incoming_, nullptr);
   if (!check_.whole()) return malformed(stream);
-  if (stream.too_large_) count(counting_.stats->header_overflow);
+  if (stream.too_large_ && !stream.unheard()) count(counting_.stats->header_overflow);
   if (stream.final_head_) {  // trailers; dropped if they are too large
     if (!stream.too_large_) {
       finish_trailers(*map);

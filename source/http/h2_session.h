@@ -60,12 +60,13 @@ class H2Stream final : public CodecStream,
   enum class Sending : uint8_t { kNothing, kBody, kEnd };  // what our side has been given: not even a head; all
 
   bool sender() const { return ListNode<H2SenderTag>::linked(); }
+  bool unheard() const { return sink_ == nullptr && (head_told_ || reset_); }  // nobody listens any more
   void break_framing(std::string_view details);
 
   H2Session& session_;
   StreamSink* sink_;                    // nullptr: not told yet (servers), or nobody listens any more
   H2Stream* next_in_bucket_ = nullptr;  // of those that live on the wire
-  HeaderMap* incoming_ = nullptr;       // the field section that comes in
+  HeaderMap* incoming_ = nullptr;       // the field section that comes in, in the sink's arena or arena_
   HeaderMap* head_ = nullptr;           // whole, not told yet
   HeaderMap* trailers_ = nullptr;       // came in, not told yet
   HeaderMap* held_trailers_ = nullptr;  // ours, behind to_send_

@@ -186,11 +186,12 @@ void H2Session::tell_watermark(H2Stream& stream) {
   stream.sink_->on_write_watermark(above);
 }
 
-// Nobody listens any more: what has come is dropped. A client whose request is not sent whole takes it back; of a
-// tunnel, what it was given is still sent.
+// Nobody listens any more: what has come is dropped, and the rest of a field section, whose place goes with the sink,
+// will be. A client whose request is not sent whole takes it back; of a tunnel, what it was given is still sent.
 void H2Session::detach(H2Stream& stream) {
   stream.sink_ = nullptr;
   stream.trailers_ = nullptr;
+  if (std::exchange(stream.incoming_, nullptr) != nullptr) stream.too_large_ = true;
   held_ -= stream.received_.size();
   stream.received_.clear();
   note(stream);

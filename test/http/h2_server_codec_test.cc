@@ -580,6 +580,31 @@ TEST_F(H2CodecTest, ResetsInBothDirections) {
   EXPECT_EQ(owner.ends.size(), 3u);
 }
 
+// The answer is given whole, and waits for its window, between two parts of the request's trailers: nobody wants them.
+TEST_F(H2CodecTest, TrailersThatAreHalfThereWhenTheAnswerIsWholeAreDropped) {
+  TestOwner& owner = serve_h2();
+  const auto part = [](const char* name, int flags, uint8_t type) {
+    return h2::frame(type, static_cast<uint8_t>(flags), 1, h2::block({{name, std::string(500, 'x')}}));
+  };
+  send(peer, h2::headers(1, h2::request("POST", "/"), h2::kEndHeaders) + part("a", h2::kEndStream, h2::kHeaders));
+  ASSERT_EQ(owner.sinks.size(), 1u);
+  const std::string log = owner.last().log;
+  Fields head{{":status", "200"}};
+  CodecStream& stream = *owner.last().stream;
+  stream.encode_headers(head.map, false);
+  stream.encode_data(Buffer(std::string(100'000, 'a')), true);
+  EXPECT_EQ(owner.last().log, log);
+  owner.last().memory.reset();  // its owner has gone
+  send(peer, part("b", h2::kNone, h2::kContinuation) + part("c", h2::kEndHeaders, h2::kContinuation) +
+                 h2::window(0, 100'000) + h2::window(1, 100'000));
+  read();
+  EXPECT_EQ(reader.body(1).size(), 100'000u);
+  EXPECT_TRUE(reader.ended(1));
+  EXPECT_EQ(reader.find(h2::kRstStream, 1), nullptr) << "the request has ended, too";
+  EXPECT_EQ(count("header_overflow"), 0u);
+  EXPECT_TRUE(owner.codec->idle());
+}
+
 TEST_F(H2CodecTest, WhatIsNotAsAnnouncedIsReset) {
   TestOwner& owner = serve_h2();
   send(peer, h2::headers(1, h2::get("/")));
