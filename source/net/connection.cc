@@ -1,5 +1,6 @@
 #include "net/connection.h"
 
+#include <sanitizer/asan_interface.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -89,16 +90,21 @@ struct Connection::Waiting {
       return list;
     }
     ~FreeList() {
-      for (void* const memory : free_) ::operator delete(memory);
+      for (void* const memory : free_) {
+        ASAN_UNPOISON_MEMORY_REGION(memory, sizeof(Waiting));
+        ::operator delete(memory);
+      }
     }
     void* take(size_t size) {
       if (free_.empty()) return ::operator new(size);
       void* const memory = free_.back();
       free_.pop_back();
+      ASAN_UNPOISON_MEMORY_REGION(memory, size);
       return memory;
     }
     void give(void* memory) {
       if (free_.size() >= kKeep) return ::operator delete(memory);
+      ASAN_POISON_MEMORY_REGION(memory, sizeof(Waiting));
       free_.push_back(memory);
     }
 

@@ -1,9 +1,11 @@
 // Recycled<T>: memory for objects that come and go with requests. What is retired is destroyed at the turn's end, so a
-// callback never destroys its caller, and its memory is used again.
+// callback never destroys its caller, and its memory is used again. Free memory is poisoned under AddressSanitizer.
 //
 // Thread rule: one thread.
 // Use:  T* t = new (pool.memory()) T(...);   ...   pool.retire(*t);   // at the turn's end: pool.sweep();
 #pragma once
+
+#include <sanitizer/asan_interface.h>
 
 #include <cstddef>
 #include <new>
@@ -18,13 +20,17 @@ class Recycled {
   Recycled(const Recycled&) = delete;
   Recycled& operator=(const Recycled&) = delete;
   ~Recycled() {
-    for (void* memory : free_) ::operator delete (memory, std::align_val_t{alignof(T)});
+    for (void* memory : free_) {
+      ASAN_UNPOISON_MEMORY_REGION(memory, sizeof(T));
+      ::operator delete (memory, std::align_val_t{alignof(T)});
+    }
   }
 
   void* memory() {
     if (free_.empty()) return ::operator new (sizeof(T), std::align_val_t{alignof(T)});
     void* memory = free_.back();
     free_.pop_back();
+    ASAN_UNPOISON_MEMORY_REGION(memory, sizeof(T));
     return memory;
   }
   void retire(T& object) { retired_.push_back(&object); }
@@ -37,6 +43,7 @@ class Recycled {
       retired_.pop_back();
       object->~T();
       if (free_.size() < kKeep) {
+        ASAN_POISON_MEMORY_REGION(object, sizeof(T));
         free_.push_back(object);
       } else {
         ::operator delete (static_cast<void*>(object), std::align_val_t{alignof(T)});

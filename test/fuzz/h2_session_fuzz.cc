@@ -1,5 +1,6 @@
 // HTTP/2 sessions of both roles: whatever a peer says, in pieces of any size, nothing breaks, what is held stays
-// bounded and the connection can be closed. The first byte chooses role and sinks, the second the size of the pieces.
+// bounded and the connection can be closed. The first byte chooses role and sinks, the second the size of the pieces
+// and whether messages have trailers. A sink's memory goes as soon as it is over.
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -26,15 +27,18 @@ struct Sink final : StreamSink {
   Arena memory;
   CodecStream* stream = nullptr;
   bool over = false;
+  bool due = false;   // an answer, at the next turn
+  bool said = false;  // a client: its request's end
   explicit Sink(Owner& o) : owner(o) {}
 
-  void answer(bool end);
+  void answer();
+  void say(bool trailers);
   Arena& arena() override { return memory; }
   void on_1xx(HeaderMap&) override {}
   void on_headers(HeaderMap&, bool end) override;
   void on_data(Buffer& data, bool end) override;
   void on_trailers(HeaderMap&) override { finish(); }
-  void on_bad_request(uint16_t, std::string_view) override { answer(true); }
+  void on_bad_request(uint16_t, std::string_view) override { answer(); }
   void on_reset(ResetReason, std::string_view) override { over = true; }
   void on_write_watermark(bool) override {}
   void finish();
@@ -42,6 +46,7 @@ struct Sink final : StreamSink {
 
 struct Owner final : net::ConnectionHandler, CodecCallbacks {
   uint8_t flags = 0;
+  bool trailers = false;
   net::Connection* connection = nullptr;
   std::unique_ptr<Codec> codec;
   std::deque<Sink> sinks;
@@ -74,6 +79,18 @@ struct Owner final : net::ConnectionHandler, CodecCallbacks {
     sink.stream->encode_headers(head, (flags & 2) != 0);
     if ((flags & 2) == 0 && !sink.over) sink.stream->encode_data(Buffer("some body"), false);
   }
+  // What sinks do between reads.
+  void turn() {
+    for (Sink& sink : sinks) {
+      if (sink.due) sink.answer();
+      if (!sink.over && !sink.said && !server() && (flags & (2 | 128)) == 128) {
+        sink.said = true;
+        sink.over = !trailers;
+        trailers ? sink.say(true) : sink.stream->reset(ResetReason::kLocalReset);
+      }
+      if (sink.over) sink.memory.reset();
+    }
+  }
 };
 
 void Sink::on_headers(HeaderMap&, bool end) {
@@ -81,7 +98,8 @@ void Sink::on_headers(HeaderMap&, bool end) {
   if (!owner.server()) {
     if (end) over = true;
   } else if (end || (owner.flags & 8) != 0) {
-    answer(end);
+    due = (owner.flags & 128) != 0;
+    if (!due) answer();
   }
 }
 
@@ -97,16 +115,25 @@ void Sink::on_data(Buffer& data, bool end) {
 
 void Sink::finish() {
   if (!owner.server()) over = true;
-  answer(true);
+  answer();
 }
 
-void Sink::answer(bool end) {
+void Sink::answer() {
+  due = false;
   if (over || !owner.server()) return;
-  over = true;
   HeaderMap& head = *memory.make<HeaderMap>(memory);
   head.add(":status", "200");
   stream->encode_headers(head, false);
-  stream->encode_data(Buffer(end ? "an answer" : ""), true);
+  say(owner.trailers);
+  over = true;
+}
+
+void Sink::say(bool trailers) {
+  stream->encode_data(Buffer("an answer"), !trailers);
+  if (!trailers) return;
+  HeaderMap& map = *memory.make<HeaderMap>(memory);
+  map.add("x-sum", "1");
+  stream->encode_trailers(map);
 }
 
 struct Handles : H2Stats {
@@ -124,6 +151,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0) std::abort();
   Owner owner;
   owner.flags = data[0];
+  owner.trailers = (data[1] & 1) != 0;
   owner.connection = net::Connection::accept(loop, fds[0], {}, {}, owner, {});
   const H2Options options{.max_concurrent_streams = 4,
                           .initial_stream_window_bytes = 65'535,
@@ -152,6 +180,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (n <= 0) break;
     rest.remove_prefix(static_cast<size_t>(n));
     turn();
+    owner.turn();
     if ((owner.flags & 4) != 0 && (rest.size() & 3) == 0)
       for (Sink& sink : owner.sinks)
         if (!sink.over) sink.stream->resume_read(net::Pause::kBackpressure);
