@@ -122,11 +122,13 @@ class Reader {
       if (f.type == kData && f.stream == stream) out += f.payload;
     return out;
   }
-  bool ended(uint32_t stream) const {
+  // The frame with END_STREAM.
+  const Frame* end_of(uint32_t stream) const {
     for (const Frame& f : frames)
-      if (f.stream == stream && f.ended()) return true;
-    return false;
+      if (f.stream == stream && f.ended()) return &f;
+    return nullptr;
   }
+  bool ended(uint32_t stream) const { return end_of(stream) != nullptr; }
   // RST_STREAM's or (stream 0) GOAWAY's code; -1: there was none.
   int code(uint32_t stream) const {
     const Frame* const f = find(stream == 0 ? kGoaway : kRstStream, stream);
