@@ -29,6 +29,13 @@ H2Fault finish_authority(HeaderMap& map) {
   return {};
 }
 
+// Origin form or asterisk (RFC 9112 section 3.2), whatever the scheme: a whole URI would be another request at the next
+// hop.
+bool valid_path(std::string_view path, std::string_view method) {
+  const bool form = path.starts_with('/') || (path == "*" && method == "OPTIONS");
+  return form && find_target_end(path.data(), path.data() + path.size(), path.data()) == path.data() + path.size();
+}
+
 void join_cookies(HeaderMap& map) {
   size_t count = 0, total = 0;
   bool secret = false;
@@ -87,9 +94,7 @@ H2Fault finish_request(HeaderMap& map) {
     map.remove(HeaderId::kProtocol);
   }
   if (H2Fault fault = finish_authority(map)) return fault;
-  const std::string_view path = map.get(HeaderId::kPath);
-  if (map.has(HeaderId::kPath) && (path.empty() || find_target_end(path.data(), path.data() + path.size(),
-                                                                   path.data()) != path.data() + path.size()))
+  if (map.has(HeaderId::kPath) && !valid_path(map.get(HeaderId::kPath), map.get(HeaderId::kMethod)))
     return {400, false, "http2.invalid_path"};
   if (map.get(HeaderId::kMethod) == "CONNECT") map.remove(HeaderId::kContentLength);  // it has no body
   map.remove(HeaderId::kHttp2Settings);

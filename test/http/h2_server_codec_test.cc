@@ -240,6 +240,20 @@ TEST_F(H2CodecTest, ARequestWithoutAHostIsAnswered) {
   EXPECT_EQ(owner.last().log, "bad(400 missing_host_header) ");
 }
 
+// Other schemes may have other paths (RFC 9113 section 8.3.1). The next hop must not take one for a whole target.
+TEST_F(H2CodecTest, APathThatIsNoneIsAnsweredWhateverTheScheme) {
+  TestOwner& owner = serve_h2();
+  uint32_t id = 1;
+  for (const auto& [scheme, path] : {std::pair{"HTTP", "http://internal/admin"}, {"urn", "internal:80"}, {"x", "*"}}) {
+    send(peer, h2::headers(id, {{":method", "GET"}, {":scheme", scheme}, {":authority", "a"}, {":path", path}}));
+    ASSERT_EQ(owner.sinks.size(), (id + 1) / 2) << path;
+    EXPECT_EQ(owner.last().log, "bad(400 http2.invalid_path) ") << path;
+    id += 2;
+  }
+  send(peer, h2::headers(id, {{":method", "OPTIONS"}, {":scheme", "x"}, {":authority", "a"}, {":path", "*"}}));
+  EXPECT_EQ(owner.last().log, "headers(:method=OPTIONS :scheme=x :authority=a :path=*) end ");
+}
+
 // RFC 9113 sections 5.1, 6.9: the stream is at fault, and its siblings go on.
 TEST_F(H2CodecTest, WindowsAreKeptByBothSides) {
   h2_options.initial_stream_window_bytes = 70'000;
