@@ -1,6 +1,5 @@
 #include "net/connection.h"
 
-#include <sanitizer/asan_interface.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -11,6 +10,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/free_list.h"
 #include "event/clock.h"
 #include "net/connect_race.h"
 #include "net/system_error.h"
@@ -79,39 +79,14 @@ struct Connection::Waiting {
   Buffer held;       // read while paused
   size_t compact_at = kCompactStep;
 
-  void* operator new(size_t size) { return FreeList::local().take(size); }
-  void operator delete(void* memory) { FreeList::local().give(memory); }
+  void* operator new(size_t) { return memory().take(); }
+  void operator delete(void* at) { memory().give(at); }
 
  private:
-  class FreeList {
-   public:
-    static FreeList& local() {
-      static thread_local FreeList list;
-      return list;
-    }
-    ~FreeList() {
-      for (void* const memory : free_) {
-        ASAN_UNPOISON_MEMORY_REGION(memory, sizeof(Waiting));
-        ::operator delete(memory);
-      }
-    }
-    void* take(size_t size) {
-      if (free_.empty()) return ::operator new(size);
-      void* const memory = free_.back();
-      free_.pop_back();
-      ASAN_UNPOISON_MEMORY_REGION(memory, size);
-      return memory;
-    }
-    void give(void* memory) {
-      if (free_.size() >= kKeep) return ::operator delete(memory);
-      ASAN_POISON_MEMORY_REGION(memory, sizeof(Waiting));
-      free_.push_back(memory);
-    }
-
-   private:
-    static constexpr size_t kKeep = 256;
-    std::vector<void*> free_;
-  };
+  static FreeList<Waiting, 256>& memory() {
+    static thread_local FreeList<Waiting, 256> list;
+    return list;
+  }
 };
 
 void Connection::GiveBack::operator()(Waiting* waiting) const { delete waiting; }

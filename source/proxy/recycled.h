@@ -1,15 +1,13 @@
 // Recycled<T>: memory for objects that come and go with requests. What is retired is destroyed at the turn's end, so a
-// callback never destroys its caller, and its memory is used again. Free memory is poisoned under AddressSanitizer.
+// callback never destroys its caller, and its memory is used again.
 //
 // Thread rule: one thread.
 // Use:  T* t = new (pool.memory()) T(...);   ...   pool.retire(*t);   // at the turn's end: pool.sweep();
 #pragma once
 
-#include <sanitizer/asan_interface.h>
-
-#include <cstddef>
-#include <new>
 #include <vector>
+
+#include "base/free_list.h"
 
 namespace outrigger::proxy {
 
@@ -19,20 +17,8 @@ class Recycled {
   Recycled() = default;
   Recycled(const Recycled&) = delete;
   Recycled& operator=(const Recycled&) = delete;
-  ~Recycled() {
-    for (void* memory : free_) {
-      ASAN_UNPOISON_MEMORY_REGION(memory, sizeof(T));
-      ::operator delete (memory, std::align_val_t{alignof(T)});
-    }
-  }
 
-  void* memory() {
-    if (free_.empty()) return ::operator new (sizeof(T), std::align_val_t{alignof(T)});
-    void* memory = free_.back();
-    free_.pop_back();
-    ASAN_UNPOISON_MEMORY_REGION(memory, sizeof(T));
-    return memory;
-  }
+  void* memory() { return free_.take(); }
   void retire(T& object) { retired_.push_back(&object); }
   bool any_retired() const { return !retired_.empty(); }
 
@@ -42,18 +28,12 @@ class Recycled {
       T* object = retired_.back();
       retired_.pop_back();
       object->~T();
-      if (free_.size() < kKeep) {
-        ASAN_POISON_MEMORY_REGION(object, sizeof(T));
-        free_.push_back(object);
-      } else {
-        ::operator delete (static_cast<void*>(object), std::align_val_t{alignof(T)});
-      }
+      free_.give(object);
     }
   }
 
  private:
-  static constexpr size_t kKeep = 1024;
-  std::vector<void*> free_;
+  FreeList<T, 1024> free_;
   std::vector<T*> retired_;
 };
 
